@@ -1,0 +1,125 @@
+"""The channel between drawer and reader: what happens to a picture on its way.
+
+A PNG always rounds to 8 bits; other wear is drawn at random and grows with a severity in [0, 1].
+Each picture of a batch is worn in one way. Hues are left alone: colour is the message.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def straight_through(hard, soft):
+    """`hard` on the way forth, the gradient of `soft` on the way back (Bengio et al. 2013)."""
+    return soft + (hard - soft).detach()
+
+
+def round_8bit(picture):
+    """What a PNG stores of a picture in [0, 1], with a straight-through gradient."""
+    return straight_through((picture * 255).round() / 255, picture)
+
+
+def add_noise(picture, sigma, rng):
+    """Gaussian noise of standard deviation sigma, in units of the range [0, 1]."""
+    return picture + sigma * torch.randn(picture.shape, device=picture.device, generator=rng)
+
+
+def blur(picture, sigma):
+    """Gaussian blur, sigma in px (number or 0-dim tensor > 0), reaching 4 px."""
+    at = torch.arange(-4, 5, device=picture.device)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(picture.dtype)
+    x = F.pad(picture, (4, 4, 4, 4), mode="replicate")
+    x = F.conv2d(x, kernel.view(1, 1, 9, 1).expand(3, -1, -1, -1), groups=3)
+    return F.conv2d(x, kernel.view(1, 1, 1, 9).expand(3, -1, -1, -1), groups=3)
+
+
+def resample(picture, size):
+    """Down to size x size by area and back to 64x64, bilinear."""
+    return F.interpolate(F.adaptive_avg_pool2d(picture, size), picture.shape[-1], mode="bilinear", align_corners=False)
+
+
+def shift(picture, dx, dy):
+    """Move by whole pixels, the border repeated."""
+    x = F.pad(picture, (4, 4, 4, 4), mode="replicate")
+    side = picture.shape[-1]
+    return x[..., 4 - dy : 4 - dy + side, 4 - dx : 4 - dx + side]
+
+
+# Quantisation tables of ITU-T T.81 (JPEG), annex K
+LUMA = [
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+]  # fmt: skip
+CHROMA = [
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
+] + [99] * 32  # fmt: skip
+
+
+def jpeg(picture, quality):
+    """JPEG of a quality in [1, 100] with 4:2:0 chroma, rounding straight through (no Huffman code: it
+    loses nothing). Follows ITU-T T.81 and JFIF 1.02."""
+    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    n = torch.arange(8, device=picture.device, dtype=torch.float32)
+    dct = torch.cos((2 * n[None] + 1) * n[:, None] * math.pi / 16) / 2
+    dct[0] /= math.sqrt(2)
+    r, g, b = picture.float().mul(255).unbind(1)
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    planes = [y, (b - y) / 1.772, (r - y) / 1.402]
+    out = []
+    for plane, table in zip(planes, (LUMA, CHROMA, CHROMA)):
+        step = ((torch.tensor(table, device=picture.device) * scale + 50) / 100).floor().clamp(1, 255).view(8, 8)
+        half = table is CHROMA
+        x = F.avg_pool2d(plane[:, None], 2)[:, 0] if half else plane - 128
+        blocks = x.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).transpose(2, 3)  # (B, rows, columns, 8, 8)
+        coefficients = dct @ blocks @ dct.T
+        blocks = dct.T @ straight_through((coefficients / step).round() * step, coefficients) @ dct
+        x = blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        out.append(F.interpolate(x[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0] if half else x + 128)
+    y, cb, cr = out
+    rgb = torch.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], 1) / 255
+    return straight_through(rgb.clamp(0, 1), rgb)
+
+
+def silhouettes(scene, compose):
+    """The scene with every sprite in one mid gray: only shapes and places are left to read."""
+    return compose(scene.masks, torch.full_like(scene.colors, 0.35))
+
+
+# The wear that training uses. Shift, cut-out, rotation, brightness and hue are kept for the tests.
+WEAR = ("none", "noise", "blur", "resample", "jpeg", "silhouettes")
+
+
+def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR):
+    """Send a batch of scenes through the channel -> what arrives, (B, 3, 64, 64).
+
+    severity: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: numpy
+    Generator for choices that must not wait for the device. The batch is dealt out evenly over
+    the kinds of wear, from a random start; `silhouettes` needs `compose` (the layered decoder).
+    """
+    picture = scene.picture.float()
+    kinds = [w for w in wear if w != "silhouettes" or compose is not None]
+    start = int(host_rng.integers(len(kinds)))
+    if compose is not None and "silhouettes" in kinds:
+        gray = silhouettes(scene, compose)
+    parts, rows = [], []
+    for i, kind in enumerate(kinds):
+        row = torch.arange((start + i) % len(kinds), len(picture), len(kinds), device=picture.device)
+        if not len(row):
+            continue
+        x = picture[row]
+        if kind == "noise":
+            x = add_noise(x, 0.03 + 0.12 * severity * float(host_rng.random()), rng)
+        elif kind == "blur":
+            x = blur(x, 0.3 + 1.2 * severity * float(host_rng.random()))
+        elif kind == "resample":
+            x = resample(x, 32) if host_rng.random() < 0.5 else severity * resample(x, 16) + (1 - severity) * x
+        elif kind == "jpeg":
+            x = jpeg(x, int(host_rng.integers(30, 91)))
+        elif kind == "silhouettes":
+            x = severity * gray[row] + (1 - severity) * x
+        parts.append(x)
+        rows.append(row)
+    arrived = torch.cat(parts)[torch.argsort(torch.cat(rows))]
+    return round_8bit(add_noise(arrived, 0.02, rng))

@@ -1,0 +1,451 @@
+"""Scene descriptions: a grammar, its splits, its parser, a vocabulary and batches.
+
+    python data_utils.py --split train --num 10 --seed 0
+    python data_utils.py --split test_pairs --num 1000 --seed 7 > pairs.txt
+
+A sentence of the grammar is a template and its slots. Everything here is stateless: the
+sentences of a batch follow from (seed, epoch, batch number) alone, so an epoch of ten million
+costs no more memory than one of ten thousand, and a resumed run draws the same sentences.
+"""
+
+import argparse
+import difflib
+import hashlib
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+# ---------------------------------------------------------------------------------------------
+# The grammar
+# ---------------------------------------------------------------------------------------------
+
+COLORS = "red blue green yellow orange purple pink brown black white gray".split()
+OBJECTS = "ball cube sphere box cylinder pyramid star triangle circle square".split()
+SIZES = "tiny small medium large huge".split()
+POSITIONS = "left right center top bottom corner middle".split()
+BACKGROUNDS = "plain gradient textured striped dotted".split()
+ACTIONS = "sitting floating rotating glowing pulsing".split()
+
+SLOT_WORDS = {
+    "size": SIZES, "color": COLORS, "object": OBJECTS, "position": POSITIONS,
+    "background": BACKGROUNDS, "action": ACTIONS,
+    "size2": SIZES, "color2": COLORS, "object2": OBJECTS, "position2": POSITIONS,
+}  # fmt: skip
+SLOTS = list(SLOT_WORDS)
+
+TEMPLATES = [
+    "a {color} {object}",
+    "a {size} {color} {object}",
+    "a {color} {object} in the {position}",
+    "a {size} {color} {object} in the {position}",
+    "a {color} {object} on a {background} background",
+    "a {color} {object} {action} in the {position}",
+    "a {size} {color} {object} {action} on a {background} background",
+    "a {color} {object} next to a {color2} {object2}",
+    "a {size} {color} {object} and a {size2} {color2} {object2}",
+    "{color} {object} on the {position} and {color2} {object2} on the {position2}",
+]
+
+SPLITS = ("train", "test", "test_pairs", "test_ood")
+
+# Held out of training: one object for each common colour, and two words that training shows with
+# four partners only. "Held out" is meant strictly: the two words never meet in one training
+# sentence, not even as the colour of one thing and the name of the other.
+HELD_OUT_PAIRS = [
+    ("red", "cube"), ("blue", "star"), ("green", "ball"), ("yellow", "circle"), ("orange", "box"),
+    ("purple", "square"), ("pink", "cylinder"), ("black", "triangle"), ("white", "sphere"),
+    ("gray", "star"),
+]  # fmt: skip
+RARE_COLOR, RARE_COLOR_PARTNERS = "brown", ("ball", "cube", "star", "square")
+RARE_OBJECT, RARE_OBJECT_PARTNERS = "pyramid", ("red", "blue", "yellow", "white")
+
+TEST_SHARE = 10  # one sentence in ten belongs to `test`, by a hash of its slots
+
+
+def _pair_tables():
+    """Two boolean (colour, object) tables: held-out pairs, and unseen partners of a rare word."""
+    pairs = np.zeros((len(COLORS), len(OBJECTS)), bool)
+    for color, obj in HELD_OUT_PAIRS:
+        pairs[COLORS.index(color), OBJECTS.index(obj)] = True
+    ood = np.zeros_like(pairs)
+    ood[COLORS.index(RARE_COLOR)] = [o not in RARE_COLOR_PARTNERS for o in OBJECTS]
+    ood[:, OBJECTS.index(RARE_OBJECT)] |= [c not in RARE_OBJECT_PARTNERS for c in COLORS]
+    return pairs, ood
+
+
+_PAIRS, _OOD = _pair_tables()
+_TEMPLATE_WORDS = [t.replace("{", " {").replace("}", "} ").split() for t in TEMPLATES]
+_TEMPLATE_SLOTS = [[w[1:-1] for w in words if w[0] == "{"] for words in _TEMPLATE_WORDS]
+_HAS_SLOT = np.array([[s in slots for s in SLOTS] for slots in _TEMPLATE_SLOTS])  # (templates, slots)
+_SIZES = np.array([len(SLOT_WORDS[s]) for s in SLOTS])
+_COLOR, _OBJECT, _COLOR2, _OBJECT2 = (SLOTS.index(s) for s in ("color", "object", "color2", "object2"))
+
+
+def count_sentences():
+    """Number of different sentences of the grammar, all splits together."""
+    return sum(int(np.prod([len(SLOT_WORDS[s]) for s in slots])) for slots in _TEMPLATE_SLOTS)
+
+
+def _article(words):
+    """"a" becomes "an" before a vowel: the one rule of the grammar that looks at a neighbour."""
+    return ["an" if w == "a" and i + 1 < len(words) and words[i + 1][0] in "aeiou" else w for i, w in enumerate(words)]
+
+
+def render(template, slots):
+    """The sentence of a template number and a dict of slot words.
+
+    >>> render(3, {"size": "huge", "color": "red", "object": "ball", "position": "left"})
+    'a huge red ball in the left'
+    """
+    return " ".join(_article([slots[w[1:-1]] if w[0] == "{" else w for w in _TEMPLATE_WORDS[template]]))
+
+
+def parse(sentence):
+    """The (template number, slot dict) of a sentence of the grammar, or None if it is none.
+
+    >>> parse("an orange cube")
+    (0, {'color': 'orange', 'object': 'cube'})
+    """
+    words = sentence.split()
+    for number, pattern in enumerate(_TEMPLATE_WORDS):
+        if len(pattern) != len(words):
+            continue
+        slots = {}
+        for want, word in zip(pattern, words):
+            if want[0] == "{" and word in SLOT_WORDS[want[1:-1]]:
+                slots[want[1:-1]] = word
+            elif want[0] == "{" or word not in (("a", "an") if want == "a" else (want,)):
+                break
+        else:
+            return (number, slots) if render(number, slots) == sentence else None
+    return None
+
+
+def _mix(x):
+    """splitmix64 (Steele et al., OOPSLA 2014): uint64 array -> well mixed uint64 array."""
+    with np.errstate(over="ignore"):
+        x = (x + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def _in_split(template, slots, split):
+    """Which of the given sentences belong to a split.
+
+    template: (n,) int; slots: (n, 10) int, -1 where the template lacks the slot -> (n,) bool.
+    """
+    two = _HAS_SLOT[template, _COLOR2]
+    own = [(slots[:, _COLOR], slots[:, _OBJECT], True), (slots[:, _COLOR2], slots[:, _OBJECT2], two)]
+    crossed = [(slots[:, _COLOR], slots[:, _OBJECT2], two), (slots[:, _COLOR2], slots[:, _OBJECT], two)]
+
+    def meets(table, pairs):
+        return np.logical_or.reduce([table[c, o] & present for c, o, present in pairs])
+
+    if split == "test_pairs":
+        return meets(_PAIRS, own) & ~meets(_OOD, own + crossed)
+    if split == "test_ood":
+        return meets(_OOD, own) & ~meets(_PAIRS, own + crossed)
+    code = template.astype(np.uint64)
+    for column, size in zip(slots.T, _SIZES):
+        code = code * np.uint64(size + 1) + (column + 1).astype(np.uint64)
+    is_test = _mix(code) % np.uint64(TEST_SHARE) == 0
+    return (is_test == (split == "test")) & ~meets(_PAIRS | _OOD, own + crossed)
+
+
+def sample_slots(n, split, rng):
+    """n sentences of a split, templates evenly, as numbers.
+
+    rng: numpy Generator -> template (n,) int64, slots (n, 10) int64 with -1 for an absent slot.
+    Raises ValueError for an unknown split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    template = rng.integers(len(TEMPLATES), size=n)
+    slots = np.empty((n, len(SLOTS)), np.int64)
+    todo = np.arange(n)
+    while todo.size:  # rejection keeps the template, so that templates stay even
+        draw = np.where(_HAS_SLOT[template[todo]], (rng.random((todo.size, len(SLOTS))) * _SIZES).astype(np.int64), -1)
+        slots[todo] = draw
+        todo = todo[~_in_split(template[todo], draw, split)]
+    return template, slots
+
+
+def sample_sentences(n, split, seed):
+    """A list of n sentences of a split; the same for the same seed on every machine."""
+    template, slots = sample_slots(n, split, np.random.default_rng([seed, SPLITS.index(split)]))
+    return [
+        render(t, {s: SLOT_WORDS[s][row[i]] for i, s in enumerate(SLOTS) if row[i] >= 0})
+        for t, row in zip(template, slots)
+    ]
+
+
+# ---------------------------------------------------------------------------------------------
+# Vocabulary
+# ---------------------------------------------------------------------------------------------
+
+PAD, BOS, EOS = 0, 1, 2
+SPECIALS = ("<pad>", "<bos>", "<eos>")
+
+
+class UnknownWord(ValueError):
+    """A word outside the vocabulary; the message names it and the nearest known word."""
+
+
+@dataclass
+class Vocabulary:
+    """Words and their numbers; 0, 1, 2 are padding, start and end of a sentence."""
+
+    words: list
+    articles: bool = False  # English "an" is written for "a" before a vowel, outside the model
+    index: dict = field(init=False, repr=False)
+
+    def __post_init__(self):
+        self.index = {w: i for i, w in enumerate(self.words)}
+
+    @classmethod
+    def of(cls, words, articles=False):
+        return cls(list(SPECIALS) + sorted(set(words)), articles)
+
+    @classmethod
+    def of_grammar(cls):
+        literal = [w for words in _TEMPLATE_WORDS for w in words if w[0] != "{"]
+        return cls.of(literal + [w for words in SLOT_WORDS.values() for w in words], articles=True)
+
+    def __len__(self):
+        return len(self.words)
+
+    def encode(self, sentence):
+        """Word numbers of a sentence, without start and end. Raises UnknownWord."""
+        ids = []
+        for word in tokenize(sentence):
+            word = "a" if self.articles and word == "an" else word
+            if word not in self.index or word in SPECIALS:
+                near = difflib.get_close_matches(word[:100], self.words[len(SPECIALS) :], n=1, cutoff=0.0)
+                hint = f"; the nearest known word is {near[0]!r}" if near else ""
+                raise UnknownWord(f"unknown word {word[:100]!r}{hint}")
+            ids.append(self.index[word])
+        return ids
+
+    def decode(self, ids):
+        """The sentence of word numbers, up to the first end mark."""
+        words = []
+        for i in ids:
+            if i == EOS:
+                break
+            if i not in (PAD, BOS):
+                words.append(self.words[i])
+        return " ".join(_article(words) if self.articles else words)
+
+
+def tokenize(line):
+    """The words of a line: lower case, punctuation apart, any script.
+
+    >>> tokenize("A red ball, in the LEFT.")
+    ['a', 'red', 'ball', ',', 'in', 'the', 'left', '.']
+    """
+    return re.findall(r"[^\W_]+(?:['’\-][^\W_]+)*|[^\w\s]|_", line.lower())
+
+
+# ---------------------------------------------------------------------------------------------
+# Batches
+# ---------------------------------------------------------------------------------------------
+
+
+def pad(rows):
+    """Lists of word numbers -> (n, longest) int64 tensor, padded with PAD."""
+    out = torch.full((len(rows), max(map(len, rows), default=0)), PAD, dtype=torch.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return out
+
+
+class GrammarData:
+    """Batches of grammar sentences as integer tensors, trimmed to their longest sentence.
+
+    With `fixed` the same `num_samples` sentences are shown every epoch, in a new order, and
+    a share `1 - train_split` of them is set aside; otherwise sentences are drawn anew.
+    """
+
+    def __init__(self, num_samples, seed, fixed=False):
+        self.num_samples, self.seed = num_samples, seed
+        self.vocab = Vocabulary.of_grammar()
+        self.max_words = max(map(len, _TEMPLATE_WORDS))
+        self._table = self._word_table()
+        self.fixed = self._draw(num_samples, [seed, 0xF1]) if fixed else None  # (n, max_words) uint8
+
+    def _word_table(self):
+        """Per template and word place: a fixed word number, or -1 - slot."""
+        table = np.full((len(TEMPLATES), self.max_words), PAD, np.int64)
+        for t, words in enumerate(_TEMPLATE_WORDS):
+            for i, w in enumerate(words):
+                table[t, i] = -1 - SLOTS.index(w[1:-1]) if w[0] == "{" else self.vocab.index[w]
+        self._slot_ids = np.full((len(SLOTS), _SIZES.max()), PAD, np.int64)
+        for s, name in enumerate(SLOTS):
+            self._slot_ids[s, : _SIZES[s]] = [self.vocab.index[w] for w in SLOT_WORDS[name]]
+        return table
+
+    def to_ids(self, template, slots):
+        """Template numbers (n,) and slots (n, 10) -> (n, max_words) word numbers."""
+        ids = self._table[template]
+        slot = np.maximum(-1 - ids, 0)
+        value = np.maximum(np.take_along_axis(slots, slot, 1), 0)
+        return np.where(ids < 0, self._slot_ids[slot, value], ids)
+
+    def _draw(self, n, key):
+        return self.to_ids(*sample_slots(n, "train", np.random.default_rng(key))).astype(np.uint8)
+
+    def batch(self, epoch, number, size):
+        """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch."""
+        size = min(size, self.num_samples - number * size)
+        if self.fixed is None:
+            ids = self._draw(size, [self.seed, 1 + epoch, number])
+        else:
+            ids = self.fixed[shuffled(number * size, size, self.num_samples, [self.seed, epoch])]
+        return torch.from_numpy(ids[:, : int((ids != PAD).sum(1).max())].astype(np.int64))
+
+
+def shuffled(start, size, n, key):
+    """Items start ... start+size of a seeded pseudo-random order of range(n), without storing it.
+
+    A 4-round Feistel network (Luby & Rackoff 1988) on the next even power of two, walked
+    until it lands below n.
+    """
+    half = max(1, (int(n - 1).bit_length() + 1) // 2)
+    keys = np.random.default_rng([*key, 0x5F]).integers(1 << 62, size=4).astype(np.uint64)
+    mask = np.uint64((1 << half) - 1)
+
+    def permute(x):
+        left, right = x >> np.uint64(half), x & mask
+        for k in keys:
+            left, right = right, left ^ (_mix(right ^ k) & mask)
+        return left << np.uint64(half) | right
+
+    out = permute(np.arange(start, min(start + size, n), dtype=np.uint64))
+    while (out >= n).any():
+        out = np.where(out >= n, permute(out), out)
+    return out.astype(np.int64)
+
+
+class CaptionsFileError(ValueError):
+    """A captions file from which nothing can be learned, with the reason in one line."""
+
+
+MAX_LINE_WORDS = 32  # words of a user's line beyond this are cut, and counted
+
+
+@dataclass
+class CaptionsReport:
+    """What reading a captions file left out."""
+
+    lines: int = 0
+    empty: int = 0
+    duplicates: int = 0
+    cut: int = 0
+    damaged: int = 0
+
+    def __str__(self):
+        return (
+            f"{self.lines} lines: {self.empty} empty skipped, {self.duplicates} duplicates merged, "
+            f"{self.cut} cut at {MAX_LINE_WORDS} words, {self.damaged} with characters that are not UTF-8"
+        )
+
+
+LINE_BYTES = 1 << 16  # a longer line is cut here while reading, so that a file of one line stays small
+
+
+def read_lines(path):
+    """Lines of a text file as str, each at most 64 KiB; yields (line, was_cut, was_damaged).
+
+    A byte-order mark is dropped, UTF-16 with a mark is understood, NUL bytes count as damage.
+    Raises OSError.
+    """
+    with open(path, "rb") as f:
+        head = f.read(4)
+        f.seek(0)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            with open(path, encoding="utf-16", errors="replace") as text:
+                while line := text.readline(LINE_BYTES):
+                    yield line, not line.endswith("\n") and len(line) >= LINE_BYTES, "\ufffd" in line
+            return
+        first = True
+        while raw := f.readline(LINE_BYTES):
+            cut = len(raw) == LINE_BYTES and not raw.endswith(b"\n")
+            more = raw
+            while cut and more and not more.endswith(b"\n"):
+                more = f.readline(LINE_BYTES)
+            line = raw.decode("utf-8-sig" if first else "utf-8", errors="replace")
+            first = False
+            yield line.replace("\x00", "\ufffd"), cut, "\ufffd" in line or "\x00" in line
+
+
+class CaptionsData:
+    """A user's sentences, one a line, split by a hash of each sentence into train and test.
+
+    Raises CaptionsFileError, OSError.
+    """
+
+    def __init__(self, path, seed, train_split=0.8, vocab=None):
+        self.seed, self.report = seed, CaptionsReport()
+        seen, rows = set(), []
+        for line, cut, damaged in read_lines(path):
+            self.report.lines += 1
+            self.report.damaged += damaged
+            words = tokenize(line.replace("\ufffd", " "))
+            if not words:
+                self.report.empty += 1
+                continue
+            self.report.cut += cut or len(words) > MAX_LINE_WORDS
+            words = tuple(sys.intern(w) for w in words[:MAX_LINE_WORDS])
+            digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
+            if digest in seen:
+                self.report.duplicates += 1
+                continue
+            seen.add(digest)
+            rows.append(words)
+        if len(rows) < 2:
+            raise CaptionsFileError(f"{path}: {len(rows)} usable sentence(s), at least 2 are needed ({self.report})")
+        self.vocab = vocab or Vocabulary.of(w for row in rows for w in row)
+        self.max_words = max(map(len, rows))
+        # The share is by rank of a hash, so that it is exact and no order of lines matters.
+        rows.sort(key=lambda r: hashlib.blake2b(" ".join(r).encode(), digest_size=8, salt=b"split").digest())
+        cut = min(max(round(len(rows) * train_split), 1), len(rows) - 1)
+        self.test = [" ".join(r) for r in rows[cut:]]
+        lengths = np.array([len(r) for r in rows[:cut]])
+        self._offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self._flat = np.fromiter((self.vocab.index[w] for r in rows[:cut] for w in r), np.int32, self._offsets[-1])
+        self.num_samples = cut
+
+    def batch(self, epoch, number, size):
+        rows = shuffled(number * size, size, self.num_samples, [self.seed, epoch])
+        return pad([self._flat[self._offsets[r] : self._offsets[r + 1]].tolist() for r in rows])
+
+
+# ---------------------------------------------------------------------------------------------
+# python data_utils.py
+# ---------------------------------------------------------------------------------------------
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description="Print scene descriptions of a split, one a line.")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="which split (default: train)")
+    parser.add_argument("--num", type=int, default=10, help="how many sentences (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw, 0 or more (default: 0)")
+    args = parser.parse_args(argv)
+    if args.num < 0 or args.seed < 0:
+        parser.error("--num and --seed must be 0 or more")
+    try:
+        for start in range(0, args.num, 10000):  # blocks of a fixed size: --num 5 is a prefix of --num 50000
+            block = sample_sentences(10000, args.split, args.seed * 1_000_003 + start)
+            print("\n".join(block[: args.num - start]))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` closed the pipe: not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Which device, how many threads, which half precision."""
+
+import os
+
+import torch
+
+
+def choose_device(name):
+    """"auto", "cpu", "cuda", "cuda:1", "mps" -> torch.device. Raises ValueError in one line."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"--device {name} is not available here; use --device auto") from None
+    return device
+
+
+def set_threads(count=0):
+    """Take `count` CPU threads; 0 takes the cores that this process may use.
+
+    Set explicitly, because torch counts the machine's cores even where a container lends fewer,
+    and threads that outnumber cores spin.
+    """
+    if count == 0:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = int(os.environ.get("OMP_NUM_THREADS", 0) or 0) or min(cores, 8)
+    torch.set_num_threads(count)
+
+
+def amp_dtype(device):
+    """The half precision that is fast on a device, or None: bf16 where the chip computes in it, fp16
+    on older GPUs. (`torch.cuda.is_bf16_supported()` says True on chips that emulate it.)"""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    if device.type == "cpu":
+        fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return torch.bfloat16 if any(getattr(torch.cpu, name, bool)() for name in fast) else None
+    return None

@@ -1,0 +1,206 @@
+"""The losses of the circle, each a small function in float32 with its formula and what it prevents.
+
+Pictures are (B, 3, 64, 64) in [0, 1]; `ids` are word numbers (B, T) padded with PAD. Every loss
+returns a scalar in nats or in the squared unit that its docstring names.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from data_utils import EOS, PAD
+
+# ---------------------------------------------------------------------------------------------
+# Words
+# ---------------------------------------------------------------------------------------------
+
+
+def targets_of(ids):
+    """Word numbers (B, T) -> what to predict (B, T + 1): the words, then one end mark, then PAD."""
+    targets = F.pad(ids, (0, 1), value=PAD)
+    return targets.scatter(1, (ids != PAD).sum(1, keepdim=True), EOS)
+
+
+def word_loss(logits, targets):
+    """Mean cross-entropy of the next word, nats; logits (B, T + 1, V), targets (B, T + 1).
+
+    For the language model it prevents a text embedding without grammar; for the reader it is the
+    teacher itself: the sentence must come back. Position t is predicted from words before t only,
+    in training as in decoding.
+    """
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=PAD)
+
+
+def consistency_loss(picture_embedding, sentence_embedding, sharpness=10.0):
+    """Symmetric InfoNCE (van den Oord et al. 2018) over cosines, nats; both (B, D).
+
+    The picture's embedding comes from the picture alone, so that this falls only if pictures tell
+    sentences apart. Equal sentences in a batch count as each other's positives. Prevents a reader
+    that guesses from grammar.
+    """
+    picture = F.normalize(picture_embedding.float(), dim=-1)
+    sentence = F.normalize(sentence_embedding.float(), dim=-1)
+    logits = sharpness * picture @ sentence.T
+    same = (sentence @ sentence.T > 1 - 1e-4).float().detach()
+    same = same / same.sum(1, keepdim=True)
+    forth = -(same * logits.log_softmax(1)).sum(1).mean()
+    return (forth - (same * logits.T.log_softmax(1)).sum(1).mean()) / 2
+
+
+# ---------------------------------------------------------------------------------------------
+# Latents and layout
+# ---------------------------------------------------------------------------------------------
+
+
+def kl_loss(kl):
+    """Mean of the posterior's KL to N(0, 1) (B,), nats, never clamped: a maximum would stop the
+    pull just when it is needed. Prevents a latent that stores a sentence in far-off numbers."""
+    return kl.float().mean()
+
+
+def layout_loss(attention, ids, vocab_size, eps=1e-6):
+    """Few words per sprite, and one kind of word per place; attention (B, K, T), nats.
+
+    H(word | place) over the batch, so that a place keeps to one kind of word;
+    + 3 x sum over pairs t < t' of a_t a_t' per sprite, so that two words of a sentence never share
+    a sprite; + 0.1 x H(place | this word), so that a word stands in one place. Prevents the stall in
+    which every sprite shows a little of everything.
+    """
+    share = attention.float()  # (B, K, T)
+    rows = share.transpose(0, 1).flatten(1)  # (K, B T)
+    words = torch.zeros(len(rows), vocab_size, device=ids.device).index_add(1, ids.flatten(), rows)  # (K, V)
+    place = words.sum(1) / (words.sum() + eps)
+    given = words / (words.sum(1, keepdim=True) + eps)
+    kinds = -(place[:, None] * given * (given + eps).log()).sum()
+    shown = share.sum(2)
+    collisions = 0.5 * (shown**2 - (share**2).sum(2)).sum(1).mean()
+    mass = share.sum(1)  # (B, T)
+    where = share / (mass[:, None] + eps)
+    undecided = -(where * (where + eps).log()).sum(1)  # (B, T)
+    return kinds + 3 * collisions + 0.1 * (undecided * mass).sum() / (mass.sum() + eps)
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures
+# ---------------------------------------------------------------------------------------------
+
+
+def srgb_to_lab(rgb, axis=-1):
+    """sRGB in [0, 1] -> CIELAB (D65, IEC 61966-2-1 and CIE 15), differentiable everywhere."""
+    rgb = rgb.float().movedim(axis, -1)
+    low = rgb <= 0.04045
+    linear = torch.where(low, rgb / 12.92, ((torch.where(low, 1.0, rgb) + 0.055) / 1.055) ** 2.4)
+    to_xyz = rgb.new_tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    xyz = linear @ (to_xyz / rgb.new_tensor([0.95047, 1.0, 1.08883])[:, None]).T
+    dark = xyz <= (6 / 29) ** 3
+    f = torch.where(dark, xyz * (29 / 6) ** 2 / 3 + 4 / 29, torch.where(dark, 1.0, xyz) ** (1 / 3))
+    x, y, z = f.unbind(-1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1).movedim(-1, axis)
+
+
+def spatial_loss(picture):
+    """Mean square of what a 5x5 mean takes away from the picture, x 100. Prevents fine texture, in
+    which a message can hide from the eye."""
+    smooth = F.avg_pool2d(F.pad(picture.float(), (2, 2, 2, 2), mode="replicate"), 5, stride=1)
+    return 100 * ((picture.float() - smooth) ** 2).mean()
+
+
+def word_distance(ids, vocab_size):
+    """Share of words that two sentences of a batch do not have in common: (B, T) -> (B, B) in [0, 1]."""
+    bag = torch.zeros(len(ids), vocab_size, device=ids.device).scatter(1, ids, 1.0)
+    bag[:, PAD] = 0
+    both = bag @ bag.T
+    size = bag.sum(1)
+    return 1 - 2 * both / (size[:, None] + size[None] + 1e-6)
+
+
+def pair_hinge(features, wanted, eps=1e-6):
+    """Mean of relu(wanted - d)^2 over pairs, d the root mean square distance of feature rows (B, F)."""
+    features = features.float()
+    square = (features**2).sum(1)
+    gram = (square[:, None] + square[None] - 2 * features @ features.T) / features.shape[1]
+    distance = torch.sqrt(gram.clamp(min=0) + eps)  # the clamp only takes rounding below 0
+    off = 1 - torch.eye(len(features), device=features.device)
+    return (torch.relu(wanted - distance) ** 2 * off).sum() / off.sum().clamp(min=1)
+
+
+def diversity_loss(picture, distance, spread=0.3):
+    """Pictures differ as much as their sentences do: hinge on the RMSE of 16x16 pictures, wanted to be
+    at least spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all."""
+    small = F.avg_pool2d(picture.float(), 4).flatten(1)
+    return 100 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
+
+
+def edges(picture, eps=1e-4):
+    """Sobel edge strength of the luminance, (B, 3, 64, 64) -> (B, 1, 64, 64); epsilon under the root,
+    because the gradient of a flat patch is NaN without it."""
+    gray = picture.float().mean(1, keepdim=True)
+    kernel = gray.new_tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
+    gradient = F.conv2d(F.pad(gray, (1, 1, 1, 1), mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
+    return torch.sqrt((gradient**2).sum(1, keepdim=True) + eps)
+
+
+def perceptual_loss(picture, distance, spread=0.06):
+    """The hinge of `diversity_loss` on edge maps (averaged over 4x4 pixels): outlines differ too, not
+    only colours. Prevents a code of coloured blots that all have one form."""
+    small = F.avg_pool2d(edges(picture), 4).flatten(1)
+    return 1000 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
+
+
+# ---------------------------------------------------------------------------------------------
+# Marks: what a word looks like
+# ---------------------------------------------------------------------------------------------
+
+
+def word_means(features, word, weight, vocab_size, eps=1e-6):
+    """Means of features (N, F) per word number (N,) -> means (V, F), total weight (V,)."""
+    total = torch.zeros(vocab_size, device=features.device).index_add(0, word, weight)
+    summed = torch.zeros(vocab_size, features.shape[1], device=features.device).index_add(0, word, features * weight[:, None])
+    return summed / (total[:, None] + eps), total
+
+
+def push_apart(means, total, margin, eps=1e-6):
+    """Mean of relu(margin - distance)^2 over pairs of words present (total weight > 0.5)."""
+    there = (total > 0.5).float()
+    pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device))
+    square = (means**2).sum(1)
+    gram = square[:, None] + square[None] - 2 * means @ means.T
+    distance = torch.sqrt(gram.clamp(min=0) + 1e-3)
+    return (torch.relu(margin - distance) ** 2 * pair).sum() / (pair.sum() + eps)
+
+
+def color_loss(colors, word, weight, ground, vocab_size, margin=50.0, contrast=50.0):
+    """Colours in CIELAB: colors (N, 3) sRGB of the marks of words (N,), ground (3,) sRGB or None.
+
+    Pull: the variance of a word's colour over its occurrences. Push: relu(margin - dE)^2 between
+    words. Contrast: relu(contrast - dE)^2 to the ground. Unit: dE^2 / 1000 (CIE76). Nobody says
+    which colour is whose. Prevents words that look alike, or that cannot be seen.
+    """
+    lab = srgb_to_lab(colors)
+    weight = weight.float()
+    means, total = word_means(lab, word, weight, vocab_size)
+    mean_over = weight.sum() + 1e-6
+    loss = (weight * ((lab - means[word]) ** 2).sum(1)).sum() / mean_over
+    loss = loss + push_apart(means, total, margin)
+    if ground is not None:
+        away = torch.sqrt(((lab - srgb_to_lab(ground)) ** 2).sum(1) + 1e-3)
+        loss = loss + (weight * torch.relu(contrast - away) ** 2).sum() / mean_over
+    return loss / 1000
+
+
+def shape_loss(masks, word, weight, vocab_size, margin=0.35):
+    """Silhouettes of different words differ: masks (N, side, side) of words (N,).
+
+    relu(margin - d)^2 x 100 between the words' mean silhouettes after a 3x3 mean, d the root mean
+    square difference, relative to a mark's own. Prevents marks that differ in colour alone.
+    """
+    small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
+    means, total = word_means(small, word, weight.float(), vocab_size)
+    scale = torch.sqrt((weight[:, None] * small**2).sum() / (weight.sum() + 1e-6) + 1e-6).detach()
+    return 100 * push_apart(means / scale, total, margin * 2**0.5)
+
+
+def shown_words(attention, presence, ids):
+    """The word that each sprite shows most of: attention (B, K, T) -> word (B K,), weight (B K,)."""
+    share, at = attention.detach().max(2)  # (B, K)
+    weight = (share > 0.5).float() * presence.detach()
+    return ids.gather(1, at).flatten(), weight.flatten()

@@ -1,0 +1,503 @@
+"""The three networks of the circle: text -> scene -> text.
+
+    AutoregressiveLanguageModel   reads and invents sentences; knows which words are surprising
+    SceneDecoder                  draws a sentence as a 64x64 picture, one mark for each surprising word
+    CaptionNetwork                reads a picture back into words; sees nothing but the picture
+
+Shapes: B sentences, T words, V words of vocabulary, D = d_model, K sprites. A forward pass draws
+random numbers only from the generator it is given; without one it is deterministic.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from data_utils import BOS, EOS, PAD
+
+PICTURE_SIZE = 64
+
+
+def dropout(x, p, rng):
+    """Inverted dropout from an explicit generator; the identity without one."""
+    if rng is None or p == 0:
+        return x
+    return x * (torch.rand(x.shape, device=x.device, generator=rng) >= p) / (1 - p)
+
+
+def attend(q, k, v, causal=False):
+    """softmax(q k' / sqrt(d)) v for short sequences -> result, weights (..., queries, keys).
+
+    Written out because the fused CPU kernel's backward in bf16 takes five times as long at these
+    lengths. The softmax is float32 under autocast too.
+    """
+    logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+    if causal:
+        future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        logits = logits.masked_fill(future, float("-inf"))
+    weights = logits.softmax(-1)
+    return weights.to(v.dtype) @ v, weights
+
+
+# ---------------------------------------------------------------------------------------------
+# Language model
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TextState:
+    """What the language model knows of a batch of sentences."""
+
+    logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
+    roles: torch.Tensor  # (B, T, D) the state *before* each word: what is expected, not what comes
+    words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbours
+    surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
+    sentence: torch.Tensor  # (B, D) the whole sentence
+    attention: list  # per layer (B, heads, T + 1, T + 1)
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer with causal attention."""
+
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm_attention = nn.LayerNorm(d_model)
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.project = nn.Linear(d_model, d_model)
+        self.norm_mlp = nn.LayerNorm(d_model)
+        self.up = nn.Linear(d_model, 4 * d_model)
+        self.down = nn.Linear(4 * d_model, d_model)
+
+    def forward(self, x, p, rng):
+        B, T, D = x.shape
+        q, k, v = self.qkv(self.norm_attention(x)).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        seen, weights = attend(q, k, v, causal=True)  # (B, heads, T, D / heads)
+        x = x + dropout(self.project(seen.transpose(1, 2).reshape(B, T, D)), p, rng)
+        return x + dropout(self.down(F.gelu(self.up(self.norm_mlp(x)))), p, rng), weights
+
+
+class AutoregressiveLanguageModel(nn.Module):
+    """A causal transformer over words with a next-word loss and a sentence embedding."""
+
+    def __init__(self, vocab_size, max_words, d_model=512, n_heads=8, n_layers=6, dropout=0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model {d_model} is not a multiple of n_heads {n_heads}")
+        self.max_words, self.p = max_words, dropout
+        self.embedding = nn.Embedding(vocab_size, d_model)  # shared with the output layer
+        self.position = nn.Embedding(max_words + 1, d_model)
+        self.blocks = nn.ModuleList(Block(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.to_sentence = nn.Linear(d_model, d_model)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.position.weight, std=0.02)
+
+    def forward(self, ids, rng=None):
+        """ids (B, T) word numbers padded with PAD -> TextState. Raises ValueError for T > max_words."""
+        if ids.shape[1] > self.max_words:
+            raise ValueError(f"a sentence of {ids.shape[1]} words; this model reads at most {self.max_words}")
+        inputs = F.pad(ids, (1, 0), value=BOS)  # (B, T + 1)
+        x = self.embedding(inputs) + self.position.weight[: inputs.shape[1]]  # (B, T + 1, D)
+        x, attention = dropout(x, self.p, rng), []
+        for block in self.blocks:
+            x, weights = block(x, self.p, rng)
+            attention.append(weights)
+        x = self.norm(x)
+        logits = (x @ self.embedding.weight.T).float()  # (B, T + 1, V)
+        here = (ids != PAD).float()  # (B, T)
+        surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
+        mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
+        return TextState(logits, x[:, :-1], self.embedding(ids), surprisal, self.to_sentence(mean), attention)
+
+    @torch.no_grad()
+    def sample(self, n, rng, temperature=1.0):
+        """n invented sentences -> (n, up to max_words) word numbers, padded with PAD."""
+        ids = torch.zeros(n, 0, dtype=torch.int64, device=self.embedding.weight.device)
+        alive = torch.ones(n, 1, dtype=torch.bool, device=ids.device)
+        for _ in range(self.max_words):
+            logits = self(ids).logits[:, -1] / temperature
+            logits[:, [PAD, BOS]] = float("-inf")
+            if not ids.shape[1]:
+                logits[:, EOS] = float("-inf")  # an empty sentence describes nothing
+            word = torch.multinomial(logits.softmax(-1), 1, generator=rng)
+            alive &= word != EOS
+            ids = torch.cat([ids, torch.where(alive, word, PAD)], 1)
+        return ids[:, : max(1, int((ids != PAD).sum(1).max()))]
+
+
+# ---------------------------------------------------------------------------------------------
+# Scene decoder
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scene:
+    """A drawn batch, with the parts that it was composed of."""
+
+    picture: torch.Tensor  # (B, 3, 64, 64) in [0, 1]
+    mu: torch.Tensor  # (B, z_dim) posterior mean
+    logvar: torch.Tensor  # (B, z_dim) posterior log variance; zeros without a VAE
+    kl: torch.Tensor  # (B,) KL of the posterior to N(0, 1), nats, parts that are not drawn left out
+    attention: torch.Tensor = None  # (B, K, T) how much of each word each sprite shows
+    presence: torch.Tensor = None  # (B, K) in [0, 1]
+    colors: torch.Tensor = None  # (B, K, 3) sRGB in [0, 1]
+    masks: torch.Tensor = None  # (B, K, side, side) in [0, 1], the sprite's own window
+    ground: torch.Tensor = None  # (3,) sRGB in [0, 1]
+
+
+def gaussian_kl(mu, logvar):
+    """KL(N(mu, exp(logvar)) || N(0, 1)) per latent, nats (Kingma & Welling 2014, appendix B)."""
+    return 0.5 * (mu.float() ** 2 + logvar.float().exp() - logvar.float() - 1)
+
+
+def sinkhorn(logits, mass, rounds=8):
+    """Share words out over sprites: entropic optimal transport (Cuturi 2013) with an empty word.
+
+    logits (B, K, T); mass (B, T) in [0, 1], how much of each word wants to be shown -> (B, K, T),
+    each column summing to its mass and, after enough rounds, each row to at most 1. Float32.
+    """
+    K = logits.shape[1]
+    scores = F.pad(logits.float(), (0, 1))  # (B, K, T + 1), the last column is the empty word
+    empty = (K - mass.sum(1, keepdim=True)).clamp(min=1e-2)
+    log_mass = torch.cat([mass + 1e-6, empty], 1).log()  # (B, T + 1)
+    column = torch.zeros_like(log_mass)
+    for _ in range(rounds):
+        row = -torch.logsumexp(scores + column[:, None], 2, keepdim=True)
+        column = log_mass - torch.logsumexp(scores + row, 1)
+    return (scores + row + column[:, None]).exp()[..., :-1]
+
+
+class Layout(nn.Module):
+    """Which sprite shows which word.
+
+    A sprite looks at *roles* (what the language model expects before a word comes), never at the
+    word itself, so a place in the picture goes with a role in the sentence and a mark with a word.
+    Only words that surprise the language model are shown: what it can predict needs no drawing.
+    """
+
+    SURPRISE = 0.8  # nats; a word more surprising than this is drawn
+
+    def __init__(self, d_model, n_sprites, width=64, sharpness=4.0):
+        super().__init__()
+        self.key = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, width))
+        self.query = nn.Parameter(torch.randn(n_sprites, width))
+        self.width, self.sharpness = width, sharpness
+
+    def forward(self, roles, surprisal, here):
+        """(B, T, D), (B, T), (B, T) bool -> attention (B, K, T), presence (B, K), both float32."""
+        keys = F.layer_norm(self.key(roles).float(), (self.width,))
+        queries = F.layer_norm(self.query.float(), (self.width,))
+        logits = self.sharpness * (queries @ keys.transpose(1, 2)) / math.sqrt(self.width)
+        wanted = torch.sigmoid(6 * (surprisal - self.SURPRISE)) * here
+        attention = sinkhorn(logits, wanted)  # (B, K, T)
+        return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5))
+
+
+class Shapes(nn.Module):
+    """A latent -> the soft silhouette of one compact thing, as a radius that varies with the angle.
+
+    r(angle) is a Fourier series of five terms (Zahn & Roskies 1972 describe closed curves so):
+    discs, ovals, triangles, squares, stars and petals, with or without a hole.
+    """
+
+    TERMS = 5
+
+    def __init__(self, z_shape, z_layout, side, hidden_dim):
+        super().__init__()
+        self.side, self.radius = side, side / 2 - 1
+        self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2 * self.TERMS + 1))
+        self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
+        with torch.no_grad():  # unlike words start with unlike outlines and places
+            self.outline[2].weight *= 4
+            self.place[2].weight *= 4
+        axis = torch.arange(side) - (side - 1) / 2
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        self.register_buffer("x", x.reshape(-1).clone(), persistent=False)
+        self.register_buffer("y", y.reshape(-1).clone(), persistent=False)
+
+    def forward(self, z_shape, z_layout):
+        """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
+        size, dx, dy = self.place(z_layout).split(1, -1)
+        size = self.radius * (0.7 + 0.3 * torch.sigmoid(size))  # px
+        reach = self.radius - size + 1.0  # a small mark may stand further from the middle
+        x, y = self.x - torch.tanh(dx) * reach, self.y - torch.tanh(dy) * reach  # (B, K, side^2)
+        distance = torch.sqrt(x * x + y * y + 1e-3)
+        cos1, sin1 = x / distance, y / distance
+        hole, waves = self.outline(z_shape).split([1, 2 * self.TERMS], -1)
+        waves = 0.6 * torch.tanh(waves)
+        cos, sin, wave = cos1, sin1, 0.0
+        for n in range(self.TERMS):  # cos and sin of n angles, without an arc tangent
+            wave = wave + waves[..., 2 * n, None] * cos + waves[..., 2 * n + 1, None] * sin
+            cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
+        outer = size * torch.sigmoid(1.5 + 2 * wave) * 1.1
+        inner = 0.7 * torch.sigmoid(hole - 2) * outer
+        mask = torch.sigmoid((outer - distance) * 1.5) * torch.sigmoid((distance - inner) * 1.5 + 1)
+        return mask.unflatten(-1, (self.side, self.side))
+
+
+class Colors(nn.Module):
+    """A latent -> one sRGB colour in [0, 1]."""
+
+    def __init__(self, z_color, hidden_dim):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(z_color, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
+        with torch.no_grad():
+            self.net[2].weight *= 4
+
+    def forward(self, z):
+        return torch.sigmoid(self.net(z))
+
+
+class Coherence(nn.Module):
+    """The spatial stage: a 3x3 smoothing that the decoder cannot write around, so that what is
+    told in the picture is told by things larger than a pixel."""
+
+    def __init__(self):
+        super().__init__()
+        kernel = torch.tensor([1.0, 2.0, 1.0])
+        kernel = kernel[:, None] * kernel / 16
+        self.register_buffer("kernel", kernel[None, None].repeat(3, 1, 1, 1), persistent=False)
+
+    def forward(self, picture):
+        return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), self.kernel, groups=3)
+
+
+def bottleneck(mu, logvar, rng):
+    """A draw of the posterior; its mean without a generator."""
+    if rng is None:
+        return mu
+    noise = torch.randn(mu.shape, device=mu.device, generator=rng)
+    return mu + noise * (0.5 * logvar).exp()
+
+
+# (window, stride) for a square number of sprites: windows overlap a little and tile 64 pixels
+TILINGS = {4: (36, 28), 9: (24, 20), 16: (19, 15), 25: (16, 12)}
+
+
+class SceneDecoder(nn.Module):
+    """Draws a sentence: a plain ground, and on it one compact mark for each surprising word.
+
+    The latent of z_dim numbers is shared out over K sprites; each sprite's share is divided into
+    layout (size and place inside its window), colour and shape. The drawing networks are common to
+    all sprites, so a word has the same mark wherever it is shown. Everything here is float32.
+    Raises ValueError if z_dim leaves a sprite fewer than 6 numbers.
+    """
+
+    Z_LAYOUT, Z_COLOR = 2, 3
+    START_LOGVAR = -5.0  # at logvar 0 the noise drowns the words and the circle never starts
+
+    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_sprites=9):
+        super().__init__()
+        if n_sprites not in TILINGS:
+            raise ValueError(f"n_sprites {n_sprites} is none of {', '.join(map(str, TILINGS))}")
+        self.share = z_dim // n_sprites
+        z_shape = self.share - self.Z_LAYOUT - self.Z_COLOR
+        if z_shape < 1:
+            raise ValueError(f"z_dim {z_dim} is too small: {n_sprites} sprites need at least {6 * n_sprites}")
+        self.z_dim, self.use_vae, self.n_sprites = z_dim, use_vae, n_sprites
+        self.window, self.stride = TILINGS[n_sprites]
+        self.layout = Layout(d_model, n_sprites)
+        self.norm = nn.LayerNorm(d_model)
+        self.to_mu = nn.Linear(d_model, self.share)
+        self.to_logvar = nn.Linear(d_model, self.share)
+        nn.init.zeros_(self.to_logvar.weight)
+        nn.init.constant_(self.to_logvar.bias, self.START_LOGVAR)
+        self.shapes = Shapes(z_shape, self.Z_LAYOUT, self.window, hidden_dim // 4)
+        self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
+        self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.94, 0.92, 0.87])))
+        self.coherence = Coherence()
+
+    def encode(self, text, here):
+        """TextState, (B, T) bool -> mu, logvar (B, K, share), attention (B, K, T), presence (B, K)."""
+        attention, presence = self.layout(text.roles, text.surprisal, here)
+        shown = attention.sum(2, keepdim=True)  # (B, K, 1)
+        value = attention @ self.norm(text.words.float()) / (shown + 1e-3)  # (B, K, D)
+        return self.to_mu(value), self.to_logvar(value), attention, presence
+
+    def paint(self, z, presence):
+        """z (B, K, share), presence (B, K) -> masks (B, K, side, side), colours (B, K, 3)."""
+        z_layout, z_color, z_shape = z.split([self.Z_LAYOUT, self.Z_COLOR, z.shape[-1] - self.Z_LAYOUT - self.Z_COLOR], -1)
+        return self.shapes(z_shape, z_layout) * presence[..., None, None], self.colors(z_color)
+
+    def compose(self, masks, colors):
+        """Masks (B, K, side, side) and colours (B, K, 3) over the ground -> (B, 3, 64, 64) in [0, 1].
+
+        Where two windows overlap, what would cover more than everything is shared in proportion:
+        no order of drawing, and no clamp on the picture.
+        """
+        layers = torch.cat([masks[:, :, None] * colors[..., None, None], masks[:, :, None]], 2)  # (B, K, 4, side, side)
+        columns = layers.flatten(2).transpose(1, 2)  # (B, 4 side^2, K)
+        canvas = F.fold(columns, PICTURE_SIZE, self.window, stride=self.stride)  # (B, 4, 64, 64)
+        cover = canvas[:, 3:]
+        limit = cover.clamp(min=1)
+        ground = torch.sigmoid(self.ground_logit)[:, None, None]
+        return self.coherence(canvas[:, :3] / limit + ground * (1 - cover / limit))
+
+    def forward(self, text, here, rng=None):
+        """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
+        with torch.autocast(here.device.type, enabled=False):
+            text = TextState(*(t.float() if torch.is_tensor(t) else t for t in vars(text).values()))
+            mu, logvar, attention, presence = self.encode(text, here)
+            z = bottleneck(mu, logvar, rng if self.use_vae else None)  # (B, K, share)
+            masks, colors = self.paint(z, presence)
+            picture = self.compose(masks, colors)
+            kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2))
+        rest = (0, self.z_dim - self.n_sprites * self.share)  # numbers that no sprite needs stay 0
+        mu, logvar = F.pad(mu.flatten(1), rest), F.pad(logvar.flatten(1), rest)
+        return Scene(picture, mu, logvar, kl, attention, presence, colors, masks, torch.sigmoid(self.ground_logit))
+
+
+class ConvSceneDecoder(nn.Module):
+    """The plain decoder for comparison: sentence embedding -> z -> upsampling convolutions.
+
+    It closes the circle too, with a texture that no person can read.
+    """
+
+    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True):
+        super().__init__()
+        self.use_vae = use_vae
+        self.to_mu = nn.Linear(d_model, z_dim)
+        self.to_logvar = nn.Linear(d_model, z_dim)
+        nn.init.zeros_(self.to_logvar.weight)
+        nn.init.constant_(self.to_logvar.bias, SceneDecoder.START_LOGVAR)
+        self.start = nn.Linear(z_dim, hidden_dim * 16)
+        widths = [hidden_dim, hidden_dim // 2, hidden_dim // 4, hidden_dim // 8, hidden_dim // 8]
+        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:]))
+        self.norms = nn.ModuleList(nn.GroupNorm(1, b) for b in widths[1:])
+        self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.coherence = Coherence()
+
+    def forward(self, text, here, rng=None):
+        """TextState, (B, T) bool -> Scene without parts."""
+        mu, logvar = self.to_mu(text.sentence).float(), self.to_logvar(text.sentence).float()
+        x = self.start(bottleneck(mu, logvar, rng if self.use_vae else None)).unflatten(1, (-1, 4, 4))
+        for stage, norm in zip(self.stages, self.norms):
+            x = F.gelu(norm(stage(F.interpolate(x, scale_factor=2, mode="bilinear"))))  # 8, 16, 32, 64
+        picture = self.coherence(torch.sigmoid(self.to_rgb(x).float()))
+        return Scene(picture, mu, logvar, gaussian_kl(mu, logvar).sum(1))
+
+
+# ---------------------------------------------------------------------------------------------
+# Caption network
+# ---------------------------------------------------------------------------------------------
+
+
+class CaptionNetwork(nn.Module):
+    """Reads a picture: a CNN that keeps an 8x8 grid of places, an LSTM, and attention over the grid.
+
+    GroupNorm with one group normalises each picture by itself: nothing leaks between sentences.
+    """
+
+    HEADS = 4
+
+    def __init__(self, vocab_size, max_words, d_model=512, hidden_dim=256):
+        super().__init__()
+        if hidden_dim % 32:
+            raise ValueError(f"hidden_dim {hidden_dim} is not a multiple of 32")
+        self.max_words = max_words
+        a, b, c = hidden_dim // 8, hidden_dim // 4, hidden_dim // 2
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(3, a, 5, 2, 2), nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, c, 3, 2, 1), nn.Conv2d(c, c, 3, 1, 1)]
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(1, n) for n in (a, b, c, c))
+        self.place = nn.Parameter(torch.randn(64, c) * 0.3)
+        self.squeeze = nn.Linear(c, 16)
+        self.to_gist = nn.Linear(16 * 64, hidden_dim)
+        self.to_embedding = nn.Sequential(nn.GELU(), nn.Linear(hidden_dim, d_model))
+        self.embedding = nn.Embedding(vocab_size, hidden_dim)
+        self.lstm = nn.LSTM(2 * hidden_dim, hidden_dim, batch_first=True)
+        self.query = nn.Linear(hidden_dim, hidden_dim)
+        self.key_value = nn.Linear(c, 2 * hidden_dim)
+        self.out = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, vocab_size))
+        self.turn = nn.Parameter(torch.randn(max_words + 1, hidden_dim) * 0.5)
+
+    def see(self, picture):
+        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), keys, values (B, heads, 64, hidden / heads)."""
+        x = picture * 2 - 1
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            y = F.gelu(norm(conv(x)))  # 32x32, 16x16, 8x8, 8x8
+            x = x + y if i == 3 else y
+        grid = x.flatten(2).transpose(1, 2)  # (B, 64, c)
+        gist = self.to_gist(self.squeeze(grid).flatten(1))
+        keys, values = self.key_value(grid + self.place).unflatten(-1, (2, self.HEADS, -1)).permute(2, 0, 3, 1, 4)
+        return gist, keys, values
+
+    def embed(self, gist):
+        """The picture's place in the space of sentences: (B, hidden) -> (B, D)."""
+        return self.to_embedding(gist)
+
+    def look(self, state, keys, values):
+        """LSTM states (B, T, hidden) look at the grid -> logits (B, T, V), weights (B, heads, T, 64)."""
+        B, T, H = state.shape
+        query = self.query(state).view(B, T, self.HEADS, -1).transpose(1, 2)
+        seen, weights = attend(query, keys, values)
+        return self.out(torch.cat([state, seen.transpose(1, 2).reshape(B, T, H)], -1)).float(), weights
+
+    def forward(self, picture, ids, word_dropout=0.0, rng=None):
+        """Pictures and the true words (B, T) -> caption logits, direct logits (B, T + 1, V), embedding (B, D).
+
+        Position t predicts word t from the words before it, some of them dropped so that the picture
+        is needed; the direct logits predict it from the picture and t alone.
+        """
+        gist, keys, values = self.see(picture)
+        inputs = F.pad(ids, (1, 0), value=BOS)
+        if rng is not None and word_dropout:
+            lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
+            inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
+        length = inputs.shape[1]
+        state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, length, -1)], -1))
+        caption, _ = self.look(state, keys, values)
+        direct, _ = self.look(self.turn[:length] + gist[:, None], keys, values)
+        return caption, direct, self.embed(gist)
+
+    @torch.no_grad()
+    def read(self, picture, temperature=0.0, rng=None):
+        """Pictures (B, 3, 64, 64) -> word numbers (B, max_words + 1), log probability (B,), gaze (B, T, 64).
+
+        Greedy at temperature 0. Words after the end mark are PAD; the log probability is that of the
+        words and the end mark under the reader.
+        """
+        gist, keys, values = self.see(picture)
+        word = torch.full((len(picture),), BOS, device=picture.device)
+        alive = torch.ones_like(word, dtype=torch.bool)
+        memory, words, gaze = None, [], []
+        log_prob = torch.zeros(len(picture), device=picture.device)
+        for _ in range(self.max_words + 1):
+            state, memory = self.lstm(torch.cat([self.embedding(word), gist], -1)[:, None], memory)
+            logits, weights = self.look(state, keys, values)
+            logits = logits[:, 0].index_fill(1, torch.tensor([PAD, BOS], device=word.device), float("-inf"))
+            logp = logits.log_softmax(-1)
+            word = torch.multinomial((logits / temperature).softmax(-1), 1, generator=rng)[:, 0] if temperature else logp.argmax(-1)
+            log_prob += torch.where(alive, logp.gather(1, word[:, None])[:, 0], 0)
+            word = torch.where(alive, word, PAD)
+            alive = alive & (word != EOS)
+            words.append(word)
+            gaze.append(weights.mean(1)[:, 0])
+        return torch.stack(words, 1), log_prob, torch.stack(gaze, 1)
+
+
+# ---------------------------------------------------------------------------------------------
+# The circle
+# ---------------------------------------------------------------------------------------------
+
+
+class Circle(nn.Module):
+    """The three networks together, as settings describe them."""
+
+    def __init__(self, settings, vocab_size, max_words):
+        super().__init__()
+        s = settings
+        self.language_model = AutoregressiveLanguageModel(vocab_size, max_words, s.d_model, s.n_heads, s.n_layers, s.dropout)
+        if s.decoder == "conv":
+            self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)
+        else:
+            self.scene_decoder = SceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
+        self.caption_network = CaptionNetwork(vocab_size, max_words, s.d_model, s.hidden_dim)
+
+    @torch.no_grad()
+    def draw(self, ids):
+        """Word numbers (B, T) -> Scene, without noise."""
+        return self.scene_decoder(self.language_model(ids), ids != PAD)

@@ -1,0 +1,128 @@
+"""Every setting of a run, once: its default, its help text, and the presets that change it.
+
+`train.py --help`, the checkpoint and the README's table of flags are all drawn from here.
+"""
+
+import argparse
+import dataclasses
+from dataclasses import dataclass, field
+
+
+def _flag(default, group, text, **options):
+    return field(default=default, metadata={"group": group, "help": text, **options})
+
+
+@dataclass
+class Settings:
+    """The settings of a run, as `train.py` takes them."""
+
+    d_model: int = _flag(512, "model", "width of the language model and of sentence embeddings", low=1)
+    n_heads: int = _flag(8, "model", "attention heads of the language model; must divide d_model", low=1)
+    n_layers: int = _flag(6, "model", "layers of the language model", low=1)
+    hidden_dim: int = _flag(256, "model", "width of drawer and reader; a multiple of 32", low=32)
+    z_dim: int = _flag(128, "model", "numbers in the latent of a whole scene", low=1)
+    use_vae: bool = _flag(False, "model", "noise in the bottleneck and its KL term; a plain bottleneck without")
+    dropout: float = _flag(0.0, "model", "dropout of the language model; fresh sentences need none", low=0, below=1)
+    decoder: str = _flag("layers", "model", "layers draws marks on a ground, conv is the plain decoder", choices=("layers", "conv"))
+    n_sprites: int = _flag(9, "model", "places for marks in a scene, a square number", choices=(4, 9, 16, 25))
+
+    epochs: int = _flag(50, "training", "epochs in all, those before a resume included", low=1)
+    batch_size: int = _flag(64, "training", "sentences in a step", low=1)
+    lr: float = _flag(3e-4, "training", "highest learning rate, after warm-up and before the cosine", low=0)
+    warmup_steps: int = _flag(100, "training", "steps of linear warm-up", low=0)
+    clip: float = _flag(1.0, "training", "largest norm of the gradient", low=0)
+    word_dropout: float = _flag(0.1, "training", "share of the true words hidden from the reader while it trains", low=0, below=1)
+    use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
+    seed: int = _flag(0, "training", "seed of weights, sentences and noise", low=0)
+    device: str = _flag("auto", "training", "auto, cpu, cuda, cuda:1, mps ...")
+    threads: int = _flag(0, "training", "CPU threads; 0 takes what the machine has", low=0)
+
+    lambda_caption: float = _flag(1.0, "loss weights", "the reader's next word", low=0)
+    lambda_direct: float = _flag(1.0, "loss weights", "each word from the picture and its place alone", low=0)
+    lambda_language: float = _flag(0.3, "loss weights", "the language model's next word", low=0)
+    lambda_consistency: float = _flag(1.0, "loss weights", "picture embedding against sentence embedding", low=0)
+    lambda_kl: float = _flag(0.001, "loss weights", "KL of the latent, with --use_vae", low=0)
+    lambda_layout: float = _flag(1.0, "loss weights", "one word per sprite, one kind of word per place", low=0)
+    lambda_spatial: float = _flag(0.1, "loss weights", "cost of fine texture", low=0)
+    lambda_diversity: float = _flag(0.1, "loss weights", "pictures differ as their sentences do", low=0)
+    lambda_perceptual: float = _flag(0.1, "loss weights", "silhouettes and edges of different words differ", low=0)
+    lambda_color: float = _flag(0.1, "loss weights", "a word's colour: alike everywhere, unlike other words', visible", low=0)
+    channel: bool = _flag(True, "training", "noise, blur, resampling, JPEG and gray silhouettes between drawer and reader")
+
+    num_samples: int = _flag(10000, "data", "sentences in an epoch", low=1)
+    fixed_data: bool = _flag(False, "data", "the same sentences every epoch instead of fresh ones")
+    train_split: float = _flag(0.8, "data", "share of a captions file, or of fixed data, that is trained on", low=0.01, below=1)
+    captions_file: str = _flag("", "data", "train on this file, one description a line, instead of the grammar")
+
+    checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go")
+    log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go")
+    log_interval: int = _flag(50, "output", "steps between two lines of metrics", low=1)
+    keep_last: int = _flag(5, "output", "checkpoint_epoch_N.pt to keep, every 25th always; 0 keeps all", low=0)
+    save_minutes: float = _flag(10.0, "output", "minutes between saves of last.pt inside an epoch", low=0)
+
+
+# What a resumed run may not change: it would be another model, or other data.
+FIXED_ON_RESUME = [f.name for f in dataclasses.fields(Settings) if f.metadata["group"] in ("model", "data")] + ["seed", "batch_size"]
+
+PRESETS = {
+    # two CPU cores, some minutes
+    "quick": dict(
+        d_model=192, n_heads=6, n_layers=3, hidden_dim=192, use_vae=True, epochs=12, num_samples=10048,
+        batch_size=64, lr=1.5e-3, use_amp=True,
+    ),
+    # one GPU
+    "full": dict(epochs=50, num_samples=40960, batch_size=256, lr=8e-4, use_vae=True, use_amp=True, warmup_steps=400),
+}  # fmt: skip
+
+
+def add_arguments(parser):
+    """A flag for each setting. Defaults are left out of the namespace, so that what a user typed is known."""
+    groups = {}
+    for f in dataclasses.fields(Settings):
+        meta = f.metadata
+        group = groups.setdefault(meta["group"], None) or parser.add_argument_group(meta["group"])
+        groups[meta["group"]] = group
+        options = dict(default=argparse.SUPPRESS, help=f"{meta['help']} (default: {_show(f.default)})".replace("%", "%%"))
+        if f.type is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = str if f.type is str else _number(f.type, meta.get("low"), meta.get("below"))
+            options["choices"] = meta.get("choices")
+            options["metavar"] = None if meta.get("choices") else {int: "N", float: "X", str: "TEXT"}[f.type]
+        group.add_argument(f"--{f.name}", **options)
+
+
+def _show(default):
+    return {True: "on", False: "off", "": "none"}.get(default, default) if isinstance(default, (bool, str)) else default
+
+
+def _number(kind, low, below):
+    def convert(text):
+        value = kind(text)
+        if not abs(value) < float("inf") or (low is not None and value < low) or (below is not None and value >= below):
+            bounds = f"{low} or more" if below is None else f"from {low} to below {below}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range; it must be {bounds}")
+        return value
+
+    convert.__name__ = {int: "whole number", float: "number"}[kind]
+    return convert
+
+
+def resolve(typed, preset=None, base=None):
+    """Settings from what was typed (a dict), over a preset, over a checkpoint's or the default ones."""
+    values = dataclasses.asdict(base) if base else {}
+    if not base and preset:
+        values.update(PRESETS[preset])
+    values.update({k: v for k, v in typed.items() if k in {f.name for f in dataclasses.fields(Settings)}})
+    return Settings(**values)
+
+
+def check(settings):
+    """Raise ValueError, in one line that names the flag, for settings that contradict each other."""
+    s = settings
+    if s.d_model % s.n_heads:
+        raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
+    if s.hidden_dim % 32:
+        raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
+    if s.decoder == "layers" and s.z_dim < 6 * s.n_sprites:
+        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_sprites} sprites need at least {6 * s.n_sprites}")

@@ -1,0 +1,134 @@
+"""Pictures of a run for people: curves, scene sheets, round trips, layers. Each function writes one PNG."""
+
+import io
+import textwrap
+
+import matplotlib
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from checkpoints import write_atomically
+from roundtrip import to_image
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+INK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
+
+
+def save_image(image, path):
+    """A Pillow image or matplotlib figure -> PNG, never half written. Raises OSError."""
+    buffer = io.BytesIO()
+    if isinstance(image, Image.Image):
+        image.save(buffer, "PNG")
+    else:
+        image.savefig(buffer, format="png", dpi=110)
+        plt.close(image)
+    write_atomically(path, buffer.getvalue())
+
+
+def _font(size):
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # Pillow before 10.1 has one size
+        return ImageFont.load_default()
+
+
+def _write(draw, at, text, width, size=12, fill=INK):
+    """Text wrapped to a width in px; returns the height used."""
+    lines = textwrap.wrap(text, max(8, int(width / (size * 0.52)))) or [""]
+    for i, line in enumerate(lines[:4]):
+        draw.text((at[0], at[1] + i * (size + 2)), line, fill=fill, font=_font(size))
+    return len(lines[:4]) * (size + 2)
+
+
+def scene_sheet(pictures, texts, path, columns=6, zoom=2):
+    """Pictures (n, 3, 64, 64) with a text under each."""
+    side = 64 * zoom
+    cell_w, cell_h = side + 16, side + 58
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * cell_w + 8, rows * cell_h + 8), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (picture, text) in enumerate(zip(pictures, texts)):
+        x, y = 8 + i % columns * cell_w, 8 + i // columns * cell_h
+        sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x, y))
+        _write(draw, (x, y + side + 3), text, side)
+    save_image(sheet, path)
+
+
+def contact_sheet(pictures, path, columns=8, zoom=1, gap=4):
+    """Pictures (n, 3, 64, 64) side by side."""
+    side = 64 * zoom + gap
+    columns = max(1, min(columns, len(pictures)))
+    sheet = Image.new("RGB", (columns * side + gap, max(1, -(-len(pictures) // columns)) * side + gap), "white")
+    for i, picture in enumerate(pictures):
+        tile = to_image(picture).resize((64 * zoom, 64 * zoom), Image.NEAREST)
+        sheet.paste(tile, (gap + i % columns * side, gap + i // columns * side))
+    save_image(sheet, path)
+
+
+def grid_sheet(pictures, row_names, column_names, path, zoom=1):
+    """Pictures, row by row, with a name at each row and over each column."""
+    side, left, top = 64 * zoom + 4, 84, 24
+    sheet = Image.new("RGB", (left + side * len(column_names), top + side * len(row_names)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for c, name in enumerate(column_names):
+        draw.text((left + c * side + 2, 6), name, fill=INK, font=_font(12))
+    for r, name in enumerate(row_names):
+        draw.text((6, top + r * side + side // 2 - 8), name, fill=INK, font=_font(12))
+    for i, picture in enumerate(pictures):
+        at = (left + i % len(column_names) * side, top + i // len(column_names) * side)
+        sheet.paste(to_image(picture).resize((64 * zoom, 64 * zoom), Image.NEAREST), at)
+    save_image(sheet, path)
+
+
+def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
+    """Original text, scene and recovered caption side by side; a wrong caption in red."""
+    side = 64 * zoom
+    text_w, cell_h = 200, side + 14
+    cell_w = 2 * text_w + side + 30
+    rows = -(-len(texts) // columns)
+    sheet = Image.new("RGB", (columns * cell_w, rows * cell_h + 30), "white")
+    draw = ImageDraw.Draw(sheet)
+    for c in range(columns):
+        for x, title in ((10, "sentence"), (text_w + 10, "scene"), (text_w + side + 20, "read back")):
+            draw.text((c * cell_w + x, 8), title, fill=GRAY, font=_font(12))
+    for i, (text, picture, caption) in enumerate(zip(texts, pictures, captions)):
+        x, y = i % columns * cell_w, 30 + i // columns * cell_h
+        middle = y + side // 2 - 22
+        _write(draw, (x + 10, middle), text, text_w - 20, 13)
+        sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x + text_w + 10, y))
+        _write(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, INK if text == caption else WRONG)
+    save_image(sheet, path)
+
+
+def layer_sheet(scene, compose, texts, path, zoom=2):
+    """One row a sentence: the scene, then the scene with each of its sprites alone."""
+    rows = []
+    for i in range(len(texts)):
+        rows.append(scene.picture[i])
+        alone = torch.eye(scene.masks.shape[1], device=scene.masks.device)[:, :, None, None]
+        rows += list(compose(scene.masks[i] * alone[..., None].squeeze(-1), scene.colors[i].expand(len(alone), -1, -1)))
+    columns = ["scene"] + [f"sprite {k + 1}" for k in range(scene.masks.shape[1])]
+    grid_sheet(rows, [textwrap.shorten(t, 14, placeholder="…") for t in texts], columns, path, zoom)
+
+
+def training_curves(history, path):
+    """Losses against steps, and exact match against seconds of training."""
+    train = [r for r in history if r["kind"] == "train"]
+    val = [r for r in history if r["kind"] == "validation"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    names = [k for k in (train[0] if train else {}) if k.startswith("loss_")]
+    for name in names:
+        left.plot([r["step"] for r in train], [max(r[name], 1e-4) for r in train], label=name[5:], linewidth=1.2)
+    left.set(xlabel="step", ylabel="loss (unweighted)", yscale="log", title="Losses")
+    if names:
+        left.legend(fontsize=7, ncol=2)
+    for key, label in (("exact_match", "exact match"), ("word_accuracy", "word accuracy")):
+        right.plot([r["seconds"] for r in val], [100 * r[key] for r in val], marker="o", markersize=3, label=label)
+    right.set(xlabel="seconds of training", ylabel="%", ylim=(0, 102), title="Unseen sentences read back")
+    right.legend()
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    save_image(figure, path)
