@@ -1,0 +1,36 @@
+"""What the tests share: the real scripts as real processes, and one tiny finished training run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: spinning threads slow two cores tenfold
+
+TINY = "--d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32 --z_dim 54 --num_samples 256 --batch_size 32 --lr 0.002 --use_vae".split()
+
+
+def script_command(name, *args):
+    return [sys.executable, str(ROOT / name), *map(str, args)]
+
+
+def script_env(env=None):
+    return {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+
+
+def run_script(name, *args, cwd, env=None, timeout=120):
+    """`python name args` in a folder, to its end; output is text."""
+    return subprocess.run(script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A folder in which a tiny run of two epochs has finished."""
+    folder = tmp_path_factory.mktemp("tiny_run")
+    done = run_script("train.py", *TINY, "--epochs", 2, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
