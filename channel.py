@@ -87,8 +87,8 @@ def silhouettes(scene, compose):
     return compose(scene.masks, torch.full_like(scene.colors, 0.35))
 
 
-# The wear that training uses. Shift, cut-out, rotation, brightness and hue are kept for the tests.
-WEAR = ("none", "noise", "blur", "resample", "jpeg", "silhouettes")
+# The wear that training uses. Cut-out, rotation, brightness and hue are kept for the tests.
+WEAR = ("none", "noise", "blur", "resample", "jpeg", "shift", "silhouettes", "silhouettes")
 
 
 def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR):
@@ -103,9 +103,10 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR):
     start = int(host_rng.integers(len(kinds)))
     if compose is not None and "silhouettes" in kinds:
         gray = silhouettes(scene, compose)
+    everyone = torch.arange(len(picture), device=picture.device)
     parts, rows = [], []
     for i, kind in enumerate(kinds):
-        row = torch.arange((start + i) % len(kinds), len(picture), len(kinds), device=picture.device)
+        row = everyone[(start + i) % len(kinds) :: len(kinds)]
         if not len(row):
             continue
         x = picture[row]
@@ -117,6 +118,8 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR):
             x = resample(x, 32) if host_rng.random() < 0.5 else severity * resample(x, 16) + (1 - severity) * x
         elif kind == "jpeg":
             x = jpeg(x, int(host_rng.integers(30, 91)))
+        elif kind == "shift":
+            x = shift(x, *(int(d) for d in host_rng.integers(-3, 4, size=2)))
         elif kind == "silhouettes":
             x = severity * gray[row] + (1 - severity) * x
         parts.append(x)

@@ -1,20 +1,25 @@
-"""Files that are never half written, checkpoints that load safely, and one run per folder."""
+"""Files that are never half written, and checkpoints that load safely."""
 
 import contextlib
 import dataclasses
-import glob
+import errno
+import hashlib
 import io
+import json
+import math
 import os
 import re
+import shutil
 import zipfile
 
 import torch
 
-from data_utils import Vocabulary
+from data_utils import SPECIALS, Vocabulary
 from models import Circle
 from settings import Settings
 
 FORMAT = 1
+CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
 
 
 class CheckpointError(Exception):
@@ -27,7 +32,10 @@ class CheckpointError(Exception):
 
 
 def write_atomically(path, data):
-    """Bytes -> a file that is there whole or not at all, even if the machine loses power. Raises OSError."""
+    """Bytes -> a file that is there whole or not at all, even if the machine loses power.
+
+    Raises OSError, with the space needed where space was the reason; what was there before stays.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     beside = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
     try:
@@ -36,9 +44,11 @@ def write_atomically(path, data):
             f.flush()
             os.fsync(f.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(beside)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, f"{error.strerror}; {len(data) / 1e6:.1f} MB needed{_room(folder)}", path) from None
         raise
     with contextlib.suppress(OSError):  # not every file system lets a folder be flushed
         handle = os.open(folder, os.O_RDONLY)
@@ -48,33 +58,48 @@ def write_atomically(path, data):
             os.close(handle)
 
 
-def save(path, state):
-    """Write a state of plain types and tensors. Raises OSError."""
+def _room(folder):
+    try:
+        return f", {shutil.disk_usage(folder).free / 1e6:.1f} MB free"
+    except OSError:
+        return ""
+
+
+def pt_bytes(state):
+    """A state of plain types and tensors as the bytes of a .pt file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getbuffer()
 
 
-def remove_leftovers(folder):
-    """Delete the half-written files of killed processes; only names that `write_atomically` makes."""
-    for path in glob.glob(os.path.join(glob.escape(folder), ".*.tmp")):
-        if re.fullmatch(r"\.(last|best|checkpoint_epoch_\d+)\.pt\.\d+\.tmp", os.path.basename(path)):
-            with contextlib.suppress(OSError):
-                os.remove(path)
+def save(path, state):
+    """Write a state of plain types and tensors. Raises OSError."""
+    write_atomically(path, pt_bytes(state))
 
 
-def prune(folder, keep_last, landmark=25):
-    """Delete epoch checkpoints older than the newest `keep_last`; every 25th stays. 0 keeps all."""
+def all_finite(value):
+    """Whether every number in nested dicts, lists and tensors is finite."""
+    if torch.is_tensor(value):
+        return not value.is_floating_point() or bool(value.isfinite().all())
+    if isinstance(value, dict):
+        return all(all_finite(v) for v in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(all_finite(v) for v in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def prune(folder, keep_last, epoch, landmark=25):
+    """Delete epoch checkpoints up to `epoch` beyond the newest `keep_last`; every 25th stays. 0 keeps all.
+
+    Later numbers belong to another run, or to a branch that was left: they are not counted and not touched.
+    """
     if not keep_last:
         return
-    numbered = []
-    for name in os.listdir(folder):
-        if match := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", name):
-            numbered.append((int(match[1]), name))
-    for number, name in sorted(numbered)[:-keep_last]:
+    numbers = sorted(int(m[1]) for name in os.listdir(folder) if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", name)))
+    for number in [n for n in numbers if n <= epoch][:-keep_last]:
         if number % landmark:
             with contextlib.suppress(OSError):
-                os.remove(os.path.join(folder, name))
+                os.remove(os.path.join(folder, f"checkpoint_epoch_{number}.pt"))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -82,8 +107,11 @@ def prune(folder, keep_last, landmark=25):
 # ---------------------------------------------------------------------------------------------
 
 
-def load(path, device="cpu"):
-    """The state in a checkpoint; runs no code of the file. Raises CheckpointError."""
+def load(path, device="cpu", whole=True):
+    """The state in a checkpoint; runs no code of the file. Raises CheckpointError.
+
+    With whole=False tensors stay on disk until they are used and are not checked for damage: a quick look.
+    """
     try:
         size = os.path.getsize(path)
         if not os.path.isfile(path):
@@ -91,9 +119,9 @@ def load(path, device="cpu"):
         if size == 0:
             raise CheckpointError(f"{path} is empty; use another checkpoint of the folder")
         with zipfile.ZipFile(path) as archive:
-            if (bad := archive.testzip()) is not None:
+            if whole and (bad := archive.testzip()) is not None:
                 raise CheckpointError(f"{path} is damaged (record {bad}); use another checkpoint of the folder")
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True, mmap=not whole)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; see which checkpoints are in its folder") from None
     except OSError as error:
@@ -102,6 +130,11 @@ def load(path, device="cpu"):
         raise
     except Exception:  # zipfile, pickle and torch raise many kinds for damaged or foreign files
         raise CheckpointError(f"{path} is no checkpoint, or is damaged ({size} bytes); use another one of the folder") from None
+    return check_format(state, path)
+
+
+def check_format(state, path):
+    """The state, if this program can read it. Raises CheckpointError."""
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise CheckpointError(f"{path} is a checkpoint of another program")
     if state["format"] > FORMAT:
@@ -133,73 +166,119 @@ def build(state, path, device):
     """A state -> (Circle in its weights, Vocabulary, Settings). Raises CheckpointError."""
     settings = settings_of(state, path)
     try:
-        vocab = Vocabulary(state["vocabulary"], state["articles"])
+        vocab = Vocabulary(state["vocabulary"], bool(state["articles"]))
+        _check_fit(state, settings, vocab)
         circle = Circle(settings, len(vocab), state["max_words"]).to(device)
         circle.load_state_dict(state["model"])
     except Exception as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{path} does not fit this version of the program ({reason})") from None
     return circle, vocab, settings
 
 
+def _check_fit(state, settings, vocab):
+    """Raise ValueError unless vocabulary, settings and weights belong together.
+
+    Shapes are compared before memory is taken: settings may ask for more than the weights hold.
+    """
+    words, weights = vocab.words, state["model"]
+    if tuple(words[: len(SPECIALS)]) != SPECIALS or len(set(words)) != len(words) or not all(isinstance(w, str) and w for w in words):
+        raise ValueError("its vocabulary is no list of different words")
+    if settings.n_layers > len(weights):
+        raise ValueError(f"n_layers is {settings.n_layers}")
+    with torch.device("meta"):  # shapes without memory
+        want = {name: t.shape for name, t in Circle(settings, len(vocab), state["max_words"]).state_dict().items()}
+    if wrong := sorted(name for name in want.keys() | weights.keys() if name not in weights or weights[name].shape != want.get(name)):
+        raise ValueError(f"{wrong[0]} is missing, foreign or of another shape")
+    if wrong := [name for name, t in weights.items() if not (t.is_floating_point() and t.isfinite().all())]:
+        raise ValueError(f"{wrong[0]} holds values that are no numbers")
+
+
 def load_model(path, device):
-    """A checkpoint's (Circle, Vocabulary, Settings), ready to draw and read. Raises CheckpointError."""
-    return build(load(path, device), path, device)
+    """The (Circle, Vocabulary, Settings) of a checkpoint or an exported folder, ready to draw and read.
+    Raises CheckpointError."""
+    return build(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
+
+
+def best_match(folder):
+    """The exact match of a folder's best.pt, -1 if there is none that can be read."""
+    with contextlib.suppress(CheckpointError, KeyError, TypeError, IndexError, ValueError):
+        history = load(os.path.join(folder, "best.pt"), whole=False)["history"]
+        return float([r["exact_match"] for r in history if r["kind"] == "validation"][-1])
+    return -1.0
+
+
+def age(state):
+    """What tells the newer of two states of a run: the moment of saving, then the step."""
+    return float(state.get("saved_at", 0)), int(state["position"]["step"])
 
 
 def newest_valid(folder, say=print):
     """The newest checkpoint of a folder that loads, as (path, state); (None, None) if there is none.
 
-    Newest is the one with most steps. A damaged one is named through `say` and left in place.
+    A damaged one is named through `say` and left in place. `best.pt` counts too: it is as good as the others.
     """
-    names = ["last.pt"] + sorted(os.listdir(folder) if os.path.isdir(folder) else [], reverse=True)
-    found = (None, None)
-    for name in names:
-        if not re.fullmatch(r"(last|checkpoint_epoch_\d+)\.pt", name) or not os.path.exists(os.path.join(folder, name)):
-            continue
-        path = os.path.join(folder, name)
-        if found[0] and (name == "last.pt" or os.path.getmtime(path) <= os.path.getmtime(found[0])):
-            continue
+    names = [n for n in (os.listdir(folder) if os.path.isdir(folder) else []) if re.fullmatch(CHECKPOINT_NAME, n)]
+    names.sort(key=lambda n: (n == "last.pt", n != "best.pt", len(n), n), reverse=True)
+    found = []
+    for path in (os.path.join(folder, n) for n in names):
+        try:
+            found.append((age(load(path, whole=False)), path))
+        except (CheckpointError, KeyError, TypeError, ValueError, AttributeError):
+            found.append(((math.inf, 0), path))  # is read in full, to say what is wrong with it
+    for _, path in sorted(found, key=lambda f: f[0], reverse=True):  # stable: last.pt comes before its equals
         try:
             state = load(path)
-            if found[0] is None or state["position"]["step"] > found[1]["position"]["step"]:
-                found = (path, state)
-        except (CheckpointError, KeyError, TypeError) as error:
+            age(state)
+            return path, state
+        except CheckpointError as error:
             say(f"skipped: {error}")
-    return found
+        except (KeyError, TypeError, ValueError, AttributeError):
+            say(f"skipped: {path} does not say how far its run had come")
+    return None, None
 
 
 # ---------------------------------------------------------------------------------------------
-# One run per folder
+# Exported folders
 # ---------------------------------------------------------------------------------------------
 
+EXPORT_FILES = ("model.safetensors", "model.json")
+MAX_JSON_BYTES = 1 << 28
 
-class RunLock:
-    """Holds `run.lock` of a folder while a run lives; the system lets go of it when the process dies,
-    so a lock left behind by a killed run holds nobody up. Raises CheckpointError if a run holds it."""
 
-    def __init__(self, folder):
-        self.path = os.path.join(folder, "run.lock")
-        self.file = open(self.path, "a+")
-        try:
-            if os.name == "nt":
-                import msvcrt
+def save_export(folder, state):
+    """`model_state` -> weights as safetensors and the rest as JSON, with a hash that ties the two. Raises OSError."""
+    from safetensors.torch import save as to_bytes
 
-                self.file.seek(0)
-                msvcrt.locking(self.file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
+    weights, about = (os.path.join(folder, name) for name in EXPORT_FILES)
+    data = to_bytes({name: t.detach().cpu().contiguous() for name, t in state["model"].items()})
+    rest = {k: v for k, v in state.items() if k != "model"}
+    write_atomically(weights, data)
+    write_atomically(about, json.dumps({**rest, "sha256": hashlib.sha256(data).hexdigest()}, indent=1).encode())
 
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.file.seek(0)
-            owner = self.file.read(20).strip() or "unknown"
-            self.file.close()
-            raise CheckpointError(f"{folder} is in use by process {owner}; choose another --checkpoint_dir") from None
-        self.file.truncate(0)
-        self.file.write(str(os.getpid()))
-        self.file.flush()
 
-    def release(self):
-        self.file.truncate(0)
-        self.file.close()
+def load_export(folder):
+    """The `model_state` in an exported folder. Raises CheckpointError."""
+    weights, about = (os.path.join(folder, name) for name in EXPORT_FILES)
+    for path in (weights, about):
+        if not os.path.isfile(path):
+            raise CheckpointError(f"{folder} is no exported model: it has no {os.path.basename(path)}; name a .pt file or what export.py wrote")
+    try:
+        from safetensors.torch import load as from_bytes
+
+        if os.path.getsize(about) > MAX_JSON_BYTES:
+            raise CheckpointError(f"{about} is too large to be the description of a model")
+        with open(weights, "rb") as f, open(about, "rb") as g:
+            data, state = f.read(), json.loads(g.read())
+        if state["sha256"] != hashlib.sha256(data).hexdigest():
+            raise CheckpointError(f"{weights} is damaged or does not belong to its model.json; export it again")
+        state["model"] = from_bytes(data)
+    except CheckpointError:
+        raise
+    except ImportError:
+        raise CheckpointError(f"{folder}: reading an exported model needs safetensors; pip install safetensors") from None
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from None
+    except Exception:  # json and safetensors raise many kinds for damaged files
+        raise CheckpointError(f"{about} is damaged or of another program; export the model again") from None
+    return check_format(state, folder)

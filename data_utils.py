@@ -10,10 +10,13 @@ costs no more memory than one of ten thousand, and a resumed run draws the same 
 
 import argparse
 import difflib
+import functools
 import hashlib
 import os
 import re
+import stat
 import sys
+import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -190,6 +193,7 @@ def sample_sentences(n, split, seed):
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<bos>", "<eos>")
+SENTENCE_MARKS = (".", ",", ";", ":", "!", "?")
 
 
 class UnknownWord(ValueError):
@@ -224,6 +228,8 @@ class Vocabulary:
         ids = []
         for word in tokenize(sentence):
             word = "a" if self.articles and word == "an" else word
+            if word not in self.index and word in SENTENCE_MARKS:
+                continue  # of no account to a model that never saw one
             if word not in self.index or word in SPECIALS:
                 near = difflib.get_close_matches(word[:100], self.words[len(SPECIALS) :], n=1, cutoff=0.0)
                 hint = f"; the nearest known word is {near[0]!r}" if near else ""
@@ -242,13 +248,29 @@ class Vocabulary:
         return " ".join(_article(words) if self.articles else words)
 
 
+# Signs of direction and of line breaking are no part of a word; a space of no width parts two.
+_INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]) | {0x200B: " "}
+
+
+@functools.cache
+def _words_of_any_script():
+    """Like the pattern in `tokenize`, with the marks that Python's \\w leaves out (vowels of Hindi, points of
+    Hebrew), the joiners of Persian, and emoji of several characters in one piece."""
+    planes = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0), *range(0x1F3FB, 0x1F400)]
+    marks = "".join(chr(c) for c in planes if unicodedata.category(chr(c))[0] == "M" or 0x1F3FB <= c <= 0x1F3FF)
+    letter, sign = f"[^\\W_][{marks}\u200c\u200d]*", f"[^\\w\\s][{marks}]*"
+    return re.compile(f"(?:{letter})+(?:['’\\-](?:{letter})+)*|{sign}(?:\u200d{sign})*|_")
+
+
 def tokenize(line):
     """The words of a line: lower case, punctuation apart, any script.
 
     >>> tokenize("A red ball, in the LEFT.")
     ['a', 'red', 'ball', ',', 'in', 'the', 'left', '.']
     """
-    return re.findall(r"[^\W_]+(?:['’\-][^\W_]+)*|[^\w\s]|_", line.lower())
+    if line.isascii():
+        return re.findall(r"[^\W_]+(?:['\-][^\W_]+)*|[^\w\s]|_", line.lower())
+    return _words_of_any_script().findall(unicodedata.normalize("NFC", line.translate(_INVISIBLE).lower()))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -267,8 +289,8 @@ def pad(rows):
 class GrammarData:
     """Batches of grammar sentences as integer tensors, trimmed to their longest sentence.
 
-    With `fixed` the same `num_samples` sentences are shown every epoch, in a new order, and
-    a share `1 - train_split` of them is set aside; otherwise sentences are drawn anew.
+    With `fixed` the same `num_samples` sentences are shown every epoch, in a new order;
+    otherwise sentences are drawn anew.
     """
 
     def __init__(self, num_samples, seed, fixed=False):
@@ -355,32 +377,29 @@ class CaptionsReport:
         )
 
 
-LINE_BYTES = 1 << 16  # a longer line is cut here while reading, so that a file of one line stays small
+LINE_CHARACTERS = 1 << 16  # a longer line is cut here while reading, so that a file of one line stays small
+BYTE_ORDER_MARKS = [(b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")]
 
 
 def read_lines(path):
-    """Lines of a text file as str, each at most 64 KiB; yields (line, was_cut, was_damaged).
+    """Lines of a text file as str, each at most 65536 characters; yields (line, was_cut, was_damaged).
 
-    A byte-order mark is dropped, UTF-16 with a mark is understood, NUL bytes count as damage.
-    Raises OSError.
+    A byte-order mark is dropped, UTF-16 and UTF-32 with a mark are understood, lines may end as on
+    any system; what is not UTF-8 and NUL characters become U+FFFD and count as damage.
+    Raises OSError, and CaptionsFileError for a folder, a pipe or a device.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end
+        raise CaptionsFileError(f"{path} is not a regular file; name a text file")
     with open(path, "rb") as f:
         head = f.read(4)
-        f.seek(0)
-        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            with open(path, encoding="utf-16", errors="replace") as text:
-                while line := text.readline(LINE_BYTES):
-                    yield line, not line.endswith("\n") and len(line) >= LINE_BYTES, "\ufffd" in line
-            return
-        first = True
-        while raw := f.readline(LINE_BYTES):
-            cut = len(raw) == LINE_BYTES and not raw.endswith(b"\n")
-            more = raw
-            while cut and more and not more.endswith(b"\n"):
-                more = f.readline(LINE_BYTES)
-            line = raw.decode("utf-8-sig" if first else "utf-8", errors="replace")
-            first = False
-            yield line.replace("\x00", "\ufffd"), cut, "\ufffd" in line or "\x00" in line
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8-sig")
+    with open(path, encoding=encoding, errors="replace") as f:
+        while line := f.readline(LINE_CHARACTERS):
+            cut, rest = False, line
+            while not rest.endswith("\n") and (rest := f.readline(LINE_CHARACTERS)):
+                cut |= rest != "\n"
+            line = line.replace("\x00", "\ufffd")
+            yield line, cut, "\ufffd" in line
 
 
 class CaptionsData:
@@ -409,7 +428,11 @@ class CaptionsData:
             rows.append(words)
         if len(rows) < 2:
             raise CaptionsFileError(f"{path}: {len(rows)} usable sentence(s), at least 2 are needed ({self.report})")
+        if self.report.damaged > (self.report.lines - self.report.empty) / 2:
+            raise CaptionsFileError(f"{path}: most lines are no UTF-8 text ({self.report}); save the file as UTF-8")
         self.vocab = vocab or Vocabulary.of(w for row in rows for w in row)
+        if strange := next((w for row in rows for w in row if w not in self.vocab.index), None):
+            raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
         self.max_words = max(map(len, rows))
         # The share is by rank of a hash, so that it is exact and no order of lines matters.
         rows.sort(key=lambda r: hashlib.blake2b(" ".join(r).encode(), digest_size=8, salt=b"split").digest())

@@ -158,49 +158,69 @@ def word_means(features, word, weight, vocab_size, eps=1e-6):
     return summed / (total[:, None] + eps), total
 
 
-def push_apart(means, total, margin, eps=1e-6):
-    """Mean of relu(margin - distance)^2 over pairs of words present (total weight > 0.5)."""
+def push_apart(means, total, margin):
+    """Mean of relu(margin - distance)^2 over pairs of words present (total weight > 0.5).
+
+    means (V, F), total (V,), margin a number or (V, V) -> 0-dim tensor.
+    """
     there = (total > 0.5).float()
     pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device))
     square = (means**2).sum(1)
     gram = square[:, None] + square[None] - 2 * means @ means.T
     distance = torch.sqrt(gram.clamp(min=0) + 1e-3)
-    return (torch.relu(margin - distance) ** 2 * pair).sum() / (pair.sum() + eps)
+    return (torch.relu(margin - distance) ** 2 * pair).sum() / pair.sum().clamp(min=1)
 
 
-def color_loss(colors, word, weight, ground, vocab_size, margin=50.0, contrast=50.0):
+def rivals(word, place, weight, vocab_size, eps=1e-6):
+    """How much two words compete for the same places: cosine of their counts over places, detached.
+
+    word, place, weight (N,) of the marks of a batch -> (V, V) in [0, 1]. Red and blue are rivals, red
+    and left are not; the layout says so, not a list.
+    """
+    counts = torch.zeros(vocab_size, int(place.max()) + 1, device=word.device)
+    counts = counts.index_put((word, place), weight, accumulate=True)
+    counts = counts / (counts.norm(dim=1, keepdim=True) + eps)
+    return (counts @ counts.T).detach()
+
+
+def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, margin=25.0, rival_margin=70.0, contrast=60.0):
     """Colours in CIELAB: colors (N, 3) sRGB of the marks of words (N,), ground (3,) sRGB or None.
 
     Pull: the variance of a word's colour over its occurrences. Push: relu(margin - dE)^2 between
-    words. Contrast: relu(contrast - dE)^2 to the ground. Unit: dE^2 / 1000 (CIE76). Nobody says
-    which colour is whose. Prevents words that look alike, or that cannot be seen.
+    words, with a wider margin between rivals. Contrast: relu(contrast - dE)^2 to the ground. Unit:
+    dE^2 / 1000 (CIE76). Nobody says which colour is whose. Prevents words that look alike, or that
+    cannot be seen.
     """
     lab = srgb_to_lab(colors)
     weight = weight.float()
     means, total = word_means(lab, word, weight, vocab_size)
     mean_over = weight.sum() + 1e-6
     loss = (weight * ((lab - means[word]) ** 2).sum(1)).sum() / mean_over
-    loss = loss + push_apart(means, total, margin)
+    loss = loss + push_apart(means, total, margin + (rival_margin - margin) * rivalry)
     if ground is not None:
         away = torch.sqrt(((lab - srgb_to_lab(ground)) ** 2).sum(1) + 1e-3)
         loss = loss + (weight * torch.relu(contrast - away) ** 2).sum() / mean_over
     return loss / 1000
 
 
-def shape_loss(masks, word, weight, vocab_size, margin=0.35):
+def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, margin=0.4, rival_margin=0.7):
     """Silhouettes of different words differ: masks (N, side, side) of words (N,).
 
     relu(margin - d)^2 x 100 between the words' mean silhouettes after a 3x3 mean, d the root mean
-    square difference, relative to a mark's own. Prevents marks that differ in colour alone.
+    square difference relative to a mark's own size. Prevents marks that differ in colour alone.
     """
     small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
     means, total = word_means(small, word, weight.float(), vocab_size)
     scale = torch.sqrt((weight[:, None] * small**2).sum() / (weight.sum() + 1e-6) + 1e-6).detach()
-    return 100 * push_apart(means / scale, total, margin * 2**0.5)
+    return 100 * push_apart(means / scale, total, margin + (rival_margin - margin) * rivalry)
 
 
 def shown_words(attention, presence, ids):
-    """The word that each sprite shows most of: attention (B, K, T) -> word (B K,), weight (B K,)."""
+    """The word that each sprite shows most of, and how visibly.
+
+    attention (B, K, T), presence (B, K), ids (B, T) -> word, place, weight, each (B K,).
+    """
     share, at = attention.detach().max(2)  # (B, K)
     weight = (share > 0.5).float() * presence.detach()
-    return ids.gather(1, at).flatten(), weight.flatten()
+    place = torch.arange(share.shape[1], device=ids.device).expand_as(share)
+    return ids.gather(1, at).flatten(), place.flatten(), weight.flatten()

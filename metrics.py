@@ -1,7 +1,19 @@
-"""Measures of how much of a sentence came back. Pure functions of strings.
+"""Measures of a visual language. Pure functions of strings and arrays.
 
-Each has its range and a doctest; lists are paired by position.
+Each says its formula, reference, range and cost, and has a doctest. `docs/measures.md` tells what
+a value means; the scripts say on which sentences it was taken.
 """
+
+import math
+from collections import Counter
+
+import numpy as np
+from scipy.spatial.distance import squareform
+from scipy.stats import binomtest, rankdata
+
+# ---------------------------------------------------------------------------------------------
+# What came back: lists of sentences, paired by position
+# ---------------------------------------------------------------------------------------------
 
 
 def exact_match(originals, recovered):
@@ -25,3 +37,299 @@ def word_accuracy(originals, recovered):
         right += sum(x == y for x, y in zip(a, b))
         places += max(len(a), len(b))
     return right / max(1, places)
+
+
+def edit_distance(a, b):
+    """Fewest insertions, deletions and replacements that turn one sequence into the other (Levenshtein
+    1966): 0 ... the longer length. Cost O(len(a) len(b)).
+
+    >>> edit_distance("a red ball".split(), "a big red box".split())
+    2
+    """
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        corner, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
+    return row[-1]
+
+
+def word_error_rate(originals, recovered):
+    """Edit distance in words over the words of the originals: 0 is perfect; above 1 is possible.
+
+    >>> word_error_rate(["a red ball", "a box"], ["a blue ball", "a box"])
+    0.2
+    """
+    pairs = [(a.split(), b.split()) for a, b in zip(originals, recovered, strict=True)]
+    return sum(edit_distance(a, b) for a, b in pairs) / max(1, sum(len(a) for a, _ in pairs))
+
+
+def slot_hits(slots_of, originals, recovered):
+    """For every slot: [(the original's word, the word read at its place)]; "" where the caption has ended.
+
+    slots_of: sentence -> {slot: place of its word}, empty for a sentence without slots.
+
+    >>> slot_hits(lambda s: {"color": 1}, ["a red ball"], ["a blue ball"])
+    {'color': [('red', 'blue')]}
+    """
+    hits = {}
+    for a, b in zip(originals, recovered, strict=True):
+        words, got = a.split(), b.split()
+        for slot, place in slots_of(a).items():
+            hits.setdefault(slot, []).append((words[place], got[place] if place < len(got) else ""))
+    return hits
+
+
+def slot_accuracies(hits):
+    """`slot_hits` -> ({slot: accuracy}, Soft, Hard-free mean of slots), each in [0, 1].
+
+    Soft is the mean over slots, so that a slot of few templates weighs as much as one of all.
+
+    >>> slot_accuracies({"color": [("red", "red"), ("red", "pink")], "object": [("box", "box")]})
+    ({'color': 0.5, 'object': 1.0}, 0.75)
+    """
+    each = {slot: float(np.mean([a == b for a, b in pairs])) for slot, pairs in hits.items()}
+    return each, float(np.mean(list(each.values()))) if each else 0.0
+
+
+def hard_slots(slots_of, originals, recovered):
+    """Per sentence: 1.0 if every slot came back, else 0.0. Its mean is Hard, in [0, 1], at least exact match.
+
+    >>> hard_slots(lambda s: {"color": 1}, ["a red ball", "a red box"], ["the red", "a pink box"])
+    [1.0, 0.0]
+    """
+    out = []
+    for a, b in zip(originals, recovered, strict=True):
+        words, got = a.split(), b.split()
+        out.append(float(all(place < len(got) and got[place] == words[place] for place in slots_of(a).values())))
+    return out
+
+
+def confusion_matrix(pairs, words):
+    """Counts (len(words), len(words) + 1): row the original's word, column what was read; the last is any other.
+
+    >>> confusion_matrix([("red", "red"), ("red", "ball"), ("pink", "red")], ["red", "pink"]).tolist()
+    [[1, 0, 1], [1, 0, 0]]
+    """
+    out = np.zeros((len(words), len(words) + 1), int)
+    for a, b in pairs:
+        out[words.index(a), words.index(b) if b in words else len(words)] += 1
+    return out
+
+
+def bootstrap_interval(values, seed, resamples=1000, level=0.95):
+    """Percentile bootstrap (Efron 1979) of a mean: (low, high). Cost O(n resamples).
+
+    Where all values are alike resampling sees no doubt at all; there the interval is Wilson's (1927),
+    for shares.
+
+    >>> low, high = bootstrap_interval([1.0] * 90 + [0.0] * 10, seed=0)
+    >>> low < 0.9 < high, bootstrap_interval([1.0] * 100, seed=0)[0] < 0.97
+    (True, True)
+    """
+    values = np.asarray(values, float)
+    if len(values) == 0:
+        return (0.0, 1.0)
+    if np.all(values == values[0]) and values[0] in (0.0, 1.0):
+        interval = binomtest(int(values.sum()), len(values)).proportion_ci(level, "wilson")
+        return float(interval.low), float(interval.high)
+    rng = np.random.default_rng(seed)
+    means = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+# ---------------------------------------------------------------------------------------------
+# Structure: do like sentences have like pictures, and do parts of one go with parts of the other?
+# ---------------------------------------------------------------------------------------------
+
+
+def pairwise_rmse(features):
+    """Root mean square distance of rows (n, F) -> condensed (n (n - 1) / 2,), >= 0. Cost O(n^2 F).
+
+    >>> pairwise_rmse(np.array([[0.0, 0.0], [1.0, 1.0]])).tolist()
+    [1.0]
+    """
+    features = np.asarray(features, np.float64)
+    features = features - features.mean(0)  # distances stay, and subtracting large squares does not
+    square = (features**2).sum(1)
+    gram = square[:, None] + square[None] - 2 * features @ features.T
+    return np.sqrt(np.maximum(gram, 0) / features.shape[1])[np.triu_indices(len(features), 1)]
+
+
+def topographic_similarity(meaning, form, seed=0, permutations=999):
+    """(rho, p): Spearman's rho in [-1, 1] between two condensed distance matrices (Brighton & Kirby 2006).
+
+    p is Mantel's (1967): the share of `permutations` reorderings of the items under which rho is at
+    least as large; pairs share items, so a p that takes pairs as independent is far too small.
+    Two constant lists have rho 0. Cost O(n^2 permutations).
+
+    >>> x = pairwise_rmse(np.arange(12.0)[:, None])
+    >>> rho, p = topographic_similarity(x, x, permutations=99)
+    >>> round(rho, 6), p
+    (1.0, 0.01)
+    """
+    meaning, form = rankdata(meaning), rankdata(form)
+    meaning, form = meaning - meaning.mean(), form - form.mean()
+    scale = math.sqrt(float((meaning**2).sum() * (form**2).sum()))
+    if scale == 0:
+        return 0.0, 1.0
+    found = float(meaning @ form) / scale
+    square, n = squareform(form), len(squareform(form))
+    rows, columns = np.triu_indices(n, 1)
+    rng, at_least = np.random.default_rng(seed), 1
+    for _ in range(permutations):
+        order = rng.permutation(n)
+        at_least += float(meaning @ square[order[rows], order[columns]]) / scale >= found - 1e-12
+    return found, at_least / (permutations + 1)
+
+
+def _joint_entropies(x, y):
+    """Entropies in bits of two integer columns and of their pair."""
+
+    def entropy(counts):
+        p = counts / counts.sum()
+        return float(-(p * np.log2(p)).sum())
+
+    _, cx = np.unique(x, return_counts=True)
+    _, cy = np.unique(y, return_counts=True)
+    _, cxy = np.unique(np.stack([x, y], 1), axis=0, return_counts=True)
+    return entropy(cx), entropy(cy), entropy(cxy)
+
+
+def positional_disentanglement(meanings, messages):
+    """posdis (Chaabouni et al. 2020): mean over places j of (I1 - I2) / H(symbol at j), in [0, 1], I1 and
+    I2 the largest mutual informations with one attribute each. Places that never vary are left out.
+
+    meanings (n, attributes), messages (n, places), integers. A language with one place for each
+    attribute scores 1. Few samples bias it: subtract `shuffled_null`. Cost O(n places attributes).
+
+    >>> m = np.array([[a, b] for a in range(3) for b in range(3)])
+    >>> positional_disentanglement(m, m), positional_disentanglement(m, m.sum(1, keepdims=True) * 0)
+    (1.0, 0.0)
+    """
+    gaps = []
+    for symbols in np.asarray(messages).T:
+        information, entropy = [], 0.0
+        for attribute in np.asarray(meanings).T:
+            hx, entropy, hxy = _joint_entropies(attribute, symbols)
+            information.append(hx + entropy - hxy)
+        if entropy > 1e-12:
+            best = sorted(information + [0.0])[-2:]
+            gaps.append((best[1] - best[0]) / entropy)
+    return float(np.mean(gaps)) if gaps else 0.0
+
+
+def bag_of_symbols_disentanglement(meanings, messages):
+    """bosdis (Chaabouni et al. 2020): posdis of how often each symbol occurs, wherever it stands; in [0, 1].
+
+    >>> m = np.array([[a, b] for a in range(3) for b in range(3)])
+    >>> round(bag_of_symbols_disentanglement(m, m + [[0, 3]]), 6)
+    1.0
+    """
+    messages = np.asarray(messages)
+    counts = np.stack([(messages == symbol).sum(1) for symbol in np.unique(messages)], 1)
+    return positional_disentanglement(meanings, counts)
+
+
+def shuffled_null(measure, meanings, messages, seed, rounds=10):
+    """Mean of measure(meanings, messages) with the messages dealt out at random: what chance and few
+    samples alone would score.
+
+    >>> m = np.array([[a, b] for a in range(5) for b in range(5)] * 8)
+    >>> shuffled_null(positional_disentanglement, m, m, seed=0) < 0.1
+    True
+    """
+    rng = np.random.default_rng(seed)
+    return float(np.mean([measure(meanings, np.asarray(messages)[rng.permutation(len(messages))]) for _ in range(rounds)]))
+
+
+# ---------------------------------------------------------------------------------------------
+# Diversity and bottleneck
+# ---------------------------------------------------------------------------------------------
+
+
+def vendi_score(distances, scale, q=1.0):
+    """Effective number of different things (Friedman & Dieng 2023; order q: Pasarkar & Dieng 2024), in [1, n].
+
+    exp of the Renyi entropy of order q of the eigenvalues of K / n, K = exp(-(d / scale)^2) on condensed
+    distances. q = 1 is Shannon's, infinity counts only the most common kind. Cost O(n^3).
+
+    >>> round(vendi_score(np.zeros(6), 1.0), 3), round(vendi_score(np.full(6, 99.0), 1.0), 3)
+    (1.0, 4.0)
+    """
+    kernel = np.exp(-((squareform(np.asarray(distances)) / scale) ** 2))
+    values = np.clip(np.linalg.eigvalsh(kernel / len(kernel)), 0, None)
+    values = values[values > 1e-12] / values[values > 1e-12].sum()
+    if q == 1:
+        return float(np.exp(-(values * np.log(values)).sum()))
+    if math.isinf(q):
+        return float(1 / values.max())
+    return float((values**q).sum() ** (1 / (1 - q)))
+
+
+def active_units(mu, threshold=0.01):
+    """Number of latents whose posterior mean varies over sentences by more than `threshold` (Burda et al.
+    2016), 0 ... mu.shape[1]; mu (n, latents).
+
+    >>> active_units(np.array([[0.0, 1.0], [0.0, -1.0]]))
+    1
+    """
+    return int((np.asarray(mu).var(0) > threshold).sum())
+
+
+def bits_through(text_bits, reader_nats):
+    """I(text; picture) >= H(text) - cross-entropy of a reader (Barber & Agakov 2003), bits, cut off at 0.
+
+    >>> bits_through(10.0, math.log(2))
+    9.0
+    """
+    return max(0.0, text_bits - reader_nats / math.log(2))
+
+
+# ---------------------------------------------------------------------------------------------
+# Words and pictures by themselves
+# ---------------------------------------------------------------------------------------------
+
+
+def majority_sentence(sentences):
+    """The most common word at each place, up to the most common length: the best caption that looks at nothing.
+
+    >>> majority_sentence(["a red ball", "a red box", "a blue ball"])
+    'a red ball'
+    """
+    rows = [s.split() for s in sentences]
+    length = Counter(map(len, rows)).most_common(1)[0][0]
+    rows = [r for r in rows if len(r) == length]
+    return " ".join(Counter(column).most_common(1)[0][0] for column in zip(*rows))
+
+
+def total_variation(pictures):
+    """Mean absolute difference of neighbouring pixels, in [0, 1]; pictures (n, 3, h, w) in [0, 1] (Rudin et al. 1992).
+
+    >>> total_variation(np.zeros((1, 3, 8, 8)))
+    0.0
+    """
+    x = np.asarray(pictures, np.float64)
+    return float((np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2)
+
+
+def spectral_slope(pictures):
+    """Slope of log power against log frequency of the luminance, radially averaged (Field 1987); white noise
+    has 0, photographs about -2, smoother pictures less. Flat pictures have no spectrum: nan is never
+    returned, they score 0. Cost O(n h w log(h w)).
+
+    >>> noise = np.random.default_rng(0).random((20, 3, 64, 64))
+    >>> abs(spectral_slope(noise)) < 0.1
+    True
+    """
+    gray = np.asarray(pictures, np.float64).mean(1)
+    power = np.abs(np.fft.fft2(gray - gray.mean((1, 2), keepdims=True))) ** 2
+    side = gray.shape[-1]
+    f = np.fft.fftfreq(side) * side
+    radius = np.rint(np.hypot(f[:, None], f[None])).astype(int)
+    rings = np.arange(1, side // 2)
+    mean = np.array([power[:, radius == r].mean() for r in rings])
+    if mean.max() < 1e-9:
+        return 0.0
+    return float(np.polyfit(np.log(rings), np.log(mean + 1e-9 * mean.max()), 1)[0])

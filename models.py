@@ -162,8 +162,8 @@ def sinkhorn(logits, mass, rounds=8):
     K = logits.shape[1]
     scores = F.pad(logits.float(), (0, 1))  # (B, K, T + 1), the last column is the empty word
     empty = (K - mass.sum(1, keepdim=True)).clamp(min=1e-2)
-    log_mass = torch.cat([mass + 1e-6, empty], 1).log()  # (B, T + 1)
-    column = torch.zeros_like(log_mass)
+    log_mass = torch.cat([mass + 1e-12, empty], 1).log()  # (B, T + 1)
+    column = log_mass  # not 0: padding must not take part, not even in the first round
     for _ in range(rounds):
         row = -torch.logsumexp(scores + column[:, None], 2, keepdim=True)
         column = log_mass - torch.logsumexp(scores + row, 1)
@@ -178,7 +178,7 @@ class Layout(nn.Module):
     Only words that surprise the language model are shown: what it can predict needs no drawing.
     """
 
-    SURPRISE = 0.8  # nats; a word more surprising than this is drawn
+    SURPRISE = 0.5  # nats; a word more surprising than this is drawn
 
     def __init__(self, d_model, n_sprites, width=64, sharpness=4.0):
         super().__init__()

@@ -45,7 +45,9 @@ def save_pngs(pictures, folder, start=0):
     """Pictures -> folder/00000.png ..., numbered from `start`; returns the paths."""
     paths = [os.path.join(folder, f"{start + i:05d}.png") for i in range(len(pictures))]
     for picture, path in zip(pictures, paths):
-        to_image(picture).save(path)
+        beside = f"{path}.{os.getpid()}.tmp"  # a file takes its name only when it is whole
+        to_image(picture).save(beside, "PNG")
+        os.replace(beside, path)
     return paths
 
 

@@ -8,11 +8,13 @@
 """
 
 import argparse
+import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
-import signal
+import shlex
 import sys
 import tempfile
 import time
@@ -23,44 +25,19 @@ from tqdm import tqdm
 
 import losses
 from channel import transmit
-from checkpoints import CheckpointError, RunLock, load, model_state, newest_valid, prune, remove_leftovers, save, settings_of, write_atomically
+from checkpoints import CheckpointError, all_finite, best_match, load, model_state, prune, pt_bytes, write_atomically
 from data_utils import PAD, CaptionsData, CaptionsFileError, GrammarData, Vocabulary, sample_sentences
 from devices import amp_dtype, choose_device, set_threads
 from metrics import exact_match, word_accuracy
 from models import Circle
 from roundtrip import draw_sentences, read_pictures, through_png
-from settings import FIXED_ON_RESUME, PRESETS, add_arguments, check, resolve
+from runs import Interrupted, Signals, UserError, find_start, hold_folders
+from settings import PRESETS, Settings, add_arguments, check, resolve
 from visualization import round_trips, scene_sheet, training_curves
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
 BAD_STEPS_IN_A_ROW = 20
 SEVERITY_RATE, COPES = 0.004, 0.3  # the channel hardens by this per step while the reader's loss (nats) is below
-
-
-class UserError(Exception):
-    """Something that the user can mend, said in one line."""
-
-
-class Interrupted(Exception):
-    """A signal asked the run to stop; its number is the argument."""
-
-
-class Signals:
-    """Remembers Ctrl-C and SIGTERM until a safe moment; a second one ends the process at once."""
-
-    def __init__(self):
-        self.number = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def _note(self, number, _frame):
-        if self.number:
-            os._exit(128 + number)
-        self.number = number
-
-    def check(self):
-        if self.number:
-            raise Interrupted(self.number)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -94,10 +71,11 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype):
         "perceptual": losses.perceptual_loss(scene.picture, distance),
     }
     if layered:
-        word, weight = losses.shown_words(scene.attention, scene.presence, ids)
+        word, place, weight = losses.shown_words(scene.attention, scene.presence, ids)
+        rivalry = losses.rivals(word, place, weight, vocab_size)
         out["layout"] = losses.layout_loss(scene.attention, ids, vocab_size)
-        out["color"] = losses.color_loss(scene.colors.flatten(0, 1), word, weight, scene.ground, vocab_size)
-        out["perceptual"] = out["perceptual"] + losses.shape_loss(scene.masks.flatten(0, 1), word, weight, vocab_size)
+        out["color"] = losses.color_loss(scene.colors.flatten(0, 1), word, weight, scene.ground, vocab_size, rivalry)
+        out["perceptual"] = out["perceptual"] + losses.shape_loss(scene.masks.flatten(0, 1), word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words
         words = ids.flatten()
         mean = scene.picture.float().mean((2, 3)).repeat_interleave(ids.shape[1], 0)
@@ -133,7 +111,8 @@ class Trainer:
         self.severity = torch.zeros((), device=device)
         self.bad = torch.zeros(2, device=device)  # non-finite steps: in a row, in all
         self.epoch = self.batch = self.step = 0
-        self.best, self.seconds, self.history = -1.0, 0.0, []
+        self.sums = torch.zeros((), device=device)  # of each loss over the good steps since the last report, and their number
+        self.best, self.seconds, self.history, self.saved_at = -1.0, 0.0, [], 0.0
         self.per_epoch = -(-data.num_samples // settings.batch_size)
         self.total = self.per_epoch * settings.epochs
 
@@ -147,15 +126,18 @@ class Trainer:
             group["lr"] = learning_rate(self.step, self.total, s)
         parts = circle_losses(self.circle, s, ids, self.severity, self.rng, host_rng, self.dtype)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(weighted(parts, s)).backward()
+        loss = weighted(parts, s)
+        self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.circle.parameters(), s.clip if s.clip else float("inf"))
-        bad = (~torch.isfinite(norm)).float()
+        bad = 1 - torch.isfinite(norm * loss.detach()).float()
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = bad  # the fused optimiser leaves everything as it is where this is 1
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.bad = torch.stack([(self.bad[0] + 1) * bad, self.bad[1] + bad])
+        values = torch.stack([*(v.detach().float() for v in parts.values()), torch.ones_like(bad)])
+        self.sums = self.sums + torch.where(bad > 0, 0, values)
         self.severity = (self.severity + SEVERITY_RATE * (parts["caption"].detach() < COPES)).clamp(max=1)
         self.step, self.batch = self.step + 1, self.batch + 1
         if self.batch == self.per_epoch:
@@ -164,16 +146,20 @@ class Trainer:
 
     def state(self):
         """Everything that an exact resume needs, in plain types and tensors."""
+        self.saved_at = max(time.time(), self.saved_at + 1e-3)  # grows even where a clock was set back
         return {
             **model_state(self.circle, self.data.vocab, self.settings),
+            "data": data_digest(self.data),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
             "severity": float(self.severity),
             "bad": self.bad.tolist(),
+            "sums": self.sums.tolist(),
             "best": self.best,
             "seconds": self.seconds,
             "history": self.history,
+            "saved_at": self.saved_at,
         }
 
     def restore(self, state, path):
@@ -182,12 +168,27 @@ class Trainer:
             self.circle.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
-            self.epoch, self.batch, self.step = (state["position"][k] for k in ("epoch", "batch", "step"))
+            self.epoch, self.batch, self.step = (int(state["position"][k]) for k in ("epoch", "batch", "step"))
+            if self.step != self.epoch * self.per_epoch + self.batch or not 0 <= self.batch < self.per_epoch:
+                raise ValueError(f"step {self.step} is not batch {self.batch} of epoch {self.epoch}")
             self.severity.fill_(state["severity"])
             self.bad = torch.tensor(state["bad"], device=self.device)
-            self.best, self.seconds, self.history = state["best"], state["seconds"], list(state["history"])
-        except (KeyError, ValueError, RuntimeError, TypeError) as error:
-            raise CheckpointError(f"{path} cannot be resumed ({str(error).splitlines()[0][:120]})") from None
+            self.sums = torch.tensor(state["sums"], device=self.device)
+            self.best, self.seconds, self.saved_at = (float(state[k]) for k in ("best", "seconds", "saved_at"))
+            self.history = [row for row in state["history"] if row["step"] <= self.step and row["kind"]]
+        except Exception as error:  # whatever a file made by somebody else leads to
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            raise CheckpointError(f"{path} cannot be resumed ({reason}); take another checkpoint of its folder") from None
+
+
+def data_digest(data):
+    """A hash of a captions file's sentences, so that a resumed run notices another file; "" for the grammar."""
+    if not isinstance(data, CaptionsData):
+        return ""
+    digest = hashlib.blake2b("\n".join(data.test).encode(), digest_size=16)
+    for array in (data._offsets, data._flat):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -198,78 +199,110 @@ class Trainer:
 class Run:
     """The life of a training run around its trainer: progress, logs, checkpoints, signals."""
 
-    def __init__(self, trainer, unseen):
-        self.t, self.s, self.unseen = trainer, trainer.settings, unseen
-        self.signals = Signals()
-        self.saved = None  # step of the newest checkpoint on disk
+    def __init__(self, trainer, unseen, signals):
+        self.t, self.s, self.unseen, self.signals = trainer, trainer.settings, unseen, signals
+        self.saved = {}  # name of a checkpoint on disk -> its step
         self.warned = set()
-        self.last_save = time.monotonic()
+        self.last_save = self.clock = time.monotonic()
+        self.metrics_path = os.path.join(self.s.log_dir, "metrics.jsonl")
+        self.best_on_disk = best_match(self.s.checkpoint_dir)
         self.bar = tqdm(total=trainer.total, initial=trainer.step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self.metrics_whole = self.attempt("metrics", self.metrics_path, self.rewrite_metrics)
 
     def say(self, line):
-        self.bar.write(line, file=sys.stderr) if not self.bar.disable else print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a closed terminal or pipe is no reason to lose a run
+            self.bar.write(line, file=sys.stderr) if not self.bar.disable else print(line, file=sys.stderr, flush=True)
 
     def attempt(self, what, path, action):
-        """Do what writes a file; a failure is said once per path and never stops the run."""
+        """Do what writes a file; a failure is said once per path, until it succeeds again, and never stops the run."""
         try:
             action()
+            self.warned.discard(path)
             return True
         except Exception as error:
             reason = getattr(error, "strerror", None) or error
-            if (what, path) not in self.warned:
+            if path not in self.warned:
                 self.say(f"warning: {what} {path} could not be written ({reason}); training goes on")
-                self.warned.add((what, path))
+                self.warned.add(path)
             return False
+
+    def tick(self):
+        """Count the time since the last tick as training; what follows a bare clock reset is not counted."""
+        now = time.monotonic()
+        self.t.seconds, self.clock = self.t.seconds + now - self.clock, now
+
+    def rewrite_metrics(self):
+        """metrics.jsonl from the history in the checkpoint: rows of steps that a resumed run does again are gone."""
+        write_atomically(self.metrics_path, "".join(json.dumps(r) + "\n" for r in self.t.history).encode())
+
+    def append_metrics(self):
+        with open(self.metrics_path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(self.t.history[-1]) + "\n")
 
     def log(self, row):
         self.t.history.append(row)
-        path = os.path.join(self.s.log_dir, "metrics.jsonl")
-
-        def append():
-            with open(path, "a", encoding="utf-8") as f:
-                f.write(json.dumps(row) + "\n")
-
-        self.attempt("metrics", path, append)
+        write = self.append_metrics if self.metrics_whole else self.rewrite_metrics
+        self.metrics_whole = self.attempt("metrics", self.metrics_path, write)
 
     def checkpoint(self, *names):
+        """Write the state under each name; returns the names written. Raises UserError if a number is not finite."""
+        self.tick()
         state = self.t.state()
+        if not all_finite([state["model"], state["optimizer"]]):
+            cause = f"most likely because --lr {self.s.lr:g} is too high; lower it"
+            raise UserError(f"weights are no longer finite, {cause}; {self.where_it_stands()}")
+        data, written = pt_bytes(state), []
         for name in names:
             path = os.path.join(self.s.checkpoint_dir, name)
-            if self.attempt("checkpoint", path, lambda: save(path, state)):  # noqa: B023 (called at once)
-                self.saved = self.t.step
-        self.last_save = time.monotonic()
+            if self.attempt("checkpoint", path, lambda: write_atomically(path, data)):  # noqa: B023 (called at once)
+                self.saved[name] = self.t.step
+                written.append(name)
+        self.last_save = self.clock = time.monotonic()
+        return written
+
+    def where_it_stands(self):
+        """Which checkpoint to go on from, for the last words of a run that fails."""
+        if not self.saved:
+            return f"no checkpoint could be written to {self.s.checkpoint_dir}"
+        name = max(self.saved, key=self.saved.get)
+        return f"{os.path.join(self.s.checkpoint_dir, name)} of step {self.saved[name]} is whole"
 
     def run(self):
-        """All epochs that are left, then the summary. Raises Interrupted, UserError."""
+        """All epochs that are left. Raises Interrupted, UserError."""
         t, s = self.t, self.s
-        clock = time.monotonic()
-        pending, lines = [], 0
+        self.clock = time.monotonic()
+        if not t.step:
+            self.checkpoint("last.pt")  # shows before the first hour, not after it, whether the folder can be written to
+        elif t.batch == 0 and not any(r["kind"] == "validation" and r["step"] == t.step for r in t.history):
+            self.end_of_epoch()  # it was interrupted
         while t.epoch < s.epochs:
+            self.signals.check()
             parts = t.train_step()
-            pending.append(torch.stack([v.detach().float() for v in parts.values()]))
-            done_epoch = t.batch == 0
             self.bar.update()
-            if t.step % s.log_interval == 0 or done_epoch or self.signals.number:
-                values = torch.stack(pending).mean(0).tolist()  # the one wait for the device
-                t.seconds, clock = t.seconds + time.monotonic() - clock, time.monotonic()
-                self.report(dict(zip(parts, values)), lines)
-                pending, lines = [], lines + 1
-            if done_epoch:
-                t.seconds += time.monotonic() - clock
+            if t.step % s.log_interval == 0 or t.batch == 0:
+                self.report(list(parts))
+            if t.step % BAD_STEPS_IN_A_ROW == 0 or t.batch == 0:
+                self.check_numbers()
+            if t.batch == 0:
                 self.end_of_epoch()
-                clock = time.monotonic()
             elif s.save_minutes and time.monotonic() - self.last_save > 60 * s.save_minutes:
                 self.checkpoint("last.pt")
-            self.signals.check()
+        if self.saved.get("last.pt") != t.step:
+            self.checkpoint("last.pt")
         self.bar.close()
 
-    def report(self, values, _lines):
-        """Log the mean losses since the last report, and stop a run whose numbers have gone bad."""
+    def report(self, names):
+        """Log the mean losses of the good steps since the last report."""
         t = self.t
-        in_a_row, in_all = (int(v) for v in t.bad.tolist())
+        *sums, count = t.sums.tolist()  # the one wait for the device
+        t.sums = torch.zeros((), device=t.device)
+        self.tick()
+        if not count:
+            return
+        values = {k: v / count for k, v in zip(names, sums, strict=True)}
         row = {"kind": "train", "step": t.step, "epoch": t.epoch, "seconds": round(t.seconds, 3)}
         row.update({f"loss_{k}": v for k, v in values.items()})
-        row.update(severity=float(t.severity), lr=learning_rate(t.step, t.total, self.s), skipped_steps=in_all)
+        row.update(severity=float(t.severity), lr=learning_rate(t.step, t.total, self.s), skipped_steps=int(t.bad[1]))
         self.log(row)
         match = next((r["exact_match"] for r in reversed(t.history) if r["kind"] == "validation"), 0.0)
         short = f"caption {values['caption']:.3f} kl {values['kl']:.0f} exact {100 * match:.1f}%"
@@ -277,30 +310,43 @@ class Run:
         self.bar.set_postfix_str(short, refresh=False)
         if self.bar.disable:
             self.say(f"epoch {min(t.epoch + 1, self.s.epochs)}/{self.s.epochs} step {t.step}/{t.total} {t.seconds:.0f} s {short}")
+
+    def check_numbers(self):
+        """Raise UserError if the numbers of the last steps have all gone bad."""
+        in_a_row = int(self.t.bad[0])
         if in_a_row >= BAD_STEPS_IN_A_ROW:
-            cure = "lower --lr" if not self.s.use_amp else "leave out --use_amp or lower --lr"
-            raise UserError(f"{in_a_row} steps in a row had non-finite gradients; {cure}; the last good checkpoint is untouched")
+            cause = f"--lr {self.s.lr:g} is too high; lower it"
+            if self.t.dtype is torch.float16:
+                cause = f"--lr {self.s.lr:g} is too high or half precision too narrow; lower it or leave out --use_amp"
+            what = f"{in_a_row} steps in a row had a non-finite loss or gradient, most likely because"
+            raise UserError(f"{what} {cause}; {self.where_it_stands()}")
 
     def end_of_epoch(self):
         t, s = self.t, self.s
-        pictures = draw_sentences(t.circle, t.data.vocab, self.unseen, t.device)
-        captions, _ = read_pictures(t.circle, t.data.vocab, pictures, t.device)
-        match = exact_match(self.unseen, captions)
+        self.tick()
+        pictures, captions = [], []
+        for start in range(0, len(self.unseen), 50):
+            self.signals.check()
+            pictures.append(draw_sentences(t.circle, t.data.vocab, self.unseen[start : start + 50], t.device))
+            captions += read_pictures(t.circle, t.data.vocab, pictures[-1], t.device)[0]
+        pictures, match = torch.cat(pictures), exact_match(self.unseen, captions)
         row = {"kind": "validation", "step": t.step, "epoch": t.epoch, "seconds": round(t.seconds, 3)}
         self.log({**row, "exact_match": match, "word_accuracy": word_accuracy(self.unseen, captions), "n": len(captions)})
         if self.bar.disable:
             self.say(f"epoch {t.epoch}: exact match on {len(captions)} unseen sentences {100 * match:.1f} % after {t.seconds:.0f} s")
-        names = ["last.pt", f"checkpoint_epoch_{t.epoch}.pt"]
-        if match > t.best:
-            t.best = match
-            names.append("best.pt")
-        self.checkpoint(*names)
-        self.attempt("old checkpoints in", s.checkpoint_dir, lambda: prune(s.checkpoint_dir, s.keep_last))
+        t.best, better = max(t.best, match), match > self.best_on_disk
+        self.clock = time.monotonic()
+        # last.pt comes last: a process killed between two of them is resumed from the newest, and writes what is missing
+        written = self.checkpoint(*["best.pt"] * better, f"checkpoint_epoch_{t.epoch}.pt", "last.pt")
+        if "best.pt" in written:
+            self.best_on_disk = match
+        self.attempt("old checkpoints in", s.checkpoint_dir, lambda: prune(s.checkpoint_dir, s.keep_last, t.epoch))
         texts = [a if a == b else f"{a} → {b}" for a, b in zip(self.unseen, captions)]
         path = os.path.join(s.log_dir, f"scenes_epoch_{t.epoch}.png")
         self.attempt("scenes", path, lambda: scene_sheet(pictures[:24], texts, path))
         path = os.path.join(s.log_dir, "training_curves.png")
         self.attempt("curves", path, lambda: training_curves(t.history, path))
+        self.clock = time.monotonic()
 
     def finish(self, sentences):
         """Read unseen sentences back from PNG files, write the samples and the summary; returns the exact match."""
@@ -345,100 +391,75 @@ def parse_arguments(argv):
     return settings, typed, preset, resume
 
 
-def resume_settings(state, path, typed):
-    """A checkpoint's settings, with what may change taken from the command line. Raises UserError."""
-    old = settings_of(state, path)
-    for name in FIXED_ON_RESUME:
-        if name in typed and typed[name] != getattr(old, name):
-            raise UserError(f"--{name} {typed[name]} contradicts {path}, which has {getattr(old, name)}; leave the flag out or start a new run")
-    return resolve(typed, base=old)
-
-
-def open_data(settings, vocab=None):
+def open_data(settings, path=None, state=None):
     """The training data and two lists of unseen sentences: for validation and for the end."""
-    if settings.captions_file:
+    if not settings.captions_file:
+        count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
+        data = GrammarData(count, settings.seed, settings.fixed_data)
+        return data, sample_sentences(200, "test", VALIDATION_SEED), sample_sentences(1000, "test", FINAL_SEED)
+    try:
+        vocab = Vocabulary(state["vocabulary"], state["articles"]) if state else None
         data = CaptionsData(settings.captions_file, settings.seed, settings.train_split, vocab)
-        print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {len(data.test)} unseen", file=sys.stderr)
-        return data, data.test[:200], data.test[:1000]
-    count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
-    data = GrammarData(count, settings.seed, settings.fixed_data)
-    return data, sample_sentences(200, "test", VALIDATION_SEED), sample_sentences(1000, "test", FINAL_SEED)
+        same = state is None or data_digest(data) == state.get("data")
+    except KeyError:  # a word that the checkpoint does not know
+        same = False
+    if not same:
+        had = state["settings"]["captions_file"]
+        raise UserError(f"--captions_file {settings.captions_file} holds other sentences than {had} did for {path}; start a new run")
+    print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {len(data.test)} unseen", file=sys.stderr)
+    return data, data.test[:200], data.test[:1000]
 
 
-def prepare_folders(settings):
-    for folder in (settings.checkpoint_dir, settings.log_dir):
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --checkpoint_dir or --log_dir") from None
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"{folder} cannot be written to; choose another --checkpoint_dir or --log_dir")
-
-
-def rewind_metrics(log_dir, step):
-    """Drop the lines of metrics.jsonl that lie after a step: a resumed run writes them again."""
-    path = os.path.join(log_dir, "metrics.jsonl")
-    if os.path.exists(path):
-        kept = []
-        with open(path, encoding="utf-8", errors="replace") as f:
-            for line in f:
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line.rstrip("\n") + "\n")
-                except (ValueError, KeyError, TypeError):
-                    pass  # a line cut short by a kill
-        write_atomically(path, "".join(kept).encode())
-
-
-def train(settings, typed, preset, resume):
+def train(settings, typed, preset, resume, signals):
     """The whole run. Returns the exit code."""
-    path, state = None, None
-    if resume == "auto":
-        path, state = newest_valid(settings.checkpoint_dir, lambda m: print(m, file=sys.stderr))
-        if state is None:
-            print(f"nothing to resume in {settings.checkpoint_dir}; starting fresh", file=sys.stderr)
-    elif resume:
-        path, state = resume, load(resume)
-    if state is not None:
-        settings = resume_settings(state, path, typed)
+    path, state, settings = find_start(settings, typed, preset, resume)
     check(settings)
     device = choose_device(settings.device)
     set_threads(settings.threads)
-    vocab = Vocabulary(state["vocabulary"], state["articles"]) if state is not None else None
-    data, unseen, final = open_data(settings, vocab)
-    prepare_folders(settings)
-    lock = RunLock(settings.checkpoint_dir)
-    remove_leftovers(settings.checkpoint_dir)
-    trainer = Trainer(settings, data, device)
-    if state is not None:
-        trainer.restore(state, path)
-        print(f"resuming {path} at epoch {trainer.epoch}, step {trainer.step} of {trainer.total}", file=sys.stderr)
-    rewind_metrics(settings.log_dir, trainer.step)
-    if settings.use_amp and trainer.dtype is None:
-        print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)
-    run = Run(trainer, unseen)
+    data, unseen, final = open_data(settings, path, state)
+    with hold_folders(settings, state, path):
+        trainer = Trainer(settings, data, device)
+        if state is not None:
+            trainer.restore(state, path)
+            if trainer.epoch > settings.epochs:
+                raise UserError(f"--epochs {settings.epochs} contradicts {path}, which has completed {trainer.epoch}; give more epochs")
+            print(f"resuming {path} at epoch {trainer.epoch}, step {trainer.step} of {trainer.total}", file=sys.stderr)
+        if settings.use_amp and trainer.dtype is None:
+            print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)
+        run = Run(trainer, unseen, signals)
+        if state is not None and os.path.realpath(os.path.dirname(path)) == os.path.realpath(settings.checkpoint_dir):
+            run.saved[os.path.basename(path)] = trainer.step
+        return complete(run, final)
+
+
+def complete(run, final):
+    """Run to the end, or to a signal; say how it went. Returns the exit code. Raises UserError."""
+    t, s = run.t, run.s
     try:
         run.run()
         match = run.finish(final)
     except Interrupted as signal_:
-        run.checkpoint("last.pt")
         run.bar.close()
-        again = f"python train.py --resume auto --checkpoint_dir {settings.checkpoint_dir}"
-        print(f"interrupted at epoch {trainer.epoch}, step {trainer.step}; go on with: {again}", file=sys.stderr)
+        folders = {k: getattr(s, k) for k in ("checkpoint_dir", "log_dir") if getattr(s, k) != getattr(Settings(), k)}
+        again = " ".join(["python train.py --resume auto", *(f"--{k} {shlex.quote(v)}" for k, v in folders.items())])
+        stopped = f"interrupted at epoch {t.epoch}, step {t.step}"
+        if not run.checkpoint("last.pt"):
+            raise UserError(f"{stopped}, which could not be saved; {run.where_it_stands()}; make room and go on with: {again}") from None
+        run.say(f"{stopped}; go on with: {again}")
         return 128 + signal_.args[0]
-    finally:
-        lock.release()
-    print(f"pictures: sample_generations.png, {settings.log_dir}/training_curves.png; model: {settings.checkpoint_dir}/best.pt")
-    if run.saved is None and trainer.step:
-        raise UserError(f"no checkpoint could be written to {settings.checkpoint_dir}")
-    print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % (seed {settings.seed}, {trainer.seconds:.0f} s of training)")
+    if max(run.saved.values(), default=-1) != t.step and not run.checkpoint("last.pt"):
+        raise UserError(f"the trained model could not be saved; {run.where_it_stands()}")
+    best = "best.pt" if os.path.exists(os.path.join(s.checkpoint_dir, "best.pt")) else "last.pt"
+    print(f"pictures: sample_generations.png, {s.log_dir}/training_curves.png; model: {s.checkpoint_dir}/{best}")
+    print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % (seed {s.seed}, {t.seconds:.0f} s of training)")
     return 0
 
 
 def main(argv=None):
     settings, typed, preset, resume = parse_arguments(argv)
     try:
-        return train(settings, typed, preset, resume)
+        with Signals() as signals:
+            return train(settings, typed, preset, resume, signals)
     except (UserError, CheckpointError, CaptionsFileError, ValueError, OSError) as error:
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         print(f"train.py: {text}", file=sys.stderr)

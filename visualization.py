@@ -46,6 +46,7 @@ def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     """Pictures (n, 3, 64, 64) with a text under each."""
     side = 64 * zoom
     cell_w, cell_h = side + 16, side + 58
+    columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * cell_w + 8, rows * cell_h + 8), "white")
     draw = ImageDraw.Draw(sheet)
@@ -102,15 +103,32 @@ def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
     save_image(sheet, path)
 
 
-def layer_sheet(scene, compose, texts, path, zoom=2):
-    """One row a sentence: the scene, then the scene with each of its sprites alone."""
-    rows = []
-    for i in range(len(texts)):
-        rows.append(scene.picture[i])
-        alone = torch.eye(scene.masks.shape[1], device=scene.masks.device)[:, :, None, None]
-        rows += list(compose(scene.masks[i] * alone[..., None].squeeze(-1), scene.colors[i].expand(len(alone), -1, -1)))
-    columns = ["scene"] + [f"sprite {k + 1}" for k in range(scene.masks.shape[1])]
-    grid_sheet(rows, [textwrap.shorten(t, 14, placeholder="…") for t in texts], columns, path, zoom)
+def layer_sheet(scene, compose, words, path, zoom=2):
+    """One row a sentence: the sentence, its scene, then each of its marks alone over the word that it shows.
+
+    scene: a Scene of the layered decoder; compose: that decoder's `compose`; words: the words of each sentence.
+    """
+    side = 64 * zoom
+    step, text_w, cell_h = side + 10, 210, side + 28
+    drawn = [(scene.presence[i] > 0.5).nonzero()[:, 0] for i in range(len(words))]
+    sheet = Image.new("RGB", (text_w + step * (1 + max(map(len, drawn), default=0)), 26 + cell_h * len(words)), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((text_w, 6), "scene", fill=GRAY, font=_font(12))
+    draw.text((text_w + step, 6), "mark by mark", fill=GRAY, font=_font(12))
+    for i, (sentence, sprites) in enumerate(zip(words, drawn)):
+        y = 26 + i * cell_h
+        _write(draw, (10, y + side // 2 - 20), " ".join(sentence), text_w - 20, 13)
+        shows = scene.attention[i, sprites, : len(sentence)].argmax(1)  # the place of each mark's word in the sentence
+        order = shows.argsort()
+        sprites, shows = sprites[order], shows[order].tolist()
+        alone = torch.zeros(len(sprites), *scene.masks.shape[1:], device=scene.masks.device)
+        alone[range(len(sprites)), sprites] = scene.masks[i, sprites]
+        marks = compose(alone, scene.colors[i].expand(len(sprites), -1, -1)) if len(sprites) else []
+        for k, picture in enumerate([scene.picture[i], *marks]):
+            sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (text_w + k * step, y))
+            if k:
+                draw.text((text_w + k * step + 2, y + side + 4), sentence[shows[k - 1]], fill=INK, font=_font(12))
+    save_image(sheet, path)
 
 
 def training_curves(history, path):

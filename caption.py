@@ -1,0 +1,71 @@
+"""Read pictures back into words.
+
+    python caption.py --checkpoint checkpoints/best.pt out/00000.png photo.jpg
+
+Prints {"image", "caption", "log_prob"} a line, in the order given. A file that cannot be read gets
+one line on standard error, the rest is still done, and the exit code is 1.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+import torch
+
+from checkpoints import CheckpointError, load_model
+from devices import choose_device, set_threads
+from images import PictureError, open_picture
+from roundtrip import from_image, read_pictures
+
+BLOCK = 32  # pictures read at once: what is done so far is shown soon, and memory stays flat
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files of any size, mode and format")
+    return parser.parse_args(argv)
+
+
+def caption(args):
+    """Returns the exit code. Raises CheckpointError, ValueError, OSError."""
+    device = choose_device(args.device)
+    set_threads()
+    circle, vocab, _ = load_model(args.checkpoint, device)
+    failed = False
+    for start in range(0, len(args.images), BLOCK):
+        names, pictures = [], []
+        for path in args.images[start : start + BLOCK]:
+            try:
+                pictures.append(from_image(open_picture(path)))
+                names.append(path)
+            except PictureError as error:
+                print(f"caption.py: {error}", file=sys.stderr, flush=True)
+                failed = True
+        if not pictures:
+            continue
+        captions, log_probs = read_pictures(circle, vocab, torch.stack(pictures), device)
+        for name, text, log_prob in zip(names, captions, log_probs):
+            print(json.dumps({"image": name, "caption": text, "log_prob": round(log_prob, 4) + 0.0}))
+        sys.stdout.flush()
+    return int(failed)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    try:
+        return caption(args)
+    except BrokenPipeError:  # `| head` closed the pipe: not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (CheckpointError, ValueError, OSError) as error:
+        print(f"caption.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

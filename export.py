@@ -1,0 +1,51 @@
+"""Turn a checkpoint into a folder for sharing: weights as safetensors, everything else as JSON.
+
+    python export.py --checkpoint checkpoints/best.pt --out_dir my_model
+    python generate.py --checkpoint my_model --text "a red ball" --out_dir out
+
+The folder holds model.safetensors and model.json; every script takes it in place of a .pt file.
+It is smaller than a checkpoint, because it cannot be trained further.
+"""
+
+import argparse
+import os
+import sys
+
+from checkpoints import EXPORT_FILES, CheckpointError, load_model, model_state, save_export
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
+    parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")
+    parser.add_argument("--force", action="store_true", help="write into a folder that holds files already")
+    return parser.parse_args(argv)
+
+
+def export(args):
+    """Returns the exit code. Raises CheckpointError, ValueError, OSError."""
+    circle, vocab, settings = load_model(args.checkpoint, "cpu")
+    os.makedirs(args.out_dir, exist_ok=True)
+    if os.listdir(args.out_dir) and not args.force:
+        raise ValueError(f"{args.out_dir} holds files already; choose another --out_dir, or add --force")
+    save_export(args.out_dir, model_state(circle, vocab, settings))
+    for name in EXPORT_FILES:
+        path = os.path.join(args.out_dir, name)
+        print(f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)")
+    return 0
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    try:
+        return export(args)
+    except (CheckpointError, ValueError, OSError) as error:
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        print(f"export.py: {text}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Any picture that a user has -> the 64x64 RGB picture that the reader looks at."""
+
+import os
+import stat
+import warnings
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from models import PICTURE_SIZE
+
+MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take 320 MB
+SIZE = (PICTURE_SIZE, PICTURE_SIZE)
+
+
+class PictureError(ValueError):
+    """A file that cannot be read as a picture; the message is one line that names the file."""
+
+
+def printable(path):
+    """A path on one line, whatever is in its name.
+
+    >>> printable("a b.png"), printable("a\\nb.png")
+    ('a b.png', "'a\\\\nb.png'")
+    """
+    return path if path.isprintable() else ascii(path)
+
+
+def open_picture(path):
+    """A picture file of any size, mode and format -> RGB Pillow image of 64x64.
+
+    The first frame of an animation, turned as its EXIF says, on white where it is transparent,
+    16-bit levels scaled; the sides are squeezed to a square. A 64x64 RGB file keeps every value.
+    Raises PictureError.
+    """
+    name = printable(path)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise PictureError(f"{name} is a folder; name the pictures in it")
+        if not stat.S_ISREG(status.st_mode):  # a pipe without a writer would wait for ever
+            raise PictureError(f"{name} is no regular file")
+        if status.st_size == 0:
+            raise PictureError(f"{name} is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata is no reason to bother anybody
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
+                return _to_reader(image, name)
+    except PictureError:
+        raise
+    except FileNotFoundError:
+        raise PictureError(f"{name} does not exist") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise PictureError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller") from None
+    except Image.UnidentifiedImageError:
+        raise PictureError(f"{name} is in no picture format that is known here; save it as PNG") from None
+    except MemoryError:
+        raise PictureError(f"{name} does not fit into memory; make it smaller") from None
+    except OSError as error:
+        raise PictureError(f"{name} cannot be read ({_reason(error)})") from None
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        raise PictureError(f"{name} is damaged ({_reason(error)})") from None
+
+
+def _reason(error):
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:100]
+
+
+def _formats():
+    """All that Pillow knows, less PostScript: that is a program, and would be run by another program."""
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]
+
+
+def _to_reader(image, name):
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PictureError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; make it smaller")
+    if not width * height:
+        raise PictureError(f"{name} has no pixels")
+    image.load()
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except Exception:  # a damaged orientation mark beside sound pixels
+        turned = image
+    image = _to_square(_to_8_bit(turned))
+    if image.mode == "RGBA":  # after shrinking, which weighs colours by their opacity, so that large ones stay cheap
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _to_square(image):
+    if image.size == SIZE:
+        return image
+    # by area where whole pixels make one, so that an enlarged picture comes back as it was
+    whole = not (image.width % SIZE[0] or image.height % SIZE[1])
+    return image.resize(SIZE, Image.BOX if whole else Image.BICUBIC)
+
+
+def _to_8_bit(image):
+    """Any mode -> RGB, or RGBA if some of it is transparent."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_levels(image).convert("RGB")
+    if image.mode == "LAB":  # Pillow converts it through colour profiles only
+        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        if image.mode == "La":
+            image = image.convert("LA")
+        return image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _scale_levels(image):
+    """Gray of 16 or 32 bits or floating point -> L, by the range that its kind of file has."""
+    levels = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+    if image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
+        top = 65535.0
+    else:  # the header does not say: the smallest usual range that holds the brightest level
+        ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        top = next((t for t in ranges if levels.max() <= t), 2.0**31)
+    gray = Image.fromarray((levels.clip(0, top) * (255 / top)).round().astype(np.uint8))
+    return gray

@@ -1,0 +1,155 @@
+"""Can a person read it? Measures on sentences "a SIZE COLOR OBJECT in the POSITION".
+
+Every measure looks at pictures alone, as PNG files would hold them, and is seeded. `measure` puts
+them into one dict; what each means and its range stands with its function.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from channel import blur, round_8bit
+from data_utils import PAD, SLOT_WORDS, pad, parse, render
+from losses import srgb_to_lab
+from roundtrip import BATCH, draw_sentences, read_pictures
+
+TEMPLATE = 3  # "a SIZE COLOR OBJECT in the POSITION"
+FOUR_SLOTS = ("size", "color", "object", "position")
+
+
+def random_slots(n, rng, **fixed):
+    """n dicts of slot words drawn evenly, some of them fixed."""
+    return [{s: fixed.get(s) or str(rng.choice(SLOT_WORDS[s])) for s in FOUR_SLOTS} for _ in range(n)]
+
+
+def draw_slots(circle, vocab, device, slots):
+    return draw_sentences(circle, vocab, [render(TEMPLATE, s) for s in slots], device)
+
+
+def _pixels(pictures):
+    return F.avg_pool2d(pictures, 4).flatten(1).numpy()
+
+
+def _histogram(pictures):
+    """Square roots of the shares of 8x8x8 colour bins: (n, 3, 64, 64) -> (n, 512)."""
+    bins = (pictures * 7.999).long()
+    flat = (bins[:, 0] * 64 + bins[:, 1] * 8 + bins[:, 2]).flatten(1)
+    counts = torch.zeros(len(pictures), 512).scatter_add_(1, flat, torch.ones(flat.shape))
+    return (counts / flat.shape[1]).sqrt().numpy()
+
+
+def few_shot_accuracy(draw, slot, shots, features, rng, tests=500):
+    """Accuracy in [0, 1] of standardised multinomial logistic regression (C = 0.1) that tells a slot's
+    word from `features` of pictures, after `shots` examples a word whose other slots are random."""
+    words = SLOT_WORDS[slot]
+    train = [s for w in words for s in random_slots(shots, rng, **{slot: w})]
+    test = random_slots(tests, rng)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    model.fit(features(draw(train)), [s[slot] for s in train])
+    return float(model.score(features(draw(test)), [s[slot] for s in test]))
+
+
+def _difference(a, b):
+    """CIE76 colour difference per pixel after a 1.5 px blur: two (n, 3, 64, 64) -> (n, 64, 64)."""
+    lab = [srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
+    return ((lab[0] - lab[1]) ** 2).sum(1).sqrt()
+
+
+def swaps(draw, slot, rng, contexts=40, pairs=120):
+    """One word swapped, the rest kept -> dict with
+    changed: mean share of pixels that change by more than 10, in [0, 1];
+    visible: 99th percentile of the change over the picture, mean of the worst tenth of swaps (CIE76);
+    overlap: mean pairwise IoU over contexts of the region (change > 0.08 in some channel) between the
+    first and last word of the slot, in [0, 1]."""
+    base = random_slots(pairs, rng)
+    words = SLOT_WORDS[slot]
+    other = [{**s, slot: str(rng.choice([w for w in words if w != s[slot]]))} for s in base]
+    change = _difference(draw(base), draw(other))
+    top = torch.quantile(change.flatten(1), 0.99, dim=1).sort().values
+    frames = random_slots(contexts, rng)
+    first, last = (draw([{**s, slot: w} for s in frames]) for w in (words[0], words[-1]))
+    region = ((first - last).abs().amax(1) > 0.08).flatten(1).float()
+    both = region @ region.T
+    area = region.sum(1)
+    either = (area[:, None] + area[None] - both).clamp(min=1)
+    rows, columns = torch.triu_indices(contexts, contexts, 1)
+    return {
+        "changed": float((change > 10).float().mean()),
+        "visible": float(top[: max(1, pairs // 10)].mean()),
+        "overlap": float((both / either)[rows, columns].mean()),
+    }
+
+
+def topographic_similarity(draw, rng, n=300, permutations=999):
+    """Spearman correlation in [-1, 1] between the slots' Hamming distance and the RMSE of 16x16 pictures
+    (Brighton & Kirby 2006), with the p of a Mantel permutation test, because pairs share sentences."""
+    slots = random_slots(n, rng)
+    pixels = _pixels(draw(slots))
+    codes = np.array([[SLOT_WORDS[k].index(s[k]) for k in FOUR_SLOTS] for s in slots])
+    rows, columns = np.triu_indices(n, 1)
+    meaning = (codes[rows] != codes[columns]).sum(1)
+    square = (pixels**2).sum(1)
+    form = np.sqrt(np.maximum(square[:, None] + square[None] - 2 * pixels @ pixels.T, 0))
+    ranks = np.zeros((n, n))
+    ranks[rows, columns] = rankdata(form[rows, columns])
+    ranks += ranks.T
+    meaning = rankdata(meaning) - rankdata(meaning).mean()
+    scale = np.sqrt((meaning**2).sum() * ((ranks[rows, columns] - ranks[rows, columns].mean()) ** 2).sum()) + 1e-12
+    found = float(meaning @ ranks[rows, columns] / scale)
+    null = []
+    for _ in range(permutations):
+        order = rng.permutation(n)
+        null.append(meaning @ ranks[order[rows], order[columns]] / scale)
+    return found, float((1 + np.sum(np.array(null) >= found)) / (permutations + 1))
+
+
+def silhouette_slots(circle, vocab, device, sentences):
+    """Share in [0, 1] of slots that the trained reader still reads when every sprite has the same gray.
+    None for a decoder without sprites. A caption that does not parse reads none."""
+    decoder = circle.scene_decoder
+    if not hasattr(decoder, "compose"):
+        return None
+    pictures = []
+    for i in range(0, len(sentences), BATCH):
+        ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(device)
+        with torch.no_grad():
+            scene = decoder(circle.language_model(ids), ids != PAD)
+            pictures.append(decoder.compose(scene.masks, torch.full_like(scene.colors, 0.35)).cpu())
+    captions, _ = read_pictures(circle, vocab, round_8bit(torch.cat(pictures)), device)
+    right = total = 0
+    for sentence, caption in zip(sentences, captions):
+        true, got = parse(sentence)[1], (parse(caption) or (None, {}))[1]
+        right += sum(got.get(s) == w for s, w in true.items())
+        total += len(true)
+    return right / max(1, total)
+
+
+def measure(circle, vocab, device, seed=0, quick=False):
+    """All measures of this file -> dict of floats and of dicts by slot. About a minute on two cores; a
+    third of that with `quick`, which draws fewer test pictures."""
+    rng = np.random.default_rng(seed)
+
+    def draw(slots):
+        return draw_slots(circle, vocab, device, slots)
+
+    tests = 200 if quick else 500
+    naive = {s: few_shot_accuracy(draw, s, 4, _pixels, rng, tests) for s in FOUR_SLOTS}
+    swap = {s: swaps(draw, s, rng, pairs=60 if quick else 120) for s in FOUR_SLOTS}
+    similarity, p = topographic_similarity(draw, rng, permutations=1999 if not quick else 1000)
+    sentences = [render(TEMPLATE, s) for s in random_slots(tests, rng)]
+    return {
+        "naive_reader_4": naive,
+        "naive_reader_4_mean": float(np.mean(list(naive.values()))),
+        "color_from_histogram_64": few_shot_accuracy(draw, "color", 64, _histogram, rng, tests),
+        "swap": swap,
+        "swap_changed_mean": float(np.mean([v["changed"] for v in swap.values()])),
+        "swap_visible_min": min(v["visible"] for v in swap.values()),
+        "swap_overlap_min": min(v["overlap"] for v in swap.values()),
+        "topographic_similarity": similarity,
+        "mantel_p": p,
+        "silhouette_slots": silhouette_slots(circle, vocab, device, sentences),
+    }

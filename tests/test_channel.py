@@ -1,0 +1,79 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import channel
+from data_utils import PAD, GrammarData
+from models import Circle
+from roundtrip import from_image, to_image
+from settings import Settings
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth_picture(n=3):
+    return torch.nn.functional.interpolate(torch.rand(n, 3, 6, 6, generator=rng()), 64, mode="bicubic").clamp(0, 1)
+
+
+def test_rounding_is_what_a_png_stores_and_lets_gradients_through():
+    picture = torch.rand(2, 3, 64, 64, generator=rng()).requires_grad_()
+    rounded = channel.round_8bit(picture)
+    for got, want in zip(rounded, picture):
+        buffer = io.BytesIO()
+        to_image(want).save(buffer, "PNG")
+        assert torch.equal(from_image(Image.open(buffer)), got.detach())
+    rounded.sum().backward()
+    assert (picture.grad == 1).all()
+
+
+@pytest.mark.parametrize("quality", [30, 50, 90])
+def test_jpeg_is_close_to_libjpeg(quality):
+    pictures = smooth_picture()
+    ours = channel.jpeg(pictures, quality)
+    for got, picture in zip(ours, pictures):
+        buffer = io.BytesIO()
+        to_image(picture).save(buffer, "JPEG", quality=quality, subsampling=2)
+        libjpeg = from_image(Image.open(buffer))
+        assert (got - libjpeg).abs().mean() < 0.3 * (picture - libjpeg).abs().mean() + 0.004
+
+
+def test_jpeg_lets_gradients_through():
+    picture = smooth_picture().requires_grad_()
+    channel.jpeg(picture, 40).square().mean().backward()
+    assert torch.isfinite(picture.grad).all() and picture.grad.abs().sum() > 0
+
+
+def test_blur_keeps_the_mean_and_takes_away_detail():
+    picture = torch.rand(2, 3, 64, 64, generator=rng())
+    blurred = channel.blur(picture, 1.5)
+    assert blurred.mean() == pytest.approx(float(picture.mean()), abs=0.01) and blurred.std() < 0.4 * picture.std()
+
+
+def test_shift_moves_by_whole_pixels():
+    picture = torch.rand(1, 3, 64, 64, generator=rng())
+    assert torch.equal(channel.shift(picture, 2, -3)[..., :-3, 2:], picture[..., 3:, :-2])
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 64])
+@pytest.mark.parametrize("decoder", ["layers", "conv"])
+def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, decoder):
+    data = GrammarData(1000, 0)
+    torch.manual_seed(0)
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder)
+    c = Circle(settings, len(data.vocab), data.max_words)
+    ids = data.batch(0, 0, size)
+    scene = c.scene_decoder(c.language_model(ids), ids != PAD)
+    compose = c.scene_decoder.compose if decoder == "layers" else None
+
+    def send(wear=channel.WEAR, severity=1.0):
+        return channel.transmit(scene, torch.tensor(severity), rng(), np.random.default_rng(0), compose, wear)
+
+    assert send().shape == scene.picture.shape and torch.equal(send(), send())
+    assert (send(("none",)) - scene.picture).abs().max() < 0.15  # light noise only: nothing was permuted
+    mild = send(tuple(w for w in channel.WEAR if w not in ("shift", "jpeg")), 0.0)
+    assert (mild - scene.picture).abs().mean() < 0.1

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+import losses
+from data_utils import BOS, EOS, PAD
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_targets_hold_the_words_and_one_end():
+    ids = torch.tensor([[5, 6, PAD], [7, 8, 9]])
+    assert losses.targets_of(ids).tolist() == [[5, 6, EOS, PAD], [7, 8, 9, EOS]]
+
+
+def test_word_loss_ignores_padding():
+    logits = torch.randn(2, 4, 10, generator=rng())
+    targets = torch.tensor([[5, 6, EOS, PAD], [7, 8, 9, EOS]])
+    changed = logits.clone()
+    changed[0, 3] += 100 * torch.randn(10, generator=rng(1))
+    assert torch.equal(losses.word_loss(logits, targets), losses.word_loss(changed, targets))
+
+
+def test_consistency_is_low_for_the_right_picture_and_high_for_another():
+    sentence = torch.randn(8, 16, generator=rng())
+    assert losses.consistency_loss(sentence, sentence) < losses.consistency_loss(sentence.roll(1, 0), sentence)
+
+
+def test_consistency_does_not_punish_equal_sentences():
+    sentence = torch.nn.functional.normalize(torch.randn(1, 16, generator=rng()), dim=1).expand(4, -1)
+    assert losses.consistency_loss(sentence, sentence) == pytest.approx(np.log(4), abs=1e-4)  # as good as can be
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("loss", ["spatial", "diversity", "perceptual", "lab"])
+def test_flat_pictures_have_finite_gradients(loss, value):
+    """One saturated patch was enough to make the public attempts' gradients NaN."""
+    picture = torch.full((3, 3, 64, 64), value, requires_grad=True)
+    distance = torch.ones(3, 3)
+    out = {
+        "spatial": lambda: losses.spatial_loss(picture),
+        "diversity": lambda: losses.diversity_loss(picture, distance),
+        "perceptual": lambda: losses.perceptual_loss(picture, distance),
+        "lab": lambda: losses.srgb_to_lab(picture, axis=1).square().mean(),
+    }[loss]()
+    out.backward()
+    assert torch.isfinite(picture.grad).all()
+
+
+def test_diversity_reaches_the_pictures_and_falls_as_they_part():
+    picture = (0.5 + 0.01 * torch.randn(4, 3, 64, 64, generator=rng())).requires_grad_()
+    distance = 1 - torch.eye(4)
+    loss = losses.diversity_loss(picture, distance)
+    loss.backward()
+    assert picture.grad.abs().sum() > 0
+    apart = torch.rand(4, 3, 1, 1, generator=rng()).expand(-1, -1, 64, 64)
+    assert losses.diversity_loss(apart, distance) < loss
+    assert losses.diversity_loss(picture, torch.zeros(4, 4)) < 1e-3 < loss  # equal sentences may look alike
+
+
+def test_spatial_loss_prefers_large_things_to_texture():
+    board = (torch.arange(64)[:, None] + torch.arange(64)) % 2
+    half = torch.zeros(64, 64)
+    half[:, :32] = 1
+    fine, coarse = (p.float().expand(1, 3, 64, 64) for p in (board, half))
+    assert losses.spatial_loss(fine) > 5 * losses.spatial_loss(coarse)
+
+
+def test_lab_of_known_colours():
+    """Reference values of CIE L*a*b* for sRGB, D65 (as in the usual tables, rounded)."""
+    rgb = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    lab = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86]])
+    assert torch.allclose(losses.srgb_to_lab(rgb), lab, atol=0.05)
+
+
+def test_word_distance_counts_words_not_in_common():
+    ids = torch.tensor([[3, 4, 5, PAD], [3, 4, 6, PAD], [7, 8, 9, 10]])
+    d = losses.word_distance(ids, 11)
+    assert d[0, 0] == pytest.approx(0, abs=1e-5)
+    assert d[0, 1] == pytest.approx(1 / 3, abs=1e-4) and d[0, 2] == pytest.approx(1, abs=1e-5)
+
+
+def test_color_loss_pulls_within_and_pushes_between_words():
+    word, weight, ground = torch.tensor([3, 3, 4, 4]), torch.ones(4), torch.tensor([0.9, 0.9, 0.9])
+    far = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
+    near = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 0, 0.1], [1, 0, 0.1]])
+    spread = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
+    invisible = far * 0 + 0.9
+    best = losses.color_loss(far, word, weight, ground, 6)
+    for worse in (near, spread, invisible):
+        assert losses.color_loss(worse, word, weight, ground, 6) > best
+
+
+def test_shape_loss_tells_silhouettes_apart():
+    masks = torch.zeros(2, 24, 24)
+    masks[0, :12] = masks[1, 12:] = 1
+    word, weight = torch.tensor([3, 4]), torch.ones(2)
+    assert losses.shape_loss(masks, word, weight, 6) < losses.shape_loss(masks[:1].expand(2, -1, -1), word, weight, 6)
+
+
+def test_rivals_are_words_of_one_place():
+    word, place = torch.tensor([3, 4, 5]), torch.tensor([0, 0, 1])
+    r = losses.rivals(word, place, torch.ones(3), 6)
+    assert r[3, 4] == pytest.approx(1, abs=1e-4) and r[3, 5] == 0
+
+
+def test_layout_loss_prefers_one_word_a_sprite_and_one_kind_a_place():
+    ids = torch.tensor([[3, 4], [5, 6]])
+    tidy = torch.eye(2).expand(2, 2, 2)
+    mixed = torch.full((2, 2, 2), 0.5)
+    crowded = torch.tensor([[1.0, 1], [0, 0]]).expand(2, 2, 2)
+    best = losses.layout_loss(tidy, ids, 8)
+    assert best < losses.layout_loss(mixed, ids, 8) and best < losses.layout_loss(crowded, ids, 8)
+
+
+def test_kl_is_not_clamped():
+    kl = torch.tensor([1e4, 1e4], requires_grad=True)
+    losses.kl_loss(kl).backward()
+    assert (kl.grad == 0.5).all()
+
+
+def test_special_words():
+    assert (PAD, BOS, EOS) == (0, 1, 2)

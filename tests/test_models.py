@@ -1,0 +1,154 @@
+import pytest
+import torch
+
+from data_utils import EOS, PAD, GrammarData
+from losses import targets_of, word_loss
+from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend, sinkhorn
+from settings import Settings
+
+DATA = GrammarData(1000, 0)
+IDS = DATA.batch(0, 0, 8)
+SMALL = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
+
+
+def circle(**changes):
+    torch.manual_seed(0)
+    return Circle(Settings(**{**SMALL, **changes}), len(DATA.vocab), DATA.max_words)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("decoder", ["layers", "conv"])
+def test_scene_is_a_picture_and_kl_is_finite(decoder):
+    c = circle(decoder=decoder)
+    scene = c.scene_decoder(c.language_model(IDS), IDS != PAD, rng())
+    assert scene.picture.shape == (8, 3, 64, 64)
+    assert scene.picture.min() >= 0 and scene.picture.max() <= 1
+    assert scene.mu.shape == scene.logvar.shape == (8, 54)
+    assert torch.isfinite(scene.kl).all() and (scene.kl > 0).all()
+
+
+def test_without_generator_nothing_is_random_and_with_one_the_seed_decides():
+    c = circle()
+    text = c.language_model(IDS)
+
+    def draw(g):
+        return c.scene_decoder(text, IDS != PAD, g).picture
+
+    assert torch.equal(draw(None), draw(None))
+    assert torch.equal(draw(rng(1)), draw(rng(1)))
+    assert not torch.equal(draw(rng(1)), draw(rng(2)))
+
+
+def test_without_vae_the_bottleneck_is_plain():
+    c = circle(use_vae=False)
+    text = c.language_model(IDS)
+    assert torch.equal(c.scene_decoder(text, IDS != PAD, rng(1)).picture, c.scene_decoder(text, IDS != PAD, None).picture)
+
+
+def test_padding_does_not_change_a_sentence():
+    c = circle()
+    alone = c.draw(IDS[:1, : int((IDS[0] != PAD).sum())]).picture
+    assert torch.allclose(alone, c.draw(IDS).picture[:1], atol=1e-5)
+
+
+def test_one_sentence_does_not_leak_into_another():
+    c = circle()
+    other = IDS.clone()
+    other[1:] = IDS[0]
+    assert torch.allclose(c.draw(IDS).picture[0], c.draw(other).picture[0], atol=1e-5)
+    picture = c.draw(IDS).picture
+    read_together = c.caption_network(picture, IDS)[0][0]
+    assert torch.allclose(read_together, c.caption_network(picture[:1], IDS[:1])[0][0], atol=1e-4)
+
+
+def test_language_model_is_causal():
+    c = circle().language_model
+    changed = IDS.clone()
+    changed[:, 2] = 3
+    a, b = c(IDS).logits, c(changed).logits
+    assert torch.allclose(a[:, :3], b[:, :3], atol=1e-6)  # positions that have not read word 2
+    assert not torch.allclose(a[:, 3], b[:, 3], atol=1e-6)
+
+
+def test_reader_sees_the_same_words_in_training_as_in_decoding():
+    """The logits at step t of greedy decoding equal those of the training pass on the decoded words."""
+    c = circle()
+    picture = torch.rand(4, 3, 64, 64, generator=rng())
+    words, log_prob, _ = c.caption_network.read(picture)
+    ids = torch.where(words == EOS, PAD, words)[:, : DATA.max_words]
+    logits = c.caption_network(picture, ids)[0]
+    logits[..., :EOS] = float("-inf")
+    length = (words != PAD).sum(1)
+    for i in range(4):
+        steps = min(int(length[i]), logits.shape[1])
+        assert torch.equal(logits[i, :steps].argmax(-1), words[i, :steps])
+    targets = words[:, : logits.shape[1]]
+    step = logits.log_softmax(-1).gather(2, targets[..., None])[..., 0].masked_fill(targets == PAD, 0)
+    assert torch.allclose(step.sum(1), log_prob, atol=1e-3)
+
+
+def test_embedding_of_a_picture_knows_no_words():
+    c = circle()
+    picture = torch.rand(8, 3, 64, 64, generator=rng())
+    assert torch.equal(c.caption_network(picture, IDS)[2], c.caption_network(picture, IDS.flip(0))[2])
+
+
+def test_sinkhorn_shares_words_out():
+    logits = torch.randn(5, 9, 11, generator=rng()) * 3
+    mass = (torch.rand(5, 11, generator=rng()) > 0.4).float()
+    share = sinkhorn(logits, mass, rounds=50)
+    assert torch.allclose(share.sum(1), mass, atol=1e-3)
+    assert share.sum(2).max() <= 1.01
+
+
+def test_a_word_has_the_same_mark_at_every_place():
+    """The drawing networks are common to all sprites: equal latents give equal masks and colours."""
+    decoder = circle().scene_decoder
+    z = torch.randn(1, 1, decoder.share, generator=rng()).expand(1, 9, -1)
+    masks, colors = decoder.paint(z, torch.ones(1, 9))
+    assert torch.allclose(masks, masks[:, :1].expand_as(masks)) and torch.allclose(colors, colors[:, :1].expand_as(colors))
+
+
+@pytest.mark.parametrize("n_sprites", [4, 9, 16, 25])
+def test_every_number_of_sprites_fills_the_canvas(n_sprites):
+    decoder = SceneDecoder(32, 32, 6 * n_sprites, n_sprites=n_sprites)
+    side = decoder.window
+    full = decoder.compose(torch.ones(1, n_sprites, side, side), torch.ones(1, n_sprites, 3))
+    assert torch.allclose(full, torch.ones_like(full), atol=1e-5)
+
+
+def test_too_small_or_odd_sizes_are_refused_by_name():
+    with pytest.raises(ValueError, match="z_dim 20 is too small"):
+        SceneDecoder(32, 32, 20)
+    with pytest.raises(ValueError, match="n_sprites 7"):
+        SceneDecoder(32, 32, 200, n_sprites=7)
+    with pytest.raises(ValueError, match="n_heads"):
+        AutoregressiveLanguageModel(10, 5, 30, 4, 1)
+    with pytest.raises(ValueError, match="hidden_dim"):
+        CaptionNetwork(10, 5, 32, 40)
+    with pytest.raises(ValueError, match="at most 11"):
+        circle().language_model(torch.full((1, 12), 3))
+
+
+def test_sampled_sentences_end_and_hold_no_special_words():
+    ids = circle().language_model.sample(50, rng())
+    assert ids.shape[1] <= DATA.max_words and (ids[:, 0] > EOS).all()
+    ended = (ids == PAD).cumsum(1).bool()
+    assert ((ids == PAD) == ended).all()  # after the end only padding
+
+
+def test_attention_matches_the_library():
+    q, k, v = torch.randn(3, 2, 4, 6, 8, generator=rng()).unbind(0)
+    assert torch.allclose(attend(q, k, v, causal=True)[0], torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("flat", [0.0, 0.5, 1.0])
+def test_flat_pictures_give_finite_gradients(flat):
+    c = circle()
+    picture = torch.full((4, 3, 64, 64), flat, requires_grad=True)
+    caption, direct, seen = c.caption_network(picture, IDS[:4])
+    (word_loss(caption, targets_of(IDS[:4])) + direct.mean() + seen.mean()).backward()
+    assert torch.isfinite(picture.grad).all()
