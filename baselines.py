@@ -44,7 +44,7 @@ RGB = {
     "gray": (140, 140, 140),
 }  # fmt: skip
 RADIUS = {"tiny": 0.10, "small": 0.15, "medium": 0.21, "large": 0.28, "huge": 0.36}
-CENTERS = {"left": (0.25, 0.5), "right": (0.75, 0.5), "top": (0.5, 0.25), "bottom": (0.5, 0.75), "corner": (0.8, 0.2)}
+CENTERS = {"left": (0.25, 0.5), "right": (0.75, 0.5), "top": (0.5, 0.28), "bottom": (0.5, 0.7), "corner": (0.78, 0.25)}
 INK = (60, 60, 60)
 
 

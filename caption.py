@@ -47,7 +47,7 @@ def caption(args):
         if not pictures:
             continue
         captions, log_probs = read_pictures(circle, vocab, torch.stack(pictures), device)
-        for name, text, log_prob in zip(names, captions, log_probs):
+        for name, text, log_prob in zip(names, captions, log_probs, strict=True):
             print(json.dumps({"image": name, "caption": text, "log_prob": round(log_prob, 4) + 0.0}))
         sys.stdout.flush()
     return int(failed)

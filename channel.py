@@ -84,7 +84,7 @@ def jpeg(picture, quality):
 
 def silhouettes(scene, compose):
     """The scene with every sprite in one mid gray: only shapes and places are left to read."""
-    return compose(scene.masks, torch.full_like(scene.colors, 0.35))
+    return compose(scene.masks, torch.full_like(scene.colors, 0.6))
 
 
 # The wear that training uses. Cut-out, rotation, brightness and hue are kept for the tests.

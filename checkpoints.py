@@ -16,7 +16,7 @@ import torch
 
 from data_utils import SPECIALS, Vocabulary
 from models import Circle
-from settings import Settings
+from settings import Settings, check
 
 FORMAT = 1
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
@@ -119,6 +119,8 @@ def load(path, device="cpu", whole=True):
         if size == 0:
             raise CheckpointError(f"{path} is empty; use another checkpoint of the folder")
         with zipfile.ZipFile(path) as archive:
+            if sum(record.file_size for record in archive.infolist()) > size:  # torch packs nothing: this would swell in memory
+                raise CheckpointError(f"{path} is a checkpoint of another program")
             if whole and (bad := archive.testzip()) is not None:
                 raise CheckpointError(f"{path} is damaged (record {bad}); use another checkpoint of the folder")
         state = torch.load(path, map_location=device, weights_only=True, mmap=not whole)
@@ -157,9 +159,19 @@ def model_state(circle, vocab, settings):
 def settings_of(state, path):
     """The Settings in a state. Raises CheckpointError."""
     try:
-        return Settings(**state["settings"])
-    except (KeyError, TypeError) as error:
+        settings = Settings(**state["settings"])
+        for f in dataclasses.fields(Settings):
+            value, meta = getattr(settings, f.name), f.metadata
+            kind = (int, float) if f.type is float else f.type
+            if not isinstance(value, kind) or isinstance(value, bool) != (f.type is bool):
+                raise ValueError(f"{f.name} is {str(value)[:40]!r}")
+            low, below = meta.get("low", -math.inf), meta.get("below", math.inf)
+            if f.type in (int, float) and not low <= value < below or value not in (meta.get("choices") or [value]):
+                raise ValueError(f"{f.name} is {str(value)[:40]}")
+        check(settings)
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit this version of the program ({error})") from None
+    return settings
 
 
 def build(state, path, device):
@@ -182,13 +194,15 @@ def _check_fit(state, settings, vocab):
     Shapes are compared before memory is taken: settings may ask for more than the weights hold.
     """
     words, weights = vocab.words, state["model"]
-    if tuple(words[: len(SPECIALS)]) != SPECIALS or len(set(words)) != len(words) or not all(isinstance(w, str) and w for w in words):
+    strings = all(isinstance(w, str) and w for w in words)
+    if not strings or tuple(words[: len(SPECIALS)]) != SPECIALS or len(set(words)) != len(words):
         raise ValueError("its vocabulary is no list of different words")
     if settings.n_layers > len(weights):
         raise ValueError(f"n_layers is {settings.n_layers}")
     with torch.device("meta"):  # shapes without memory
         want = {name: t.shape for name, t in Circle(settings, len(vocab), state["max_words"]).state_dict().items()}
-    if wrong := sorted(name for name in want.keys() | weights.keys() if name not in weights or weights[name].shape != want.get(name)):
+    have = {name: t.shape for name, t in weights.items()}
+    if wrong := sorted(name for name in want.keys() | have.keys() if have.get(name) != want.get(name)):
         raise ValueError(f"{wrong[0]} is missing, foreign or of another shape")
     if wrong := [name for name, t in weights.items() if not (t.is_floating_point() and t.isfinite().all())]:
         raise ValueError(f"{wrong[0]} holds values that are no numbers")
@@ -262,7 +276,7 @@ def load_export(folder):
     weights, about = (os.path.join(folder, name) for name in EXPORT_FILES)
     for path in (weights, about):
         if not os.path.isfile(path):
-            raise CheckpointError(f"{folder} is no exported model: it has no {os.path.basename(path)}; name a .pt file or what export.py wrote")
+            raise CheckpointError(f"{path} is missing; name a .pt file, or a folder that export.py wrote")
     try:
         from safetensors.torch import load as from_bytes
 

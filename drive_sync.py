@@ -10,7 +10,6 @@ import contextlib
 import glob
 import importlib.util
 import io
-import json
 import os
 import re
 import threading
@@ -91,12 +90,13 @@ class DriveCopy:
     """Copies `last.pt` and `best.pt` of a run, and its small files, to a folder while it trains.
 
     `keep` copies of each kind stay, `minutes` lie between two rounds. Raises OSError if the folder
-    cannot be made; its parent must exist, so that nothing is written under a mount point that is empty.
+    cannot be made.
     """
 
     def __init__(self, folder, keep=2, minutes=5.0, say=print):
-        if not os.path.isdir(parent := os.path.dirname(os.path.abspath(folder))):
-            os.mkdir(parent)  # one level, the run's own folder below it
+        parent = os.path.dirname(os.path.abspath(folder))
+        if not os.path.isdir(parent):
+            os.mkdir(parent)  # fails where Drive is not mounted: a folder made there would be in its way
         os.makedirs(folder, exist_ok=True)
         self.folder, self.keep, self.minutes, self.say = folder, keep, minutes, say
         self.copied, self.said, self.damaged = {}, set(), set()
@@ -238,7 +238,11 @@ def stamp(path):
 
 
 def step_of(state):
-    return state["position"]["step"]
+    return int(state["position"]["step"])
+
+
+class OtherRun(OSError):
+    """The folder on Drive belongs to a run with other settings."""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -246,33 +250,32 @@ def step_of(state):
 # ---------------------------------------------------------------------------------------------
 
 
-def take_newest(copy, checkpoint_dir, log_dir, say=print):
-    """Bring a newer run back from Drive into the local folders. Returns False if Drive holds another run,
-    which must then be left alone. Local files are kept: what stands in the way gets another name."""
-    path, here = newest_valid(checkpoint_dir, say)
+def take_newest(copy, checkpoint_dir, say=print):
+    """Bring a newer run back from Drive -> its path in checkpoint_dir, or "" if the local run is as new.
+
+    Newer is more steps: the same settings take the same steps. Local files are kept: what stands in the
+    way gets another name. Raises OtherRun if Drive's run has other settings, OSError.
+    """
+    path, here = newest_valid(checkpoint_dir, say=lambda _: None)  # train.py will name what is damaged
     step = step_of(here) if here else -1
-    incoming = os.path.join(checkpoint_dir, "from_drive.pt")
+    incoming, last = (os.path.join(checkpoint_dir, name) for name in ("from_drive.pt", "last.pt"))
     state = copy.fetch("last", step, incoming)
     if state is None:
         if copy.names("last"):
-            say(f"Drive has nothing newer than {path} (step {step})" if path else "Drive has no usable checkpoint; starting here")
-        return True
+            say(f"Drive has nothing newer than {path} (step {step})" if path else "Drive has no usable checkpoint")
+        return ""
     if here and (other := [n for n in FIXED_ON_RESUME if here["settings"].get(n) != state["settings"].get(n)]):
         os.remove(incoming)
-        values = f"--{other[0]} {state['settings'].get(other[0])}, here {here['settings'].get(other[0])}"
-        say(f"Drive: {copy.folder} holds another run ({values}) and is left alone; choose another --run_name to copy this one")
-        return False
-    say(f"Drive: continuing its step {step_of(state)}" + (f", newer than {path} (step {step})" if path else ""))
-    put_in_place(incoming, os.path.join(checkpoint_dir, "last.pt"))
-    rows = "".join(json.dumps(row) + "\n" for row in state.get("history", []))
-    os.makedirs(log_dir, exist_ok=True)
-    write_atomically(os.path.join(log_dir, "metrics.jsonl"), rows.encode())
+        raise OtherRun(f"it holds another run, with --{other[0]} {state['settings'].get(other[0])} where this one has "
+                       f"{here['settings'].get(other[0])}; another --run_name keeps them apart")  # fmt: skip
+    say(f"Drive: going on from its step {step_of(state)}" + (f", newer than {path} (step {step})" if path else ""))
+    put_in_place(incoming, last)
     take_best(copy, checkpoint_dir)
-    return True
+    return last
 
 
 def take_best(copy, checkpoint_dir):
-    """best.pt of Drive, unless the local one is as good."""
+    """Bring best.pt back from Drive, unless the local one is as good. Raises OSError."""
     local, incoming = os.path.join(checkpoint_dir, "best.pt"), os.path.join(checkpoint_dir, "from_drive.pt")
     try:
         best = load(local)["best"]

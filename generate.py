@@ -117,7 +117,7 @@ def generate(args):
             paths = save_pngs(draw_sentences(circle, vocab, texts, device), args.out_dir, done)
             pictures = load_pngs(paths)
             captions, _ = read_pictures(circle, vocab, pictures, device, args.temperature, rng)
-            for text, path, caption in zip(texts, paths, captions):
+            for text, path, caption in zip(texts, paths, captions, strict=True):
                 match = caption == vocab.decode(vocab.encode(text))
                 row = {"text": text, "image": os.path.basename(path), "caption": caption, "exact_match": match}
                 out.write(json.dumps(row) + "\n")

@@ -118,7 +118,7 @@ def silhouette_slots(circle, vocab, device, sentences):
         ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(device)
         with torch.no_grad():
             scene = decoder(circle.language_model(ids), ids != PAD)
-            pictures.append(decoder.compose(scene.masks, torch.full_like(scene.colors, 0.35)).cpu())
+            pictures.append(decoder.compose(scene.masks, torch.full_like(scene.colors, 0.6)).cpu())
     captions, _ = read_pictures(circle, vocab, round_8bit(torch.cat(pictures)), device)
     right = total = 0
     for sentence, caption in zip(sentences, captions):

@@ -81,7 +81,7 @@ def slot_hits(slots_of, originals, recovered):
 
 
 def slot_accuracies(hits):
-    """`slot_hits` -> ({slot: accuracy}, Soft, Hard-free mean of slots), each in [0, 1].
+    """`slot_hits` -> ({slot: accuracy}, Soft), each in [0, 1].
 
     Soft is the mean over slots, so that a slot of few templates weighs as much as one of all.
 

@@ -307,7 +307,7 @@ class SceneDecoder(nn.Module):
         nn.init.constant_(self.to_logvar.bias, self.START_LOGVAR)
         self.shapes = Shapes(z_shape, self.Z_LAYOUT, self.window, hidden_dim // 4)
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
-        self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.94, 0.92, 0.87])))
+        self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
         self.coherence = Coherence()
 
     def encode(self, text, here):

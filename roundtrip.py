@@ -23,7 +23,7 @@ def draw_sentences(circle, vocab, sentences, device):
 def read_pictures(circle, vocab, pictures, device, temperature=0.0, rng=None):
     """Pictures (n, 3, 64, 64) in [0, 1] -> captions, log probabilities (n,)."""
     captions, log_probs = [], []
-    for part in pictures.split(BATCH):
+    for part in pictures.split(BATCH) if len(pictures) else ():
         words, log_prob, _ = circle.caption_network.read(part.to(device), temperature, rng)
         captions += [vocab.decode(row) for row in words.tolist()]
         log_probs += log_prob.tolist()
@@ -44,7 +44,7 @@ def from_image(image):
 def save_pngs(pictures, folder, start=0):
     """Pictures -> folder/00000.png ..., numbered from `start`; returns the paths."""
     paths = [os.path.join(folder, f"{start + i:05d}.png") for i in range(len(pictures))]
-    for picture, path in zip(pictures, paths):
+    for picture, path in zip(pictures, paths, strict=True):
         beside = f"{path}.{os.getpid()}.tmp"  # a file takes its name only when it is whole
         to_image(picture).save(beside, "PNG")
         os.replace(beside, path)

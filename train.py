@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import losses
 from channel import transmit
-from checkpoints import CheckpointError, all_finite, best_match, load, model_state, prune, pt_bytes, write_atomically
+from checkpoints import CheckpointError, age, all_finite, best_match, load, model_state, prune, pt_bytes, write_atomically
 from data_utils import PAD, CaptionsData, CaptionsFileError, GrammarData, Vocabulary, sample_sentences
 from devices import amp_dtype, choose_device, set_threads
 from metrics import exact_match, word_accuracy
@@ -287,7 +287,7 @@ class Run:
                 self.end_of_epoch()
             elif s.save_minutes and time.monotonic() - self.last_save > 60 * s.save_minutes:
                 self.checkpoint("last.pt")
-        if self.saved.get("last.pt") != t.step:
+        if self.saved.get("last.pt", -1) < t.step:
             self.checkpoint("last.pt")
         self.bar.close()
 
@@ -428,6 +428,8 @@ def train(settings, typed, preset, resume, signals):
             print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)
         run = Run(trainer, unseen, signals)
         if state is not None and os.path.realpath(os.path.dirname(path)) == os.path.realpath(settings.checkpoint_dir):
+            with contextlib.suppress(CheckpointError, KeyError):
+                run.saved["last.pt"] = age(load(os.path.join(settings.checkpoint_dir, "last.pt"), whole=False))[1]
             run.saved[os.path.basename(path)] = trainer.step
         return complete(run, final)
 
@@ -447,7 +449,7 @@ def complete(run, final):
             raise UserError(f"{stopped}, which could not be saved; {run.where_it_stands()}; make room and go on with: {again}") from None
         run.say(f"{stopped}; go on with: {again}")
         return 128 + signal_.args[0]
-    if max(run.saved.values(), default=-1) != t.step and not run.checkpoint("last.pt"):
+    if t.step not in run.saved.values() and not run.checkpoint("last.pt"):
         raise UserError(f"the trained model could not be saved; {run.where_it_stands()}")
     best = "best.pt" if os.path.exists(os.path.join(s.checkpoint_dir, "best.pt")) else "last.pt"
     print(f"pictures: sample_generations.png, {s.log_dir}/training_curves.png; model: {s.checkpoint_dir}/{best}")

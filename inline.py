@@ -1,0 +1,114 @@
+"""Pictures and pages below the cells of a notebook; where there is no notebook, their paths are printed."""
+
+import base64
+import contextlib
+import glob
+import html
+import json
+import os
+import sys
+
+
+def in_notebook():
+    """Whether a notebook shows what this process prints."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+def modified(path):
+    """When a file was last written, ns; None if it is not there."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
+def newest_scenes(log_dir):
+    """The scene sheet of the latest epoch, "" if there is none yet."""
+    paths = glob.glob(os.path.join(glob.escape(log_dir), "scenes_epoch_*.png"))
+    return max(paths, key=lambda p: (len(p), p), default="")  # a longer name has the larger number
+
+
+def show_picture(path):
+    """A picture file. Raises OSError."""
+    if not in_notebook():
+        print(path)
+        return
+    from IPython.display import Image, display
+
+    with open(path, "rb") as f:
+        display(Image(data=f.read()))
+
+
+def show_results(log_dir, samples="sample_generations.png"):
+    """Samples, curves and the latest scenes of a run. Raises FileNotFoundError if it has none yet."""
+    titles = ("Samples: sentence, scene, what is read back", "Curves", "Scenes of the last epoch")
+    paths = (samples, os.path.join(log_dir, "training_curves.png"), newest_scenes(log_dir))
+    for title, path in zip(titles, paths, strict=True):
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{path or 'a scene sheet in ' + log_dir} is not there; train first")
+        print(title)
+        show_picture(path)
+
+
+def show_round_trips(folder):
+    """Sentence, scene and what is read back, from the folder that generate.py wrote. Raises OSError."""
+    with open(os.path.join(folder, "captions.jsonl"), encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    if not in_notebook():
+        for row in rows:
+            print(f"{row['text']}  ->  {os.path.join(folder, row['image'])}  ->  {row['caption']}")
+        return
+    from IPython.display import HTML, display
+
+    cells = []
+    for row in rows:
+        with open(os.path.join(folder, row["image"]), "rb") as f:
+            data = base64.b64encode(f.read()).decode()
+        verdict = "word for word" if row["exact_match"] else "not the same"
+        text, caption = (html.escape(row[k]) for k in ("text", "caption"))
+        cells.append(
+            '<figure style="display:inline-block;margin:0 24px 12px 0;width:224px;vertical-align:top">'
+            f"<figcaption>{text}</figcaption>"
+            f'<img alt="scene of: {text}" style="width:192px;image-rendering:pixelated;margin:6px 0" '
+            f'src="data:image/png;base64,{data}">'
+            f"<figcaption>read back: <b>{caption or '(nothing)'}</b> ({verdict})</figcaption></figure>"
+        )
+    display(HTML("".join(cells)))
+
+
+def show_page(path, height=720):
+    """A page that is one file, in a frame of its own. Raises OSError."""
+    if not in_notebook():
+        print(path)
+        return
+    from IPython.display import HTML, display
+
+    with open(path, encoding="utf-8") as f:
+        page = html.escape(f.read(), quote=True)
+    frame = f'<iframe title="{html.escape(os.path.basename(path))}" srcdoc="{page}"'
+    display(HTML(f'{frame} style="width:100%;height:{height}px;border:1px solid #ccc"></iframe>'))
+
+
+class LivePictures:
+    """Curves and scenes above the log of a running cell, renewed after every epoch."""
+
+    def __init__(self, log_dir):
+        from IPython.display import HTML, display
+
+        self.log_dir, self.shown = log_dir, {}
+        self.places = {n: display(HTML(f"<i>{n} appear after an epoch</i>"), display_id=True) for n in ("curves", "scenes")}
+
+    def refresh(self):
+        """Show what is new on disk; a file that cannot be read now is shown next time."""
+        from IPython.display import Image
+
+        for name, path in (("curves", os.path.join(self.log_dir, "training_curves.png")), ("scenes", newest_scenes(self.log_dir))):
+            now = modified(path)
+            if now and self.shown.get(name) != (path, now):
+                with contextlib.suppress(OSError), open(path, "rb") as f:
+                    self.places[name].update(Image(data=f.read()))
+                    self.shown[name] = (path, now)

@@ -1,0 +1,52 @@
+"""A tiny model that reads back a handful of sentences exactly, made in seconds: real weights for the scripts to load."""
+
+import functools
+import os
+import tempfile
+
+import torch
+
+from channel import round_8bit
+from checkpoints import model_state, save
+from data_utils import GrammarData, pad
+from losses import targets_of, word_loss
+from models import Circle
+from settings import Settings
+
+KNOWN = ["a red ball", "a huge blue star in the left", "an orange box next to a pink cube", "green circle on the top and black box on the left"]
+
+
+def tiny_circle(decoder="layers"):
+    """An untrained (Circle, Vocabulary, Settings) of a few thousand weights."""
+    torch.manual_seed(0)
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, decoder=decoder)
+    data = GrammarData(8, 0)
+    return Circle(settings, len(data.vocab), data.max_words), data.vocab, settings
+
+
+@functools.cache
+def parrot():
+    """A checkpoint of a model whose reader has learned the pictures of KNOWN by heart -> its path."""
+    circle, vocab, settings = tiny_circle()
+    ids = pad([vocab.encode(s) for s in KNOWN])
+    pictures = round_8bit(circle.draw(ids).picture)
+    optimizer = torch.optim.Adam(circle.caption_network.parameters(), lr=5e-3)
+    for _ in range(500):
+        caption, _, _ = circle.caption_network(pictures, ids)
+        loss = word_loss(caption, targets_of(ids))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss < 1e-3:
+            break
+    path = os.path.join(tempfile.mkdtemp(), "parrot.pt")
+    save(path, model_state(circle, vocab, settings))
+    return path
+
+
+@functools.cache
+def blank(decoder="layers"):
+    """A checkpoint of an untrained model -> its path."""
+    path = os.path.join(tempfile.mkdtemp(), f"blank_{decoder}.pt")
+    save(path, model_state(*tiny_circle(decoder)))
+    return path

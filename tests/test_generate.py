@@ -1,0 +1,192 @@
+"""generate.py: what it writes, what it refuses before it writes, and that it writes the same twice."""
+
+import json
+import struct
+
+import pytest
+from conftest import run_script
+from parrot import KNOWN, blank, parrot
+from PIL import Image
+
+import generate
+from checkpoints import load_model
+from data_utils import Vocabulary, parse
+from roundtrip import load_pngs, read_pictures
+
+
+def run(folder, *args, checkpoint=None):
+    return generate.main(["--checkpoint", checkpoint or parrot(), "--out_dir", str(folder), "--device", "cpu", *map(str, args)])
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+
+
+def png_chunks(path):
+    data, at, names = path.read_bytes(), 8, []
+    while at < len(data):
+        (size,) = struct.unpack(">I", data[at : at + 4])
+        names.append(data[at + 4 : at + 8])
+        at += 12 + size
+    return names
+
+
+def test_real_command_draws_writes_and_reads_back(tmp_path):
+    strange = "a huge gray pyramid"
+    done = run_script("generate.py", "--checkpoint", parrot(), "--text", *KNOWN[:2], "--text", strange, "--out_dir", "o", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = rows(tmp_path / "o")
+    assert [r["text"] for r in out] == [*KNOWN[:2], strange]
+    assert [r["image"] for r in out] == ["00000.png", "00001.png", "00002.png"]
+    assert [r["exact_match"] for r in out] == [True, True, False]
+    assert "2 of 3 sentences" in done.stdout.splitlines()[-1]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [*(r["image"] for r in out), "captions.jsonl", "contact_sheet.png"]
+
+
+def test_pictures_are_64x64_rgb_8_bit_with_nothing_beside_the_pixels(tmp_path):
+    assert run(tmp_path, "--text", *KNOWN) == 0
+    for i in range(len(KNOWN)):
+        path = tmp_path / f"{i:05d}.png"
+        with Image.open(path) as image:
+            assert (image.size, image.mode, image.info) == ((64, 64), "RGB", {})
+        assert set(png_chunks(path)) == {b"IHDR", b"IDAT", b"IEND"}
+
+
+def test_captions_come_from_the_files_on_disk(tmp_path, monkeypatch):
+    def swap(paths):
+        first, second = (open(p, "rb").read() for p in paths)
+        for path, data in zip(paths, (second, first), strict=True):
+            with open(path, "wb") as f:
+                f.write(data)
+        return load_pngs(paths)
+
+    monkeypatch.setattr(generate, "load_pngs", swap)
+    assert run(tmp_path, "--text", *KNOWN[:2]) == 0
+    assert [r["caption"] for r in rows(tmp_path)] == [KNOWN[1], KNOWN[0]]
+    assert [r["exact_match"] for r in rows(tmp_path)] == [False, False]
+
+
+def test_match_is_with_the_text_as_the_vocabulary_writes_it(tmp_path):
+    assert run(tmp_path, "--text", "  A RED, ball.", "a orange box next to a pink cube") == 0
+    first, second = rows(tmp_path)
+    assert first["exact_match"] and first["text"] == "  A RED, ball." and first["caption"] == "a red ball"
+    assert second["exact_match"] and second["caption"].startswith("an orange")
+
+
+@pytest.mark.parametrize("source", [["--text", *KNOWN], ["--sample", "7"], ["--sample", "7", "--temperature", "1.5"]])
+def test_same_command_same_bytes(tmp_path, source):
+    for name in ("one", "two"):
+        assert run(tmp_path / name, *source) == 0
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two
+
+
+def test_seed_changes_invented_sentences_and_temperature_changes_captions(tmp_path):
+    for name, args in {"a": [], "b": ["--seed", 1], "c": ["--temperature", 3]}.items():
+        assert run(tmp_path / name, "--sample", 5, *args) == 0
+    a, b, c = (rows(tmp_path / name) for name in "abc")
+    assert [r["text"] for r in a] != [r["text"] for r in b]
+    assert [r["text"] for r in a] == [r["text"] for r in c]
+    assert [r["caption"] for r in a] != [r["caption"] for r in c]
+
+
+def test_texts_file_skips_and_counts_empty_lines(tmp_path, capsys):
+    file = tmp_path / "texts.txt"
+    file.write_bytes("\ufeff".encode() + b"\n  \r\na red ball\r\n\r\n" + KNOWN[1].encode())
+    assert run(tmp_path / "o", "--texts_file", file) == 0
+    assert [r["text"] for r in rows(tmp_path / "o")] == KNOWN[:2]
+    assert "3 empty line(s)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--text", "a red ball", "a red bal"], "--text 2: unknown word 'bal'; the nearest known word is 'ball'"),
+        (["--text", "a red ball", ""], "--text 2 is empty"),
+        (["--text", " ".join(["red"] * 17)], "--text 1 has 17 words; this model draws at most 11"),
+        (["--texts_file", "missing.txt"], "missing.txt: No such file"),
+        (["--texts_file", "."], "is not a regular file"),
+        (["--texts_file", "/dev/zero"], "is not a regular file"),
+    ],
+)
+def test_bad_sentences_are_one_line_before_anything_is_written(tmp_path, monkeypatch, capsys, args, says):
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path / "o", *args) == 1
+    error = capsys.readouterr().err
+    assert says in error and error.startswith("generate.py: ") and error.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"a red ball\na zebra\n", "line 2: unknown word 'zebra'"),
+        (b"\n \n\n", "holds no sentence"),
+        (b"", "holds no sentence"),
+        (b"a red ball\na bl\xffe ball", "line 2 has characters that are not UTF-8"),
+        (b"a red ball " * 100000, "line 1 is too long"),
+    ],
+)
+def test_bad_texts_file_is_one_line_before_anything_is_written(tmp_path, capsys, content, says):
+    file = tmp_path / "texts.txt"
+    file.write_bytes(content)
+    assert run(tmp_path / "o", "--texts_file", file) == 1
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("args", [[], ["--text", "a", "--sample", "3"], ["--sample", "0"], ["--sample", "1", "--temperature", "nan"]])
+def test_wrong_flags_exit_2(tmp_path, args):
+    with pytest.raises(SystemExit) as exit_:
+        run(tmp_path / "o", *args)
+    assert exit_.value.code == 2
+
+
+def test_out_dir_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "o").write_text("mine")
+    assert run(tmp_path / "o", "--sample", 1) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "o") in error and error.count("\n") == 1
+    assert (tmp_path / "o").read_text() == "mine"
+
+
+def test_failure_midway_leaves_no_half_written_list(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(generate, "save_pngs", full)
+    assert run(tmp_path / "o", "--sample", 1) == 1
+    assert capsys.readouterr().err == "generate.py: somewhere: No space left on device\n"
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_many_sentences_go_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "BATCH", 4)
+    seen = []
+    monkeypatch.setattr(generate, "draw_sentences", lambda *a: seen.append(len(a[2])) or real(*a))
+    from roundtrip import draw_sentences as real
+
+    assert run(tmp_path, "--sample", 10) == 0
+    assert seen == [4, 4, 2]
+    assert [r["image"] for r in rows(tmp_path)] == [f"{i:05d}.png" for i in range(10)]
+    circle, vocab, _ = load_model(parrot(), "cpu")
+    again, _ = read_pictures(circle, vocab, load_pngs([tmp_path / r["image"] for r in rows(tmp_path)]), "cpu")
+    assert again == [r["caption"] for r in rows(tmp_path)]
+
+
+def test_invented_sentences_have_words_of_the_vocabulary(tmp_path):
+    assert run(tmp_path, "--sample", 20, checkpoint=blank()) == 0
+    vocab = Vocabulary.of_grammar()
+    texts = [r["text"] for r in rows(tmp_path)]
+    assert all(vocab.decode(vocab.encode(t)) == t and t for t in texts)
+    assert len(set(texts)) > 10
+    assert not all(parse(t) for t in texts)  # an untrained model knows no grammar: they are its own
+
+
+def test_layers_shows_each_mark_over_its_word(tmp_path, capsys):
+    assert run(tmp_path / "a", "--layers", "--text", *KNOWN) == 0
+    with Image.open(tmp_path / "a" / "layers.png") as image:
+        assert image.height > 64 * len(KNOWN) and len(image.getcolors(1 << 24)) > 100
+    assert run(tmp_path / "b", "--layers", "--sample", 1, checkpoint=blank("conv")) == 1
+    assert "conv decoder" in capsys.readouterr().err and not (tmp_path / "b").exists()

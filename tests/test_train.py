@@ -1,0 +1,186 @@
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, run_script
+from PIL import Image
+
+import train
+from channel import round_8bit
+from checkpoints import load, load_model
+from data_utils import GrammarData, sample_sentences
+from metrics import exact_match
+from models import Circle
+from roundtrip import draw_sentences, read_pictures
+from settings import PRESETS, Settings, check
+
+
+def test_a_run_leaves_every_file_that_users_know(tiny_run):
+    for name in ("checkpoints/checkpoint_epoch_1.pt", "checkpoints/checkpoint_epoch_2.pt", "checkpoints/last.pt", "checkpoints/best.pt"):
+        assert load(tiny_run / name)["format"] == 1
+    for name in ("logs/training_curves.png", "logs/scenes_epoch_1.png", "logs/scenes_epoch_2.png", "sample_generations.png"):
+        with Image.open(tiny_run / name) as image:
+            assert min(image.size) > 100 and len(set(image.convert("L").tobytes())) > 10  # something is drawn
+    rows = [json.loads(line) for line in (tiny_run / "logs/metrics.jsonl").read_text().splitlines()]
+    steps = [r["step"] for r in rows if r["kind"] == "train"]
+    assert steps == sorted(set(steps)) and [r["epoch"] for r in rows if r["kind"] == "validation"] == [1, 2]
+    assert "d_model = 32" in (tiny_run / "logs/training_summary.txt").read_text()
+
+
+def test_progress_and_last_line(tmp_path):
+    done = run_script("train.py", *TINY, "--epochs", 1, "--log_interval", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"exact match on 1000 unseen sentences: \d+\.\d\d % .*", done.stdout.splitlines()[-1])
+    assert "\r" not in done.stderr and "epoch 1/1 step 2/8" in done.stderr  # plain lines where no terminal is
+
+
+def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
+    for seed, same in ((0, True), (1, False)):
+        done = run_script("train.py", *TINY, "--epochs", 2, "--seed", seed, cwd=tmp_path, env={"PYTHONHASHSEED": "5"})
+        assert done.returncode == 0, done.stderr
+        a, b = load(tiny_run / "checkpoints/last.pt")["model"], load(tmp_path / "checkpoints/last.pt")["model"]
+        assert all(torch.equal(a[k], b[k]) for k in a) == same
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "named"),
+    [
+        (["--batch_size", "0"], 2, "batch_size"),
+        (["--z_dim", "-1"], 2, "z_dim"),
+        (["--z_dim", "20"], 2, "at least 54"),
+        (["--lr", "nan"], 2, "lr"),
+        (["--epochs", "many"], 2, "epochs"),
+        (["--preset", "huge"], 2, "quick"),
+        (["--decoder", "gan"], 2, "layers"),
+        (["--hidden_dim", "33"], 2, "multiple of 32"),
+        (["--n_heads", "5"], 2, "n_heads"),
+        (["--unknown_flag"], 2, "unknown_flag"),
+        (["--device", "toaster"], 1, "--device"),
+        (["--captions_file", "missing.txt"], 1, "missing.txt"),
+        (["--captions_file", "empty.txt"], 1, "empty.txt"),
+        (["--resume", "checkpoints/none.pt"], 1, "none.pt"),
+        (["--checkpoint_dir", "empty.txt/below"], 1, "checkpoint_dir"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_cure(flags, code, named, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    done = run_script("train.py", *flags, cwd=tmp_path)
+    assert done.returncode == code
+    assert named in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.rglob("*.pt")) == []
+
+
+def test_a_flag_beats_a_preset():
+    settings, *_ = train.parse_arguments(["--preset", "quick", "--d_model", "48", "--no-use_vae"])
+    assert settings.d_model == 48 and settings.use_vae is False and settings.lr == PRESETS["quick"]["lr"]
+
+
+def test_defaults_fixed_by_the_contract():
+    s = Settings()
+    fixed = dict(d_model=512, hidden_dim=256, z_dim=128, epochs=50, lambda_consistency=1.0, lambda_kl=0.001, lambda_spatial=0.1)
+    assert {k: getattr(s, k) for k in fixed} == fixed and s.num_samples == 10000 and s.train_split == 0.8
+    for preset in PRESETS.values():
+        check(Settings(**preset))
+
+
+def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
+    """With only one weight above zero, gradients arrive where the loss is meant to act: none is written and not called."""
+    data = GrammarData(1000, 0)
+    base = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
+    weights = [f.name for f in dataclasses.fields(Settings) if f.name.startswith("lambda_")]
+    zero = dict.fromkeys(weights, 0.0)
+    torch.manual_seed(0)
+    circle = Circle(base, len(data.vocab), data.max_words)
+    reader_losses = {"lambda_caption", "lambda_direct", "lambda_consistency"}
+    for name in weights:
+        settings = dataclasses.replace(base, **{**zero, name: 1.0})
+        circle.zero_grad(set_to_none=True)
+        rng, host = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        parts = train.circle_losses(circle, settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, None)
+        assert {f"lambda_{k}" for k in parts} == set(weights)
+        train.weighted(parts, settings).backward()
+
+        def reached(module):
+            return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+        assert reached(circle.caption_network) == (name in reader_losses), name
+        assert reached(circle.scene_decoder) == (name != "lambda_language"), name
+
+
+def test_the_optimiser_skips_a_non_finite_step():
+    data = GrammarData(64, 0)
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=16)
+    trainer = train.Trainer(settings, data, torch.device("cpu"))
+    trainer.train_step()
+    before = {k: v.clone() for k, v in trainer.circle.state_dict().items()}
+    trainer.circle.caption_network.turn.register_hook(lambda g: g * float("nan"))
+    trainer.train_step()
+    assert trainer.bad.tolist() == [1, 1]
+    assert all(torch.equal(v, before[k]) for k, v in trainer.circle.state_dict().items())
+    moments = [v for s in trainer.optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+    assert all(torch.isfinite(v).all() for v in moments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("batch_size", [4, 8, 16, 32, 128])
+def test_no_batch_size_and_no_amp_makes_numbers_go_bad(batch_size, amp):
+    """The "batch 8 only, no AMP" of other programs: every loss finite and no step skipped over 30 steps, and learning."""
+    settings = Settings(
+        d_model=64, n_heads=2, n_layers=2, hidden_dim=64, z_dim=54, use_vae=True, batch_size=batch_size, use_amp=amp, lr=1e-3, warmup_steps=5
+    )
+    trainer = train.Trainer(settings, GrammarData(10000, 0), torch.device("cpu"))
+    first = None
+    for _ in range(30):
+        parts = trainer.train_step()
+        assert all(torch.isfinite(v) for v in parts.values())
+        first = first or float(parts["caption"])
+    assert trainer.bad.tolist() == [0, 0] and float(parts["caption"]) < first - 0.5
+
+
+@pytest.mark.slow
+def test_captions_file_of_another_language(tmp_path):
+    words = "кот пёс дом лес снег река".split()
+    lines = [f"{a} видит {b} и {c}" for a in words for b in words for c in words]
+    (tmp_path / "my sentences.txt").write_text("\n".join(lines + ["", lines[0]]), encoding="utf-8")
+    flags = ["--captions_file", "my sentences.txt", *[f for f in TINY if f not in ("--num_samples", "256")], "--epochs", 1]
+    done = run_script("train.py", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 empty skipped, 1 duplicates merged" in done.stderr and "unseen sentences" in done.stdout
+    assert "кот" in load_model(tmp_path / "checkpoints/last.pt", torch.device("cpu"))[1].index
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A small circle after some 300 steps: it reads most sentences of the two shortest templates."""
+    torch.set_num_threads(2)
+    settings = Settings(
+        d_model=96, n_heads=4, n_layers=2, hidden_dim=96, use_vae=True, batch_size=64, lr=2e-3, num_samples=64 * 350, epochs=1, use_amp=True
+    )
+    trainer = train.Trainer(settings, GrammarData(settings.num_samples, 0), torch.device("cpu"))
+    while trainer.epoch < 1:
+        trainer.train_step()
+    yield trainer
+    torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+def test_captions_come_from_the_pictures(learned):
+    """Blank pictures, another sentence's picture and a frozen random drawer give what chance gives."""
+    circle, vocab, cpu = learned.circle, learned.data.vocab, torch.device("cpu")
+    sentences = sample_sentences(400, "test", 5)
+    pictures = draw_sentences(circle, vocab, sentences, cpu)
+
+    def score(shown):
+        return exact_match(sentences, read_pictures(circle, vocab, shown, cpu)[0])
+
+    assert score(pictures) > 0.5
+    assert score(torch.full_like(pictures, 0.5)) < 0.02
+    assert score(pictures.roll(1, 0)) < 0.02
+    torch.manual_seed(9)
+    stranger = Circle(learned.settings, len(vocab), learned.data.max_words)
+    assert score(draw_sentences(stranger, vocab, sentences, cpu)) < 0.02
+    assert torch.equal(round_8bit(pictures), pictures)
