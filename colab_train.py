@@ -25,9 +25,9 @@ import time
 import torch
 
 import drive_sync
-from checkpoints import CheckpointError
+from checkpoints import CheckpointError, write_atomically
 from devices import choose_device
-from inline import LivePictures, in_notebook, show_picture
+from inline import SAMPLES, LivePictures, in_notebook, show_picture
 from runs import RunLock
 from settings import PRESETS
 
@@ -166,12 +166,14 @@ def open_drive(args):
     try:
         copy = drive_sync.DriveCopy(folder, args.drive_keep, args.drive_minutes, say)
         newer = drive_sync.take_newest(copy, args.checkpoint_dir, say)
+        if newer:
+            copy.fetch_pictures(args.log_dir)
     except OSError as error:
         say(f"Drive: {folder} is not used ({drive_sync.reason(error)}); training goes on, results stay in {args.checkpoint_dir}")
         return None, ""
     sources = {kind: os.path.join(args.checkpoint_dir, f"{kind}.pt") for kind in ("last", "best")}
     logs = glob.escape(args.log_dir)
-    copy.start(sources, [f"{logs}/metrics.jsonl", f"{logs}/training_*", "sample_generations.png"])
+    copy.start(sources, [f"{logs}/*.png", f"{logs}/metrics.jsonl", f"{logs}/training_summary.txt"])
     return copy, newer
 
 
@@ -241,6 +243,15 @@ def device_of(rest):
     return "auto"
 
 
+def keep_samples(log_dir):
+    """A copy of the samples beside the run's other pictures: the next run writes its own over them."""
+    try:
+        with open(SAMPLES, "rb") as f:
+            write_atomically(os.path.join(log_dir, SAMPLES), f.read())
+    except OSError as error:
+        say(f"{SAMPLES} could not be copied to {log_dir} ({drive_sync.reason(error)})")
+
+
 def train(args, rest):
     """Returns train.py's exit code. Raises ValueError, CheckpointError, OSError."""
     check_gpu(device_of(rest))
@@ -253,6 +264,8 @@ def train(args, rest):
     training = Training(["--preset", args.preset, "--resume", newer or "auto", *folders, *rest])
     with signals_go_to(training.pass_on):
         code = training.wait(pictures.refresh if pictures else lambda: None)
+    if code == 0:
+        keep_samples(args.log_dir)
     if pictures:
         pictures.refresh()
     if copy:
@@ -264,7 +277,7 @@ def train(args, rest):
     elif code:
         say(f"training failed with exit code {code}; its last line says why")
     elif pictures:
-        show_picture("sample_generations.png")
+        show_picture(os.path.join(args.log_dir, SAMPLES))
     return code
 
 

@@ -94,7 +94,7 @@ def count_sentences():
 
 
 def _article(words):
-    """"a" becomes "an" before a vowel: the one rule of the grammar that looks at a neighbour."""
+    """An "a" becomes "an" before a vowel: the one rule of the grammar that looks at a neighbour."""
     return ["an" if w == "a" and i + 1 < len(words) and words[i + 1][0] in "aeiou" else w for i, w in enumerate(words)]
 
 
@@ -118,7 +118,7 @@ def parse(sentence):
         if len(pattern) != len(words):
             continue
         slots = {}
-        for want, word in zip(pattern, words):
+        for want, word in zip(pattern, words, strict=True):
             if want[0] == "{" and word in SLOT_WORDS[want[1:-1]]:
                 slots[want[1:-1]] = word
             elif want[0] == "{" or word not in (("a", "an") if want == "a" else (want,)):
@@ -154,10 +154,16 @@ def _in_split(template, slots, split):
     if split == "test_ood":
         return meets(_OOD, own) & ~meets(_PAIRS, own + crossed)
     code = template.astype(np.uint64)
-    for column, size in zip(slots.T, _SIZES):
+    for column, size in zip(slots.T, _SIZES, strict=True):
         code = code * np.uint64(size + 1) + (column + 1).astype(np.uint64)
     is_test = _mix(code) % np.uint64(TEST_SHARE) == 0
     return (is_test == (split == "test")) & ~meets(_PAIRS | _OOD, own + crossed)
+
+
+def _split_number(split):
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    return SPLITS.index(split)
 
 
 def sample_slots(n, split, rng):
@@ -166,8 +172,7 @@ def sample_slots(n, split, rng):
     rng: numpy Generator -> template (n,) int64, slots (n, 10) int64 with -1 for an absent slot.
     Raises ValueError for an unknown split.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    _split_number(split)
     template = rng.integers(len(TEMPLATES), size=n)
     slots = np.empty((n, len(SLOTS)), np.int64)
     todo = np.arange(n)
@@ -179,11 +184,11 @@ def sample_slots(n, split, rng):
 
 
 def sample_sentences(n, split, seed):
-    """A list of n sentences of a split; the same for the same seed on every machine."""
-    template, slots = sample_slots(n, split, np.random.default_rng([seed, SPLITS.index(split)]))
+    """A list of n sentences of a split; the same for the same seed on every machine. Raises ValueError."""
+    template, slots = sample_slots(n, split, np.random.default_rng([seed, _split_number(split)]))
     return [
         render(t, {s: SLOT_WORDS[s][row[i]] for i, s in enumerate(SLOTS) if row[i] >= 0})
-        for t, row in zip(template, slots)
+        for t, row in zip(template, slots, strict=True)
     ]
 
 
@@ -323,9 +328,8 @@ class GrammarData:
 
     def batch(self, epoch, number, size):
         """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch."""
-        size = min(size, self.num_samples - number * size)
         if self.fixed is None:
-            ids = self._draw(size, [self.seed, 1 + epoch, number])
+            ids = self._draw(min(size, self.num_samples - number * size), [self.seed, 1 + epoch, number])
         else:
             ids = self.fixed[shuffled(number * size, size, self.num_samples, [self.seed, epoch])]
         return torch.from_numpy(ids[:, : int((ids != PAD).sum(1).max())].astype(np.int64))
@@ -426,10 +430,10 @@ class CaptionsData:
                 continue
             seen.add(digest)
             rows.append(words)
-        if len(rows) < 2:
-            raise CaptionsFileError(f"{path}: {len(rows)} usable sentence(s), at least 2 are needed ({self.report})")
         if self.report.damaged > (self.report.lines - self.report.empty) / 2:
             raise CaptionsFileError(f"{path}: most lines are no UTF-8 text ({self.report}); save the file as UTF-8")
+        if len(rows) < 2:
+            raise CaptionsFileError(f"{path}: {len(rows)} usable sentence(s), at least 2 are needed ({self.report})")
         self.vocab = vocab or Vocabulary.of(w for row in rows for w in row)
         if strange := next((w for row in rows for w in row if w not in self.vocab.index), None):
             raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")

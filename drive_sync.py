@@ -18,11 +18,11 @@ import time
 import torch
 
 from checkpoints import CheckpointError, load, newest_valid, write_atomically
+from inline import modified
 from settings import FIXED_ON_RESUME
 
 MOUNT_POINT = "/content/drive"  # where Colab's own notebooks put it; $DRIVE_MOUNT chooses another
 NAME = re.compile(r"(last|best)_step_(\d{9})(?:-(\d+))?\.pt")
-SETTLED = 2.0  # seconds: last.pt and best.pt of one epoch are written one after the other
 
 
 def on_colab():
@@ -138,6 +138,14 @@ class DriveCopy:
                 os.remove(local)  # what was just written from it
         return None
 
+    def fetch_pictures(self, log_dir):
+        """Bring back the run's pictures and summary that are not in `log_dir`; one that fails is left out."""
+        for name in os.listdir(self.folder):
+            path = os.path.join(log_dir, name)
+            if re.fullmatch(r"[\w-]+\.(png|txt)", name) and not os.path.lexists(path):
+                with contextlib.suppress(OSError), open(os.path.join(self.folder, name), "rb") as f:
+                    write_atomically(path, f.read())
+
     # -- giving -----------------------------------------------------------------------------------
 
     def start(self, sources, extras):
@@ -163,12 +171,8 @@ class DriveCopy:
         self._round()
 
     def _changed(self):
-        """Whether a checkpoint is new, and all of them have been left alone for a moment."""
-        stamps = {kind: stamp(path) for kind, path in self.sources.items()}
-        newest = max(filter(None, stamps.values()), default=None)
-        if newest is None or time.time() - newest / 1e9 < SETTLED:
-            return False
-        return any(s and s != self.copied.get(kind) for kind, s in stamps.items())
+        """Whether a checkpoint is there that has not been copied."""
+        return any(s and s != self.copied.get(kind) for kind, s in ((k, modified(p)) for k, p in self.sources.items()))
 
     def _round(self):
         """Copy what is new: `last` before `best`, so that the best is never older than the run that knows of it."""
@@ -176,7 +180,7 @@ class DriveCopy:
         paths = [path for pattern in self.extras for path in sorted(glob.glob(pattern))]
         jobs = [(kind, path, self._checkpoint) for kind, path in self.sources.items()] + [(p, p, self._small) for p in paths]
         for key, path, copy in jobs:
-            now = stamp(path)
+            now = modified(path)
             if now is None or now == self.copied.get(key):
                 continue
             try:
@@ -227,14 +231,6 @@ class DriveCopy:
     def _small(self, _key, path):
         with open(path, "rb") as f:
             write_atomically(os.path.join(self.folder, os.path.basename(path)), f.read())
-
-
-def stamp(path):
-    """When a file was last written, ns; None if it is not there."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return None
 
 
 def step_of(state):

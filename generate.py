@@ -172,14 +172,13 @@ def parse_arguments(argv):
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", nargs="+", action="extend", metavar="T", help="sentences to draw")
     source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")
-    source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the language model invents")
+    source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
     parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")
-    parser.add_argument("--layers", action="store_true", help=f"also write layers.png: the marks of the first {IN_LAYERS} scenes, one by one")
-    parser.add_argument(
-        "--temperature", type=number(float, 0, 100), default=0.0, metavar="X",
-        help="of reading back: 0 takes the likeliest words, more draws them at random (default: 0)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, metavar="N", help="of what is drawn at random (default: 0)")
+    parser.add_argument("--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each mark over its word")
+    text = "of reading back: 0 takes the likeliest words, more draws them at random (default: 0)"
+    parser.add_argument("--temperature", type=number(float, 0, 100), default=0.0, metavar="X", help=text)
+    text = "of whatever is drawn at random (default: 0)"
+    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, metavar="N", help=text)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     return parser.parse_args(argv)
 

@@ -3,6 +3,7 @@
 import os
 import stat
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -74,13 +75,31 @@ def _formats():
     return [name for name in Image.ID if name != "EPS"]
 
 
+@contextmanager
+def _quiet(wanted):
+    """Nothing on standard error: libtiff writes its complaints there, past Python."""
+    if not wanted:
+        yield
+        return
+    former, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(former, 2)
+        os.close(former)
+        os.close(nowhere)
+
+
 def _to_reader(image, name):
+    """An open Pillow image of any kind -> RGB, 64x64. Raises PictureError, and what Pillow raises."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PictureError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; make it smaller")
     if not width * height:
         raise PictureError(f"{name} has no pixels")
-    image.load()
+    with _quiet(image.format == "TIFF"):
+        image.load()
     try:
         turned = ImageOps.exif_transpose(image)
     except Exception:  # a damaged orientation mark beside sound pixels
@@ -120,5 +139,4 @@ def _scale_levels(image):
     else:  # the header does not say: the smallest usual range that holds the brightest level
         ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         top = next((t for t in ranges if levels.max() <= t), 2.0**31)
-    gray = Image.fromarray((levels.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    return gray
+    return Image.fromarray((levels.clip(0, top) * (255 / top)).round().astype(np.uint8))

@@ -8,6 +8,8 @@ import json
 import os
 import sys
 
+SAMPLES = "sample_generations.png"
+
 
 def in_notebook():
     """Whether a notebook shows what this process prints."""
@@ -43,10 +45,10 @@ def show_picture(path):
         display(Image(data=f.read()))
 
 
-def show_results(log_dir, samples="sample_generations.png"):
+def show_results(log_dir):
     """Samples, curves and the latest scenes of a run. Raises FileNotFoundError if it has none yet."""
     titles = ("Samples: sentence, scene, what is read back", "Curves", "Scenes of the last epoch")
-    paths = (samples, os.path.join(log_dir, "training_curves.png"), newest_scenes(log_dir))
+    paths = (os.path.join(log_dir, SAMPLES), os.path.join(log_dir, "training_curves.png"), newest_scenes(log_dir))
     for title, path in zip(titles, paths, strict=True):
         if not os.path.exists(path):
             raise FileNotFoundError(f"{path or 'a scene sheet in ' + log_dir} is not there; train first")

@@ -16,6 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from data_utils import BOS, EOS, PAD
+from sprites import Coherence, Colors, Layout, Shapes, gaussian_kl
 
 PICTURE_SIZE = 64
 
@@ -146,123 +147,6 @@ class Scene:
     colors: torch.Tensor = None  # (B, K, 3) sRGB in [0, 1]
     masks: torch.Tensor = None  # (B, K, side, side) in [0, 1], the sprite's own window
     ground: torch.Tensor = None  # (3,) sRGB in [0, 1]
-
-
-def gaussian_kl(mu, logvar):
-    """KL(N(mu, exp(logvar)) || N(0, 1)) per latent, nats (Kingma & Welling 2014, appendix B)."""
-    return 0.5 * (mu.float() ** 2 + logvar.float().exp() - logvar.float() - 1)
-
-
-def sinkhorn(logits, mass, rounds=8):
-    """Share words out over sprites: entropic optimal transport (Cuturi 2013) with an empty word.
-
-    logits (B, K, T); mass (B, T) in [0, 1], how much of each word wants to be shown -> (B, K, T),
-    each column summing to its mass and, after enough rounds, each row to at most 1. Float32.
-    """
-    K = logits.shape[1]
-    scores = F.pad(logits.float(), (0, 1))  # (B, K, T + 1), the last column is the empty word
-    empty = (K - mass.sum(1, keepdim=True)).clamp(min=1e-2)
-    log_mass = torch.cat([mass + 1e-12, empty], 1).log()  # (B, T + 1)
-    column = log_mass  # not 0: padding must not take part, not even in the first round
-    for _ in range(rounds):
-        row = -torch.logsumexp(scores + column[:, None], 2, keepdim=True)
-        column = log_mass - torch.logsumexp(scores + row, 1)
-    return (scores + row + column[:, None]).exp()[..., :-1]
-
-
-class Layout(nn.Module):
-    """Which sprite shows which word.
-
-    A sprite looks at *roles* (what the language model expects before a word comes), never at the
-    word itself, so a place in the picture goes with a role in the sentence and a mark with a word.
-    Only words that surprise the language model are shown: what it can predict needs no drawing.
-    """
-
-    SURPRISE = 0.5  # nats; a word more surprising than this is drawn
-
-    def __init__(self, d_model, n_sprites, width=64, sharpness=4.0):
-        super().__init__()
-        self.key = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, width))
-        self.query = nn.Parameter(torch.randn(n_sprites, width))
-        self.width, self.sharpness = width, sharpness
-
-    def forward(self, roles, surprisal, here):
-        """(B, T, D), (B, T), (B, T) bool -> attention (B, K, T), presence (B, K), both float32."""
-        keys = F.layer_norm(self.key(roles).float(), (self.width,))
-        queries = F.layer_norm(self.query.float(), (self.width,))
-        logits = self.sharpness * (queries @ keys.transpose(1, 2)) / math.sqrt(self.width)
-        wanted = torch.sigmoid(6 * (surprisal - self.SURPRISE)) * here
-        attention = sinkhorn(logits, wanted)  # (B, K, T)
-        return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5))
-
-
-class Shapes(nn.Module):
-    """A latent -> the soft silhouette of one compact thing, as a radius that varies with the angle.
-
-    r(angle) is a Fourier series of five terms (Zahn & Roskies 1972 describe closed curves so):
-    discs, ovals, triangles, squares, stars and petals, with or without a hole.
-    """
-
-    TERMS = 5
-
-    def __init__(self, z_shape, z_layout, side, hidden_dim):
-        super().__init__()
-        self.side, self.radius = side, side / 2 - 1
-        self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2 * self.TERMS + 1))
-        self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
-        with torch.no_grad():  # unlike words start with unlike outlines and places
-            self.outline[2].weight *= 4
-            self.place[2].weight *= 4
-        axis = torch.arange(side) - (side - 1) / 2
-        y, x = torch.meshgrid(axis, axis, indexing="ij")
-        self.register_buffer("x", x.reshape(-1).clone(), persistent=False)
-        self.register_buffer("y", y.reshape(-1).clone(), persistent=False)
-
-    def forward(self, z_shape, z_layout):
-        """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
-        size, dx, dy = self.place(z_layout).split(1, -1)
-        size = self.radius * (0.7 + 0.3 * torch.sigmoid(size))  # px
-        reach = self.radius - size + 1.0  # a small mark may stand further from the middle
-        x, y = self.x - torch.tanh(dx) * reach, self.y - torch.tanh(dy) * reach  # (B, K, side^2)
-        distance = torch.sqrt(x * x + y * y + 1e-3)
-        cos1, sin1 = x / distance, y / distance
-        hole, waves = self.outline(z_shape).split([1, 2 * self.TERMS], -1)
-        waves = 0.6 * torch.tanh(waves)
-        cos, sin, wave = cos1, sin1, 0.0
-        for n in range(self.TERMS):  # cos and sin of n angles, without an arc tangent
-            wave = wave + waves[..., 2 * n, None] * cos + waves[..., 2 * n + 1, None] * sin
-            cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
-        outer = size * torch.sigmoid(1.5 + 2 * wave) * 1.1
-        inner = 0.7 * torch.sigmoid(hole - 2) * outer
-        mask = torch.sigmoid((outer - distance) * 1.5) * torch.sigmoid((distance - inner) * 1.5 + 1)
-        return mask.unflatten(-1, (self.side, self.side))
-
-
-class Colors(nn.Module):
-    """A latent -> one sRGB colour in [0, 1]."""
-
-    def __init__(self, z_color, hidden_dim):
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(z_color, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
-        with torch.no_grad():
-            self.net[2].weight *= 4
-
-    def forward(self, z):
-        return torch.sigmoid(self.net(z))
-
-
-class Coherence(nn.Module):
-    """The spatial stage: a 3x3 smoothing that the decoder cannot write around, so that what is
-    told in the picture is told by things larger than a pixel."""
-
-    def __init__(self):
-        super().__init__()
-        kernel = torch.tensor([1.0, 2.0, 1.0])
-        kernel = kernel[:, None] * kernel / 16
-        self.register_buffer("kernel", kernel[None, None].repeat(3, 1, 1, 1), persistent=False)
-
-    def forward(self, picture):
-        return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), self.kernel, groups=3)
 
 
 def bottleneck(mu, logvar, rng):

@@ -67,7 +67,7 @@ FIXED_ON_RESUME = [f.name for f in dataclasses.fields(Settings) if f.metadata["g
 PRESETS = {
     # two CPU cores, some minutes
     "quick": dict(
-        d_model=192, n_heads=6, n_layers=3, hidden_dim=192, use_vae=True, epochs=12, num_samples=10048,
+        d_model=192, n_heads=6, n_layers=3, hidden_dim=192, use_vae=True, epochs=8, num_samples=10048,
         batch_size=64, lr=1.5e-3, use_amp=True,
     ),
     # one GPU
@@ -82,7 +82,7 @@ def add_arguments(parser):
         meta = f.metadata
         group = groups.setdefault(meta["group"], None) or parser.add_argument_group(meta["group"])
         groups[meta["group"]] = group
-        options = dict(default=argparse.SUPPRESS, help=f"{meta['help']} (default: {_show(f.default)})".replace("%", "%%"))
+        options = dict(default=argparse.SUPPRESS, help=f"{meta['help']} (default: {show_default(f.default)})".replace("%", "%%"))
         if f.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -92,7 +92,8 @@ def add_arguments(parser):
         group.add_argument(f"--{f.name}", **options)
 
 
-def _show(default):
+def show_default(default):
+    """A default as help texts and tables print it."""
     return {True: "on", False: "off", "": "none"}.get(default, default) if isinstance(default, (bool, str)) else default
 
 

@@ -7,6 +7,8 @@
     python train.py --resume auto                           go on where a run was interrupted
 """
 
+import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+
 import argparse
 import contextlib
 import dataclasses
@@ -36,7 +38,8 @@ from settings import PRESETS, Settings, add_arguments, check, resolve
 from visualization import round_trips, scene_sheet, training_curves
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
-BAD_STEPS_IN_A_ROW = 20
+BAD_STEPS_IN_A_ROW = 20  # non-finite steps in a row that stop a run
+TROUBLE = 3  # and so many hold back its saves: the weights may be ruined already, and must not replace better ones
 SEVERITY_RATE, COPES = 0.004, 0.3  # the channel hardens by this per step while the reader's loss (nats) is below
 
 
@@ -285,8 +288,9 @@ class Run:
                 self.check_numbers()
             if t.batch == 0:
                 self.end_of_epoch()
-            elif s.save_minutes and time.monotonic() - self.last_save > 60 * s.save_minutes:
+            elif s.save_minutes and time.monotonic() - self.last_save > 60 * s.save_minutes and t.bad[0] < TROUBLE:
                 self.checkpoint("last.pt")
+        self.check_numbers(TROUBLE)
         if self.saved.get("last.pt", -1) < t.step:
             self.checkpoint("last.pt")
         self.bar.close()
@@ -311,10 +315,10 @@ class Run:
         if self.bar.disable:
             self.say(f"epoch {min(t.epoch + 1, self.s.epochs)}/{self.s.epochs} step {t.step}/{t.total} {t.seconds:.0f} s {short}")
 
-    def check_numbers(self):
-        """Raise UserError if the numbers of the last steps have all gone bad."""
+    def check_numbers(self, limit=BAD_STEPS_IN_A_ROW):
+        """Raise UserError if the numbers of the last `limit` steps have all gone bad."""
         in_a_row = int(self.t.bad[0])
-        if in_a_row >= BAD_STEPS_IN_A_ROW:
+        if in_a_row >= limit:
             cause = f"--lr {self.s.lr:g} is too high; lower it"
             if self.t.dtype is torch.float16:
                 cause = f"--lr {self.s.lr:g} is too high or half precision too narrow; lower it or leave out --use_amp"
@@ -337,8 +341,10 @@ class Run:
         t.best, better = max(t.best, match), match > self.best_on_disk
         self.clock = time.monotonic()
         # last.pt comes last: a process killed between two of them is resumed from the newest, and writes what is missing
-        written = self.checkpoint(*["best.pt"] * better, f"checkpoint_epoch_{t.epoch}.pt", "last.pt")
-        if "best.pt" in written:
+        names = [*["best.pt"] * better, f"checkpoint_epoch_{t.epoch}.pt", "last.pt"]
+        if t.bad[0] >= TROUBLE:
+            self.say(f"warning: {int(t.bad[0])} steps in a row had a non-finite loss or gradient; epoch {t.epoch} is not saved")
+        elif "best.pt" in self.checkpoint(*names):
             self.best_on_disk = match
         self.attempt("old checkpoints in", s.checkpoint_dir, lambda: prune(s.checkpoint_dir, s.keep_last, t.epoch))
         texts = [a if a == b else f"{a} → {b}" for a, b in zip(self.unseen, captions)]

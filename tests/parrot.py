@@ -13,7 +13,12 @@ from losses import targets_of, word_loss
 from models import Circle
 from settings import Settings
 
-KNOWN = ["a red ball", "a huge blue star in the left", "an orange box next to a pink cube", "green circle on the top and black box on the left"]
+KNOWN = [
+    "a red ball",
+    "a huge blue star in the left",
+    "an orange box next to a pink cube",
+    "green circle on the top and black box on the left",
+]
 
 
 def tiny_circle(decoder="layers"):

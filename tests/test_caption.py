@@ -241,6 +241,14 @@ def test_postscript_is_not_run(tmp_path):
         open_picture(str(tmp_path / "a.eps"))
 
 
+def test_damaged_tiff_is_one_line(tmp_path, capfd):
+    whole = save(color_picture(), tmp_path / "a.tiff", compression="tiff_lzw").read_bytes()
+    (tmp_path / "a.tiff").write_bytes(whole[:1000] + b"\xff\x0f" * ((len(whole) - 1000) // 2))
+    assert caption.main(["--checkpoint", parrot(), str(tmp_path / "a.tiff")]) == 1
+    out, err = capfd.readouterr()  # what the C library writes counts too
+    assert out == "" and "a.tiff" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "bmp", "tiff", "webp", "ico", "ppm", "tga"])
 def test_truncated_files_of_each_format(tmp_path, kind):
     rng = np.random.default_rng(0)

@@ -33,7 +33,9 @@ def png_chunks(path):
 
 def test_real_command_draws_writes_and_reads_back(tmp_path):
     strange = "a huge gray pyramid"
-    done = run_script("generate.py", "--checkpoint", parrot(), "--text", *KNOWN[:2], "--text", strange, "--out_dir", "o", cwd=tmp_path)
+    done = run_script(
+        "generate.py", "--checkpoint", parrot(), "--text", *KNOWN[:2], "--text", strange, "--out_dir", "o", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     out = rows(tmp_path / "o")
     assert [r["text"] for r in out] == [*KNOWN[:2], strange]
@@ -136,7 +138,9 @@ def test_bad_texts_file_is_one_line_before_anything_is_written(tmp_path, capsys,
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("args", [[], ["--text", "a", "--sample", "3"], ["--sample", "0"], ["--sample", "1", "--temperature", "nan"]])
+@pytest.mark.parametrize(
+    "args", [[], ["--text", "a", "--sample", "3"], ["--sample", "0"], ["--sample", "1", "--temperature", "nan"]]
+)
 def test_wrong_flags_exit_2(tmp_path, args):
     with pytest.raises(SystemExit) as exit_:
         run(tmp_path / "o", *args)

@@ -3,8 +3,9 @@ import torch
 
 from data_utils import EOS, PAD, GrammarData
 from losses import targets_of, word_loss
-from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend, sinkhorn
+from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend
 from settings import Settings
+from sprites import sinkhorn
 
 DATA = GrammarData(1000, 0)
 IDS = DATA.batch(0, 0, 8)

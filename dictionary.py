@@ -1,0 +1,286 @@
+"""What the page shows of a model: its words, sheets, round trips, growth and insides, as plain dicts.
+
+A picture is a data URI of its PNG, so that the page is one file.
+"""
+
+import base64
+import difflib
+import io
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from checkpoints import CheckpointError, load, load_model, settings_of
+from channel import blur, round_8bit
+from data_utils import COLORS, OBJECTS, PAD, POSITIONS, SIZES, SLOT_WORDS, pad, render
+from losses import srgb_to_lab
+from roundtrip import read_pictures, to_image
+from study_language import word_scenes
+
+TEMPLATE_OF = {"size": 3, "color": 3, "object": 3, "position": 3, "background": 4, "action": 5}
+CONTEXTS = 12
+MAX_WORDS = 60  # words of a captions file that get an entry
+
+
+def uri(picture):
+    """A picture (3, h, w) in [0, 1] -> data URI of its PNG."""
+    buffer = io.BytesIO()
+    to_image(picture).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+# ---------------------------------------------------------------------------------------------
+# Words
+# ---------------------------------------------------------------------------------------------
+
+
+def typical(scenes, sentences, n=3):
+    """The n scenes (of (c, 3, 64, 64)) that are nearest to the mean of all."""
+    order = ((scenes - scenes.mean(0)) ** 2).sum((1, 2, 3)).argsort()[:n]
+    return [{"picture": uri(scenes[i]), "text": sentences[i]} for i in order.tolist()]
+
+
+def change(a, b):
+    """(share of pixels that change by more than dE 10, mean dE) between pictures (n, 3, 64, 64) pairwise."""
+    lab = [srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
+    far = ((lab[0] - lab[1]) ** 2).sum(1).sqrt()
+    return float((far > 10).float().mean()), float(far.mean())
+
+
+def readings(confusion):
+    """{slot: {"words", "counts"}} of all splits -> {(slot, word): (n, right, Counter of other words)}; the second
+    thing of a sentence counts with the first."""
+    out = {}
+    for split in confusion.values():
+        for slot, matrix in split.items():
+            for word, row in zip(matrix["words"], matrix["counts"]):
+                n, right, others = out.setdefault((slot.rstrip("2"), word), [0, 0, Counter()])
+                mistaken = {w: c for w, c in zip([*matrix["words"], "another kind of word"], row) if w != word and c}
+                out[slot.rstrip("2"), word] = [n + sum(row), right + row[matrix["words"].index(word)], others + Counter(mistaken)]
+    return out
+
+
+def grammar_words(subject, seed, confusion):
+    """An entry for every word of the grammar's slots."""
+    read, out = readings(confusion), []
+    for slot, template in TEMPLATE_OF.items():
+        scenes, sentences = word_scenes(subject.draw, slot, seed, CONTEXTS, template)
+        words = SLOT_WORDS[slot]
+        for i, word in enumerate(words):
+            others = [j for j in range(len(words)) if j != i]
+            kept = scenes[i].repeat(len(others), 1, 1, 1)
+            share, far = change(kept, scenes[others].flatten(0, 1))
+            n, right, mistaken = read.get((slot, word), (0, 0, Counter()))
+            nearest = [i, *(others[(i + k) % len(others)] for k in range(min(7, len(others))))]
+            out.append({
+                "word": word, "slot": slot, "mean": uri(scenes[i].mean(0)), "typical": typical(scenes[i], sentences[i]),
+                "swaps": [{"picture": uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
+                "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
+            })  # fmt: skip
+    return out
+
+
+def free_words(subject, sentences, captions, pictures):
+    """An entry for each of the most common words of a captions file's unseen lines."""
+    rows = [s.split() for s in sentences]
+    common = [w for w, _ in Counter(w for r in rows for w in set(r)).most_common(MAX_WORDS)]
+    out = []
+    for word in common:
+        have = [i for i, r in enumerate(rows) if word in r]
+        read = Counter()
+        for i in have:
+            got = captions[i].split()
+            read.update(got[k] if k < len(got) else "(nothing)" for k, w in enumerate(rows[i]) if w == word)
+        n, right = sum(read.values()), read.pop(word, 0)
+        mean = pictures[have].mean(0)
+        share, far = change(mean[None], pictures.mean(0)[None])
+        out.append({
+            "word": word, "slot": "word", "mean": uri(mean), "typical": typical(pictures[have], [sentences[i] for i in have]), "swaps": [],
+            "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": read.most_common(3),
+        })  # fmt: skip
+    return out
+
+
+# ---------------------------------------------------------------------------------------------
+# Sheets and round trips
+# ---------------------------------------------------------------------------------------------
+
+
+def sheet(subject, title, rows, columns, text_of):
+    texts = [[text_of(r, c) for c in columns] for r in rows]
+    pictures = subject.draw(sum(texts, []))
+    cells = [[{"picture": uri(pictures[i * len(columns) + j]), "text": t} for j, t in enumerate(row)] for i, row in enumerate(texts)]
+    return {"title": title, "columns": columns, "rows": [{"name": r, "cells": c} for r, c in zip(rows, cells)]}
+
+
+def grammar_sheets(subject):
+    """Colours x objects, positions x sizes, and strips in which one word at a time is swapped."""
+    base = {"size": "large", "color": "blue", "object": "ball", "position": "left"}
+    sheets = [
+        sheet(subject, "Colors × objects: “a COLOR OBJECT”", OBJECTS, COLORS, lambda o, c: render(0, {"color": c, "object": o})),
+        sheet(
+            subject, "Positions × sizes: “a SIZE blue ball in the POSITION”", SIZES, POSITIONS,
+            lambda s, p: render(3, {**base, "size": s, "position": p}),
+        ),
+    ]  # fmt: skip
+    strips = []
+    for slot in base:
+        texts = [render(3, {**base, slot: w}) for w in SLOT_WORDS[slot]]
+        pictures = subject.draw(texts)
+        strips.append({"slot": slot, "cells": [{"word": w, "text": t, "picture": uri(p)} for w, t, p in zip(SLOT_WORDS[slot], texts, pictures)]})
+    return sheets, strips
+
+
+def marked(sentence, caption):
+    """The caption's words as [(word, what is wrong with it)]: "" right, "wrong", or "missing" for a word left out.
+
+    >>> marked("a red ball", "a pink ball")
+    [('a', ''), ('pink', 'wrong'), ('ball', '')]
+    """
+    a, b = sentence.split(), caption.split()
+    out = []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        out += [(w, "" if kind == "equal" else "wrong") for w in b[k:m]]
+        if kind == "delete":
+            out += [(w, "missing") for w in a[i:j]]
+    return out
+
+
+def round_trips(subject, plan, seed, shown=48):
+    """Sentences of every split there and back, worst first: the wrong ones, then those the reader was least sure of."""
+    rows = []
+    for split in subject.splits:
+        sentences = subject.sentences(min(plan.sentences, 300), split, seed)
+        pictures = subject.draw(sentences)
+        captions, log_probs = read_pictures(subject.circle, subject.vocab, pictures, subject.device)
+        rows += [(a == b, lp, split, a, b, p) for a, b, lp, p in zip(sentences, captions, log_probs, pictures)]
+    wrong = sum(not r[0] for r in rows)
+    rows.sort(key=lambda r: (r[0], r[1]))
+    kept = rows[: shown - 12] + rows[max(shown - 12, len(rows) - 12) :]  # the worst, and a few of the best
+    out = [
+        {"right": r[0], "sure": float(np.exp(r[1])), "split": r[2], "text": r[3], "words": marked(r[3], r[4]), "picture": uri(r[5])} for r in kept
+    ]
+    return out, wrong, len(rows)
+
+
+# ---------------------------------------------------------------------------------------------
+# Growth
+# ---------------------------------------------------------------------------------------------
+
+
+def evolution(subject, seed, shown=8, frames=10):
+    """The same sentences drawn by the run's earlier checkpoints, which lie beside this one -> (frames, why there are none).
+
+    Drawn from the latent's mean, so that no noise differs between epochs.
+    """
+    folder = Path(subject.name).resolve().parent
+    numbered = sorted((int(m[1]), p) for p in folder.glob("checkpoint_epoch_*.pt") if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name)))
+    pick = np.unique(np.linspace(0, len(numbered) - 1, min(frames, len(numbered))).round().astype(int)) if numbered else []
+    texts = subject.sentences(shown, "test", seed + 8)
+    out = []
+    for i in pick:
+        epoch, path = numbered[i]
+        try:
+            state = load(path)
+            if settings_of(state, path) != subject.settings or state["vocabulary"] != subject.vocab.words:
+                continue
+            circle, vocab, _ = load_model(path, subject.device)
+        except (CheckpointError, OSError, KeyError):
+            continue
+        ids = pad([vocab.encode(t) for t in texts]).to(subject.device)
+        pictures = round_8bit(circle.draw(ids).picture.float().cpu())
+        captions, _ = read_pictures(circle, vocab, pictures, subject.device)
+        cells = [{"picture": uri(p), "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, captions, pictures)]
+        out.append({"epoch": epoch, "cells": cells})
+    if len(out) < 2:
+        return [], texts, "Fewer than two checkpoint_epoch_N.pt of the same run lie beside this checkpoint, so its growth cannot be shown."
+    return out, texts, ""
+
+
+# ---------------------------------------------------------------------------------------------
+# Inside
+# ---------------------------------------------------------------------------------------------
+
+
+def gaze_picture(picture, weights):
+    """The picture, dark where the reader did not look; weights (64,) over the 8x8 grid."""
+    light = F.interpolate((weights / weights.max()).view(1, 1, 8, 8), 64, mode="bilinear")[0]
+    return picture * (0.25 + 0.75 * light)
+
+
+def insides(subject, seed, shown=3):
+    """For some sentences: attention of the language model, words on sprites, the reader's gaze, the layers."""
+    circle, vocab, out = subject.circle, subject.vocab, []
+    decoder = circle.scene_decoder
+    for text in subject.sentences(40, "test", seed + 9):
+        words = vocab.decode(vocab.encode(text)).split()
+        if len(out) == shown or not 4 <= len(words) <= 9:
+            continue
+        ids = pad([vocab.encode(text)]).to(subject.device)
+        with torch.no_grad():
+            state = circle.language_model(ids)
+            scene = circle.draw(ids)
+        picture = round_8bit(scene.picture.float())
+        read, _, gaze = circle.caption_network.read(picture)
+        got = [w for w in read[0].tolist() if w not in (0, 2)]
+        entry = {
+            "text": text, "words": words, "picture": uri(picture[0].cpu()), "surprisal": state.surprisal[0].tolist(),
+            "attention": state.attention[-1][0].mean(0).cpu().tolist(),
+            "gaze": [{"word": vocab.words[w], "picture": uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(got, gaze[0])], "layers": [],
+        }  # fmt: skip
+        if scene.masks is not None:
+            for k in range(scene.masks.shape[1]):
+                if float(scene.presence[0, k]) > 0.5:
+                    alone = torch.zeros_like(scene.masks)
+                    alone[:, k] = scene.masks[:, k]
+                    with torch.no_grad():
+                        layer = decoder.compose(alone, scene.colors)[0].cpu()
+                    share = scene.attention[0, k]
+                    entry["layers"].append({"picture": uri(layer), "word": words[int(share.argmax())], "share": float(share.max()), "sprite": k + 1})
+        out.append(entry)
+    return out
+
+
+def interpolation(subject, seed, steps=9):
+    """Scenes on the straight line between two sentences' latents, and what the reader reads there; [] for a
+    decoder whose latents cannot be reached."""
+    circle, decoder = subject.circle, subject.circle.scene_decoder
+    sentences = subject.sentences(20, "test", seed + 10)
+    pair = sentences[0], next((s for s in sentences[1:] if len(s.split()) == len(sentences[0].split()) and s != sentences[0]), sentences[-1])
+    if not hasattr(decoder, "encode") or not hasattr(decoder, "paint"):
+        return []
+    with torch.no_grad():
+        ends = []
+        for sentence in pair:
+            ids = pad([subject.vocab.encode(sentence)]).to(subject.device)
+            mu, _, _, presence = decoder.encode(circle.language_model(ids), ids != PAD)
+            ends.append((mu, presence))
+        t = torch.linspace(0, 1, steps, device=subject.device)[:, None, None]
+        mu = (1 - t) * ends[0][0] + t * ends[1][0]
+        presence = (1 - t[..., 0]) * ends[0][1] + t[..., 0] * ends[1][1]
+        pictures = round_8bit(decoder.compose(*decoder.paint(mu, presence)).float().cpu())
+    captions, _ = read_pictures(circle, subject.vocab, pictures, subject.device)
+    return [{"picture": uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t.flatten())]
+
+
+def collect(subject, plan, seed, confusion):
+    """Everything of this file -> dict for the page's template."""
+    grammar = subject.lines is None
+    if grammar:
+        words = grammar_words(subject, seed, confusion)
+        sheets, strips = grammar_sheets(subject)
+    else:
+        sentences = subject.sentences(plan.sentences, "test", seed)
+        pictures = subject.draw(sentences)
+        words = free_words(subject, sentences, read_pictures(subject.circle, subject.vocab, pictures, subject.device)[0], pictures)
+        sheets, strips = [], []
+    trips, wrong, n = round_trips(subject, plan, seed)
+    frames, texts, why = evolution(subject, seed)
+    return {
+        "words": words, "sheets": sheets, "strips": strips, "trips": trips, "wrong": wrong, "n_trips": n, "frames": frames,
+        "frame_texts": texts, "no_frames": why, "insides": insides(subject, seed), "interpolation": interpolation(subject, seed),
+    }  # fmt: skip

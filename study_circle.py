@@ -1,0 +1,213 @@
+"""What an evaluation measures of the circle: round trips, fresh readers, wear, what a person could read.
+
+A section maps a `Subject`, a `Plan`, a seed and `say` (told the share of the section that is done) to
+{"figures": {name: figure}, "details": {...}}, all of it JSON.
+"""
+
+import tempfile
+
+import numpy as np
+import torch
+
+import legibility
+import metrics
+import robustness
+from baselines import Pair, fresh_reader, train_reader
+from data_utils import SLOT_WORDS, SLOTS
+from legibility import FOUR_SLOTS
+from roundtrip import BATCH, draw_sentences, read_pictures, through_png
+from study import figure, slots_of
+
+
+# ---------------------------------------------------------------------------------------------
+# The circle
+# ---------------------------------------------------------------------------------------------
+
+
+def score(originals, captions, with_slots=True):
+    """All measures of round trips -> {name: value}."""
+    out = {
+        "exact match": metrics.exact_match(originals, captions),
+        "word accuracy": metrics.word_accuracy(originals, captions),
+        "word error rate": metrics.word_error_rate(originals, captions),
+    }
+    if with_slots:
+        each, soft = metrics.slot_accuracies(metrics.slot_hits(slots_of, originals, captions))
+        out["Soft (mean of slots)"] = soft
+        out["Hard (all slots)"] = float(np.mean(metrics.hard_slots(slots_of, originals, captions)))
+        out.update({f"slot: {slot}": each[slot] for slot in SLOTS if slot in each})
+    return out
+
+
+def per_sentence(name, originals, captions):
+    """The values whose mean a measure is, for its bootstrap; one a sentence (slots: one an occurrence)."""
+    if name == "exact match":
+        return [float(a == b) for a, b in zip(originals, captions)]
+    if name == "Hard (all slots)":
+        return metrics.hard_slots(slots_of, originals, captions)
+    if name.startswith("slot: "):
+        return [float(a == b) for a, b in metrics.slot_hits(slots_of, originals, captions)[name[6:]]]
+    one = {"word accuracy": metrics.word_accuracy, "word error rate": metrics.word_error_rate}.get(name)
+    if one is None:  # Soft: the mean over the slots of a sentence
+        return [np.mean([a == b for v in metrics.slot_hits(slots_of, [x], [y]).values() for a, b in v]) for x, y in zip(originals, captions)]
+    return [one([a], [b]) for a, b in zip(originals, captions)]
+
+
+def circle_section(subject, plan, seed, say):
+    """Round trips through PNG files on disk, on every split, beside captions that need no training."""
+    figures, details = {}, {"confusion": {}, "wrong": {}}
+    slots = subject.lines is None
+    blank = read_pictures(subject.circle, subject.vocab, torch.full((1, 3, 64, 64), 0.5), subject.device)[0]
+    for split in subject.splits:
+        sentences = subject.sentences(plan.sentences, split, seed)
+        captions = []
+        with tempfile.TemporaryDirectory() as folder:
+            for start in range(0, len(sentences), BATCH):
+                captions += through_png(subject.circle, subject.vocab, sentences[start : start + BATCH], subject.device, folder)[1]
+        n = len(sentences)
+        guesses = subject.sentences(n, split, seed + 1) if slots else sentences[n // 2 :] + sentences[: n // 2]
+        baselines = {
+            "chance": score(sentences, guesses, slots),
+            "majority": score(sentences, [metrics.majority_sentence(sentences)] * n, slots),
+            "blank picture": score(sentences, blank * n, slots),
+            "another's picture": score(sentences, captions[1:] + captions[:1], slots),
+        }
+        for name, value in score(sentences, captions, slots).items():
+            worse = name == "word error rate"
+            interval = metrics.bootstrap_interval(per_sentence(name, sentences, captions), seed)
+            beside = {k: v[name] for k, v in baselines.items()}
+            figures[f"{split} · {name}"] = figure(
+                value, n, seed, beside, interval, high=None if worse else 1.0, better="low" if worse else "high"
+            )
+        if slots:
+            hits = metrics.slot_hits(slots_of, sentences, captions)
+            words = {s: SLOT_WORDS[s] for s in hits}
+            details["confusion"][split] = {s: {"words": w, "counts": metrics.confusion_matrix(hits[s], w).tolist()} for s, w in words.items()}
+        details["wrong"][split] = [[a, b] for a, b in zip(sentences, captions) if a != b][:200]
+        say(1 / len(subject.splits))
+    return {"figures": figures, "details": details}
+
+
+# ---------------------------------------------------------------------------------------------
+# Fresh readers: can it be learned, and the baselines that need training
+# ---------------------------------------------------------------------------------------------
+
+
+def readers_section(subject, plan, seed, say):
+    """Fresh readers on frozen drawers: exact match against steps, and what the taught readers score on the splits."""
+    figures, curves, scores = {}, {}, {}
+    frozen = {"this model": subject.circle.draw, **{k: pair.draw for k, pair in subject.others(seed).items()}}
+    max_words = subject.circle.language_model.max_words
+    checks = subject.sentences(plan.checks, "test", seed + 2)
+    share = 1 / (len(frozen) * len(plan.readers) * plan.steps)
+    for build in plan.readers:
+        for name, draw in frozen.items():
+            reader = fresh_reader(build, subject.vocab, max_words, seed, subject.device)
+            curve = train_reader(
+                reader, draw, subject.batches(seed), subject.vocab, checks, plan.steps, plan.every, subject.device, seed, lambda: say(share)
+            )
+            curves[f"{name}, {build}"] = curve
+            if build == "plain convolutions" and name != "this model":
+                pair = Pair(draw, reader)
+                scores[name] = {}
+                for split in subject.splits:
+                    sentences = subject.sentences(plan.sentences, split, seed)
+                    captions, _ = read_pictures(pair, subject.vocab, draw_sentences(pair, subject.vocab, sentences, subject.device), subject.device)
+                    scores[name][split] = score(sentences, captions, subject.lines is None)
+        for what, of in (("exact match at the end", _last), ("area under the curve", _area), ("steps to 95 %", _steps)):
+            values = {name: of(curves[f"{name}, {build}"], plan.steps) for name in frozen}
+            high = None if what.startswith("steps") else 1.0
+            figures[f"{build} · {what}"] = figure(
+                values.pop("this model"), len(checks), seed, values, high=high, better="low" if high is None else "high",
+                note=f"{plan.steps} steps of 64 sentences" + ("; none where it was never reached" if high is None else ""),
+            )  # fmt: skip
+    return {"figures": figures, "details": {"curves": curves, "scores": scores, "steps": plan.steps}}
+
+
+def _last(curve, _steps):
+    return curve[-1][1]
+
+
+def _area(curve, steps):
+    """Mean exact match over the steps, by the trapezoid rule from (0, 0)."""
+    x, y = [0] + [s for s, _ in curve], [0.0] + [v for _, v in curve]
+    return float(np.trapezoid(y, x) / steps)
+
+
+def _steps(curve, _steps):
+    return next((s for s, v in curve if v >= 0.95), None)
+
+
+# ---------------------------------------------------------------------------------------------
+# Robustness and legibility
+# ---------------------------------------------------------------------------------------------
+
+
+def robustness_section(subject, plan, seed, say):
+    """Exact match after wear; baseline: the undamaged pictures."""
+    sentences = subject.sentences(plan.worn, "test", seed)
+    pictures = subject.draw(sentences)
+    clean = metrics.exact_match(sentences, read_pictures(subject.circle, subject.vocab, pictures, subject.device)[0])
+    curves = robustness.measure(subject.circle, subject.vocab, subject.device, sentences, seed)
+    figures = {}
+    for kind, curve in curves.items():
+        curve["trained_on"] = bool(curve["trained_on"] and subject.settings.channel)
+        middle = curve["exact_match"][(len(curve["strengths"]) - 1) // 2]
+        strength = curve["strengths"][(len(curve["strengths"]) - 1) // 2]
+        figures[f"{kind} {strength}"] = figure(
+            middle, len(sentences), seed, {"undamaged": clean}, better="high",
+            note=("trained on" if curve["trained_on"] else "not trained on") + f"; halves at {curve['halves_at'] or 'none of the strengths'}",
+        )  # fmt: skip
+    coarse = robustness.low_frequency_share(pictures)
+    noise = robustness.low_frequency_share(torch.rand(len(pictures), 3, 64, 64, generator=torch.Generator().manual_seed(seed)))
+    figures["variance that 16x16 pixels hold"] = figure(coarse, len(pictures), seed, {"white noise": noise}, better="high")
+    return {"figures": figures, "details": {"clean": clean, "curves": curves}}
+
+
+def legibility_section(subject, plan, seed, say):
+    """The measures of legibility.py, beside the drawing program and a drawer that learned nothing."""
+    own = legibility.measure(subject.circle, subject.vocab, subject.device, seed, plan.quick)
+    others = {}
+    for name, pair in subject.others(seed).items():
+        say(1 / 3)
+        others[name] = legibility.measure(pair, subject.vocab, subject.device, seed, True)
+    n, figures = 200 if plan.quick else 500, {}
+
+    def add(name, key, high=1.0, better="high", n=n, low=0.0, note="", **chance):
+        values = {k: key(v) for k, v in others.items() if key(v) is not None}
+        if key(own) is not None:
+            figures[name] = figure(key(own), n, seed, {**chance, **values}, low=low, high=high, better=better, note=note)
+
+    for slot in FOUR_SLOTS:
+        add(f"naive reader, 4 examples a word · {slot}", lambda m, s=slot: m["naive_reader_4"][s], chance=1 / len(SLOT_WORDS[slot]))
+    add("color word from the color histogram", lambda m: m["color_from_histogram_64"], chance=1 / len(SLOT_WORDS["color"]))
+    pairs = 60 if plan.quick else 120
+    for slot in FOUR_SLOTS:
+        add(f"one {slot} word swapped: share of the picture that changes", lambda m, s=slot: m["swap"][s]["changed"], better="low", n=pairs)
+        add(f"one {slot} word swapped: visible change (ΔE)", lambda m, s=slot: m["swap"][s]["visible"], high=None, n=pairs)
+        add(f"one {slot} word swapped: overlap over contexts", lambda m, s=slot: m["swap"][s]["overlap"], n=40)
+    add("slots read from silhouettes alone", lambda m: m["silhouette_slots"])
+    return {"figures": figures, "details": {"own": own, **others}}
+
+
+def cross_reading(subjects, plan, seed):
+    """Exact match when one model draws and another reads: rows draw, columns read. None where the words differ."""
+    rows = []
+    for a in subjects:
+        sentences = a.sentences(min(plan.sentences, 300), "test", seed)
+        pictures = a.draw(sentences)
+        rows.append([])
+        for b in subjects:
+            known = set(b.vocab.words) >= set(a.vocab.words)
+            rows[-1].append(metrics.exact_match(sentences, read_pictures(b.circle, b.vocab, pictures, b.device)[0]) if known else None)
+    return rows
+
+
+def add_trained_baselines(done):
+    """Put what readers taught on other drawers score beside the circle's own figures, in place."""
+    scores = done["readers"]["details"]["scores"]
+    for name, figure_ in done["circle"]["figures"].items():
+        split, measure = name.split(" · ", 1)
+        for drawer, by_split in scores.items():
+            if measure in by_split[split]:
+                figure_["baselines"][f"{drawer}, reader taught {done['readers']['details']['steps']} steps"] = by_split[split][measure]

@@ -1,0 +1,249 @@
+import os
+import pickle
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+import checkpoints
+from checkpoints import CheckpointError, load, newest_valid, prune, save, write_atomically
+from runs import LOG_NAME, RunLock, remove_leftovers, set_aside
+
+
+def state_of(step, saved_at=None, **more):
+    return {"format": 1, "position": {"epoch": 0, "batch": 0, "step": step}, "saved_at": step if saved_at is None else saved_at, **more}
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A folder with checkpoints of steps 10, 20 and 30, as a run leaves them."""
+    save(tmp_path / "checkpoint_epoch_1.pt", state_of(10, weights=torch.arange(5000.0)))
+    save(tmp_path / "checkpoint_epoch_2.pt", state_of(20, weights=torch.arange(5000.0)))
+    save(tmp_path / "last.pt", state_of(30, weights=torch.arange(5000.0)))
+    return tmp_path
+
+
+# ---------------------------------------------------------------------------------------------
+# Writing
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
+    path = tmp_path / "last.pt"
+    write_atomically(path, b"before")
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(ROOT)!r})
+from checkpoints import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_atomically({str(path)!r}, b"x" * 2_000_000)
+except OSError as error:
+    print(error.strerror, error.filename)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60).stdout
+    assert "2.0 MB needed" in said and "MB free" in said and str(path) in said
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "last.pt"
+    write_atomically(path, b"0" * 3_000_000)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom checkpoints import write_atomically\n"
+         f"for i in range(40): write_atomically({str(path)!r}, str(i % 10).encode() * 3_000_000)"]
+    )  # fmt: skip
+    seen = set()
+    while writer.poll() is None:
+        data = path.read_bytes()
+        assert len(data) == 3_000_000 and len(set(data)) == 1
+        seen.add(data[0])
+        time.sleep(0.002)
+    assert writer.returncode == 0 and len(seen) > 1
+
+
+def test_prune_keeps_the_newest_landmarks_and_what_another_run_left(tmp_path):
+    for n in [*range(20, 31), 99]:
+        (tmp_path / f"checkpoint_epoch_{n}.pt").write_bytes(b"x")
+    for name in ("my_checkpoint_epoch_1.pt", "checkpoint_epoch_x.pt", "best.pt", "last.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    prune(tmp_path, 2, epoch=30)
+    left = sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("checkpoint_epoch_"))
+    assert left == [f"checkpoint_epoch_{n}.pt" for n in ("25", "29", "30", "99", "x")]
+    assert all((tmp_path / n).exists() for n in ("my_checkpoint_epoch_1.pt", "best.pt", "last.pt"))
+    prune(tmp_path, 0, epoch=30)
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def test_only_own_half_written_files_are_removed(tmp_path):
+    own = [".last.pt.123.tmp", ".best.pt.9.tmp", ".checkpoint_epoch_12.pt.7.tmp"]
+    foreign = [".notes.tmp", ".last.pt.tmp", ".model.pt.123.tmp", "last.pt.123.tmp", ".last.pt.123.tmp.bak"]
+    for name in own + foreign:
+        (tmp_path / name).write_bytes(b"x")
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(foreign)
+
+
+def test_an_earlier_run_is_set_aside_whole_and_foreign_files_stay(tmp_path):
+    for name in ("metrics.jsonl", "scenes_epoch_3.png", "notes.txt"):
+        (tmp_path / name).write_text("first")
+    assert set_aside(tmp_path, LOG_NAME) == str(tmp_path / "earlier_1")
+    assert set_aside(tmp_path, LOG_NAME) is None
+    (tmp_path / "metrics.jsonl").write_text("second")
+    assert set_aside(tmp_path, LOG_NAME) == str(tmp_path / "earlier_2")
+    assert os.path.exists(tmp_path / "notes.txt")
+    assert [(tmp_path / f / "metrics.jsonl").read_text() for f in ("earlier_1", "earlier_2")] == ["first", "second"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading
+# ---------------------------------------------------------------------------------------------
+
+
+def damage(path, kind):
+    data = bytearray(Path(path).read_bytes())
+    if kind == "truncated":
+        data = data[: len(data) // 2]
+    elif kind == "bit-flipped":
+        data[len(data) // 2] ^= 16
+    elif kind == "empty":
+        data = b""
+    elif kind == "foreign":
+        data = b"GIF89a" + os.urandom(5000)
+    Path(path).write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "bit-flipped", "empty", "foreign", "missing", "folder", "newer", "other program", "zip"])
+def test_a_file_that_is_no_good_checkpoint_gets_one_line_that_names_it(run_folder, kind):
+    path = run_folder / "last.pt"
+    if kind == "missing":
+        path.unlink()
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "newer":
+        save(path, {**state_of(30), "format": checkpoints.FORMAT + 1})
+    elif kind == "other program":
+        torch.save({"weights": torch.ones(3)}, path)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.txt", "hello")
+    else:
+        damage(path, kind)
+    with pytest.raises(CheckpointError) as raised:
+        load(path)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (self.path,))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_hostile_file_runs_none_of_its_code(tmp_path, whole):
+    mark = str(tmp_path / "was_run")
+    torch.save({**state_of(1), "model": Hostile(mark)}, tmp_path / "last.pt")
+    (tmp_path / "checkpoint_epoch_1.pt").write_bytes(pickle.dumps({**state_of(2), "model": Hostile(mark)}))
+    for name in ("last.pt", "checkpoint_epoch_1.pt"):
+        with pytest.raises(CheckpointError):
+            load(tmp_path / name, whole=whole)
+    assert newest_valid(str(tmp_path), say=lambda _: None) == (None, None)
+    assert not os.path.exists(mark)
+    torch.load(tmp_path / "last.pt", weights_only=False)  # the trap is real
+    assert os.path.exists(mark)
+
+
+@pytest.mark.parametrize("name", ["settings", "vocabulary", "articles", "max_words", "model"])
+def test_a_checkpoint_that_lacks_a_part_gets_one_line(tiny_run, name):
+    state = load(tiny_run / "checkpoints" / "last.pt")
+    del state[name]
+    with pytest.raises(CheckpointError, match="x.pt does not fit"):
+        checkpoints.build(state, "x.pt", "cpu")
+
+
+@pytest.mark.parametrize("bad", [{"d_model": "wide"}, {"dropout": float("nan")}, {"batch_size": 0}, {"use_vae": 3}, {"decoder": "x"}, {"n_heads": 7}])
+def test_settings_out_of_range_are_refused_by_name(tiny_run, bad):
+    state = load(tiny_run / "checkpoints" / "last.pt")
+    with pytest.raises(CheckpointError, match=next(iter(bad))):
+        checkpoints.settings_of({**state, "settings": {**state["settings"], **bad}}, "x.pt")
+
+
+# ---------------------------------------------------------------------------------------------
+# The newest good one
+# ---------------------------------------------------------------------------------------------
+
+
+def newest(folder):
+    said = []
+    path, state = newest_valid(str(folder), said.append)
+    return (os.path.basename(path) if path else None), (state["position"]["step"] if state else None), said
+
+
+@pytest.mark.parametrize("kind", ["truncated", "bit-flipped", "empty", "foreign"])
+def test_the_newest_good_checkpoint_is_found_and_damaged_ones_are_named_and_left(run_folder, kind):
+    assert newest(run_folder) == ("last.pt", 30, [])
+    damage(run_folder / "last.pt", kind)
+    before = (run_folder / "last.pt").read_bytes()
+    name, step, said = newest(run_folder)
+    assert (name, step) == ("checkpoint_epoch_2.pt", 20)
+    assert len(said) == 1 and "skipped" in said[0] and "last.pt" in said[0]
+    assert (run_folder / "last.pt").read_bytes() == before
+    for number in (1, 2):
+        damage(run_folder / f"checkpoint_epoch_{number}.pt", kind)
+    name, step, said = newest(run_folder)
+    assert name is None and len(said) == 3
+
+
+def test_newest_is_what_was_saved_last_whatever_the_file_times_say(run_folder):
+    os.utime(run_folder / "checkpoint_epoch_1.pt", (2**31, 2**31))
+    assert newest(run_folder)[0] == "last.pt"
+    save(run_folder / "checkpoint_epoch_4.pt", state_of(40, saved_at=40))  # the process died before last.pt was renewed
+    assert newest(run_folder)[0] == "checkpoint_epoch_4.pt"
+    save(run_folder / "last.pt", state_of(25, saved_at=50))  # a branch from an earlier epoch is the run that goes on
+    assert newest(run_folder)[:2] == ("last.pt", 25)
+
+
+def test_best_counts_when_nothing_else_is_left_and_nothing_is_nothing(run_folder, tmp_path):
+    for name in ("last.pt", "checkpoint_epoch_1.pt", "checkpoint_epoch_2.pt"):
+        os.remove(run_folder / name)
+    assert newest(run_folder) == (None, None, [])
+    assert newest(run_folder / "nowhere") == (None, None, [])
+    save(run_folder / "best.pt", state_of(15))
+    save(run_folder / "copy_of_last.pt", state_of(99))
+    assert newest(run_folder)[:2] == ("best.pt", 15)
+
+
+# ---------------------------------------------------------------------------------------------
+# One run per folder
+# ---------------------------------------------------------------------------------------------
+
+HOLDER = "import sys, time; sys.path.insert(0, {root!r})\nfrom runs import RunLock\nlock = RunLock({folder!r}); print('held', flush=True); time.sleep(60)"
+
+
+def test_a_second_run_is_refused_by_process_id_and_a_dead_one_holds_nobody_up(tmp_path):
+    script = HOLDER.format(root=str(ROOT), folder=str(tmp_path))
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match=f"in use by process {holder.pid}.*--log_dir"):
+            RunLock(str(tmp_path), "--log_dir")
+    finally:
+        holder.kill()
+        holder.wait()
+    assert (tmp_path / "run.lock").read_text() == str(holder.pid)  # what a killed run leaves
+    with RunLock(str(tmp_path)):
+        assert (tmp_path / "run.lock").read_text() == str(os.getpid())
+        with pytest.raises(CheckpointError, match=str(os.getpid())):
+            RunLock(str(tmp_path))
+    with RunLock(str(tmp_path)):
+        pass

@@ -1,0 +1,437 @@
+"""colab_train.py, drive_sync.py and colab_setup.ipynb: a session on Colab, with a stand-in for its package."""
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+import torch
+from conftest import ROOT, TINY, run_script, script_command, script_env
+from PIL import Image
+
+import drive_sync
+from checkpoints import load, save
+from settings import PRESETS
+
+FAKE = Path(__file__).parent / "fake_colab"
+NOTEBOOK = nbformat.read(ROOT / "colab_setup.ipynb", 4)
+CODE_CELLS = {cell.id: cell.source for cell in NOTEBOOK.cells if cell.cell_type == "code"}
+
+
+# ---------------------------------------------------------------------------------------------
+# The notebook as a file
+# ---------------------------------------------------------------------------------------------
+
+
+def test_the_notebook_is_valid_and_carries_no_results():
+    nbformat.validate(NOTEBOOK)
+    for cell in NOTEBOOK.cells:
+        assert cell.get("outputs", []) == [] and cell.get("execution_count") is None
+
+
+def test_every_cell_is_plain_python_that_parses():
+    """A line that starts with ! or % would go on after a failure."""
+    for name, source in CODE_CELLS.items():
+        ast.parse(source, filename=name)
+
+
+def test_no_cell_holds_an_absolute_path_or_upgrades_a_package():
+    for name, source in CODE_CELLS.items():
+        tree = ast.parse(source)
+        inner = {id(part) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for part in n.values[1:]}  # not its start
+        constants = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in inner]
+        texts = [n.value for n in constants if isinstance(n.value, str)]
+        assert not [t for t in texts if t.startswith(("/", "~")) and len(t) > 1], name
+        assert not [t for t in texts if t in ("-U", "--upgrade", "--force-reinstall") or "torch==" in t], name
+
+
+def test_the_notebook_begins_with_badge_title_one_paragraph_and_one_form():
+    first = NOTEBOOK.cells[0].source
+    assert re.match(r"\[!\[[^\]]+\]\(https://colab\.research\.google\.com/assets/colab-badge\.svg\)\]\(https://colab\.", first)
+    assert re.search(r"^# \w", first, re.M) and len(re.findall(r"\n\n[^#\[]", first)) == 1
+    form = CODE_CELLS["settings"]
+    assert NOTEBOOK.cells[1].id == "settings" and form.count("#@param") >= 6
+    for name in ("PRESET", "USE_DRIVE", "REPO_URL", "BRANCH"):
+        assert re.search(rf"(?m)^{name} = .*#@param", form), name
+
+
+# ---------------------------------------------------------------------------------------------
+# The cell that gets the code
+# ---------------------------------------------------------------------------------------------
+
+
+def git(folder, *command):
+    name = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", folder, *name, *command], check=True, capture_output=True)
+
+
+def get_code(folder, url):
+    """The settings cell and the cell that fetches, in a fresh Python."""
+    source = CODE_CELLS["settings"] + f"\nREPO_URL = {str(url)!r}\n" + CODE_CELLS["code"] + "\nprint(os.getcwd())"
+    return subprocess.run([sys.executable, "-c", source], cwd=folder, env=script_env(), capture_output=True, text=True, timeout=60)
+
+
+def test_getting_the_code_clones_then_updates_and_keeps_results(tmp_path):
+    origin, work = tmp_path / "origin" / "circle.git", tmp_path / "work"
+    origin.mkdir(parents=True)
+    work.mkdir()
+    git(origin, "init")
+    for text in ("one", "two"):
+        (origin / "colab_train.py").write_text(text)
+        git(origin, "add", ".")
+        git(origin, "commit", "-m", text)
+        done = get_code(work, origin)
+        assert done.returncode == 0, done.stderr
+        assert (work / "circle" / "colab_train.py").read_text() == text
+        assert done.stdout.splitlines()[-1] == str(work / "circle")
+        (work / "circle" / "result.pt").write_text("mine")
+    assert (work / "circle" / "result.pt").read_text() == "mine"
+    inside = get_code(work / "circle", "https://github.com/OWNER/REPO")
+    assert inside.returncode == 0 and "checkout already" in inside.stdout
+
+
+@pytest.mark.parametrize("url", ["nowhere/circle.git", "https://github.com/OWNER/REPO"])
+def test_getting_the_code_fails_loudly(tmp_path, url):
+    done = get_code(tmp_path, url)
+    assert done.returncode != 0 and "RuntimeError" in done.stderr
+
+
+# ---------------------------------------------------------------------------------------------
+# Copies on Drive
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def local(tiny_run, tmp_path):
+    """A local run of 8 steps: real checkpoints, copied."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    shutil.copy(tiny_run / "checkpoints" / "checkpoint_epoch_1.pt", folder / "last.pt")
+    shutil.copy(tiny_run / "checkpoints" / "best.pt", folder / "best.pt")
+    return folder
+
+
+def copy_all(local, drive, say, keep=2):
+    """One round of copies and its end -> (DriveCopy, whether all was copied)."""
+    copy = drive_sync.DriveCopy(drive, keep, 0, say)
+    copy.start({kind: str(local / f"{kind}.pt") for kind in ("last", "best")}, [str(local / "*.png")])
+    return copy, copy.finish()
+
+
+def names(folder):
+    return sorted(p.name for p in Path(folder).iterdir())
+
+
+def test_copies_have_new_names_load_and_few_stay(local, tmp_path, said):
+    drive, state = tmp_path / "drive" / "run", load(local / "last.pt")
+    (local / "curves.png").write_bytes(b"png")
+    for step in (8, 9, 10):
+        state["position"]["step"] = step
+        save(local / "last.pt", state)
+        copy, whole = copy_all(local, drive, said.append)
+        assert whole and copy.step == step
+    assert [n for n in names(drive) if n.startswith("last")] == ["last_step_000000009.pt", "last_step_000000010.pt"]
+    assert load(drive / "last_step_000000010.pt")["position"]["step"] == 10
+    assert (drive / "curves.png").read_bytes() == b"png" and said == []
+    assert names(local) == ["best.pt", "curves.png", "last.pt"]
+
+
+def test_copies_are_made_while_the_run_goes_on(local, tmp_path, said):
+    copy = drive_sync.DriveCopy(tmp_path / "drive" / "run", 2, 0, said.append)
+    copy.start({"last": str(local / "last.pt")}, [])
+    end = time.monotonic() + 30
+    while not copy.names("last") and time.monotonic() < end:
+        time.sleep(0.1)
+    assert copy.names("last") == ["last_step_000000008.pt"] and copy.thread.is_alive()
+    assert copy.finish()
+
+
+def test_a_full_drive_is_said_once_and_costs_nothing_local(local, tmp_path, said, monkeypatch):
+    drive, before = tmp_path / "drive" / "run", (local / "last.pt").read_bytes()
+    full = lambda path, mode="r", **k: open("/dev/full" if "w" in mode and str(drive) in str(path) else path, mode, **k)  # noqa: E731
+    monkeypatch.setattr("checkpoints.open", full, raising=False)
+    copy, whole = copy_all(local, drive, said.append)
+    assert not whole and copy.step == -1 and names(drive) == []
+    assert len(said) == 1 and "No space left" in said[0] and "training goes on" in said[0] and "\n" not in said[0]
+    assert (local / "last.pt").read_bytes() == before
+
+
+def test_a_copy_that_arrives_cut_off_does_not_count(local, tmp_path, said, monkeypatch):
+    drive, write = tmp_path / "drive" / "run", drive_sync.write_atomically
+    monkeypatch.setattr(drive_sync, "write_atomically", lambda path, data: write(path, data[: len(data) // 2]))
+    copy, whole = copy_all(local, drive, said.append)
+    assert not whole and copy.step == -1 and "bytes arrived" in said[0] and names(drive) == []
+
+
+def test_a_cut_off_file_on_drive_is_named_passed_over_and_left(tiny_run, local, tmp_path, said):
+    drive, fresh = tmp_path / "drive" / "run", tmp_path / "fresh"
+    copy_all(local, drive, said.append)
+    whole = (tiny_run / "checkpoints" / "last.pt").read_bytes()
+    (drive / "last_step_000000016.pt").write_bytes(whole[: len(whole) // 2])
+    fresh.mkdir()
+    copy = drive_sync.DriveCopy(drive, 2, 0, said.append)
+    assert drive_sync.take_newest(copy, fresh, said.append) == str(fresh / "last.pt")
+    assert load(fresh / "last.pt")["position"]["step"] == 8 and load(fresh / "best.pt")
+    assert "last_step_000000016.pt is cut off" in said[0] and "\n" not in said[0]
+    shutil.copy(tiny_run / "checkpoints" / "last.pt", local / "last.pt")
+    copy.start({"last": str(local / "last.pt")}, [])
+    assert copy.finish() and load(drive / "last_step_000000016-2.pt")["position"]["step"] == 16
+    assert (drive / "last_step_000000016.pt").stat().st_size == len(whole) // 2 and (drive / "last_step_000000008.pt").exists()
+
+
+def test_the_newer_of_drive_and_local_is_taken_and_nothing_local_is_lost(tiny_run, local, tmp_path, said):
+    drive = tmp_path / "drive" / "run"
+    ahead = tmp_path / "ahead"
+    ahead.mkdir()
+    for name in ("last.pt", "best.pt"):
+        shutil.copy(tiny_run / "checkpoints" / name, ahead / name)
+    copy_all(ahead, drive, said.append)
+    behind, copy = (local / "last.pt").read_bytes(), drive_sync.DriveCopy(drive, 2, 0, said.append)
+    assert drive_sync.take_newest(copy, ahead, said.append) == ""  # the local one is as new
+    assert drive_sync.take_newest(copy, local, said.append) == str(local / "last.pt")
+    assert load(local / "last.pt")["position"]["step"] == 16
+    assert (local / "last_before_drive_1.pt").read_bytes() == behind
+    assert names(local) == ["best.pt", "last.pt", "last_before_drive_1.pt"]
+
+
+def test_another_run_on_drive_is_left_alone(tiny_run, local, tmp_path, said):
+    drive, state = tmp_path / "drive" / "run", load(tiny_run / "checkpoints" / "last.pt")
+    state["settings"]["seed"] = 7
+    other = tmp_path / "other"
+    other.mkdir()
+    save(other / "last.pt", state)
+    copy_all(other, drive, said.append)
+    before, copy = names(local), drive_sync.DriveCopy(drive, 2, 0, said.append)
+    with pytest.raises(drive_sync.OtherRun, match="--seed 7"):
+        drive_sync.take_newest(copy, local, said.append)
+    assert names(local) == before
+
+
+def test_mounting_says_in_one_line_why_there_is_no_drive(tmp_path, monkeypatch, said):
+    assert drive_sync.mount("circle", said.append) == "" and "not Colab" in said.pop()
+    monkeypatch.syspath_prepend(FAKE)
+    monkeypatch.setenv("DRIVE_MOUNT", str(tmp_path / "drive"))
+    monkeypatch.setenv("FAKE_DRIVE", "fails")
+    assert drive_sync.mount("circle", said.append) == "" and "mount failed" in said[0] and "training goes on" in said.pop()
+    monkeypatch.setenv("FAKE_DRIVE", "ok")
+    assert drive_sync.mount("circle", said.append) == str(tmp_path / "drive" / "MyDrive" / "circle") and len(said) == 1
+    drive_sync.flush(said.append)
+    assert (tmp_path / "drive.flushed").exists()
+
+
+# ---------------------------------------------------------------------------------------------
+# colab_train.py as a command
+# ---------------------------------------------------------------------------------------------
+
+
+def weights(folder, name="last.pt"):
+    return load(Path(folder) / name)["model"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def wait_for(condition, process=None, timeout=60):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end and (process is None or process.poll() is None), "it did not come to that"
+        time.sleep(0.05)
+
+
+def step_reached(log_dir, step):
+    """Whether metrics.jsonl of a run that is going on has come to a step."""
+    try:
+        return any(json.loads(line)["step"] >= step for line in (Path(log_dir) / "metrics.jsonl").read_text().splitlines())
+    except (OSError, ValueError):
+        return False
+
+
+def test_help_explains_both_presets_with_their_settings(tmp_path):
+    done = run_script("colab_train.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for name, preset in PRESETS.items():
+        assert f"\n  {name} " in done.stdout
+        for key, value in preset.items():
+            assert f"--{key}" + (f" {value}" if value is not True else "") in done.stdout, key
+    assert "T4" in done.stdout and "train.py" in done.stdout
+
+
+WRONG = [([], "quick or full"), (["quick", "--", "--resume", "x"], "--resume"), (["huge"], "huge")]
+
+
+@pytest.mark.parametrize("arguments, word", WRONG)
+def test_a_wrong_command_is_refused(tmp_path, arguments, word):
+    done = run_script("colab_train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and word in done.stderr and names(tmp_path) == []
+
+
+def test_a_failed_training_is_a_failed_command(tmp_path):
+    done = run_script("colab_train.py", "quick", "--", "--d_model", "33", cwd=tmp_path)
+    assert done.returncode != 0 and "--d_model 33" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_new_machine_goes_on_from_drive_past_a_cut_off_file(tmp_path):
+    """Train with copies to Drive, lose the machine and the end of the newest copy, run again: same weights."""
+    drive, first, second = tmp_path / "drive" / "circle", tmp_path / "first", tmp_path / "second"
+    for folder in (drive, first, second):
+        folder.mkdir(parents=True)
+    command = ["colab_train.py", "quick", "--drive_dir", drive, "--drive_minutes", 0, "--", *TINY, "--epochs", 2, "--seed", 5]
+    done = run_script(*command, cwd=first)
+    assert done.returncode == 0, done.stderr
+    assert "not Colab" in done.stdout and "Drive has step 16" in done.stdout and "exact match on 1000" in done.stdout
+    folder = drive / "quick"
+    assert {"metrics.jsonl", "training_curves.png", "sample_generations.png", "scenes_epoch_2.png"} <= set(names(folder))
+    os.truncate(folder / "last_step_000000016.pt", 5000)
+    shutil.copy(first / "checkpoints" / "quick" / "checkpoint_epoch_1.pt", folder / "last_step_000000008.pt")
+    again = run_script(*command, cwd=second)
+    assert again.returncode == 0 and "last_step_000000016.pt is cut off" in again.stdout, again.stdout + again.stderr
+    assert "at epoch 1, step 8 of 16" in again.stderr
+    assert same(weights(first / "checkpoints" / "quick"), weights(second / "checkpoints" / "quick"))
+    assert {"scenes_epoch_1.png", "scenes_epoch_2.png", "training_curves.png"} <= set(names(second / "logs" / "quick"))
+
+
+@pytest.mark.slow
+def test_without_a_usable_drive_training_goes_on(tmp_path):
+    command = ["colab_train.py", "--preset", "quick", "--drive_dir", tmp_path / "not" / "mounted" / "circle", "--run_name", "mine"]
+    done = run_script(*command, "--", *TINY, "--epochs", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if "training goes on" in line]) == 1
+    assert (tmp_path / "checkpoints" / "mine" / "best.pt").exists() and not (tmp_path / "not").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_the_training_with_everything_saved(tmp_path, number):
+    """SIGKILL cannot be passed on; the training notices all the same that it was left alone."""
+    command = script_command("colab_train.py", "quick", "--", *TINY, "--epochs", 40, "--log_interval", 1)
+    with open(tmp_path / "output", "w") as output:
+        process = subprocess.Popen(command, cwd=tmp_path, env=script_env(), stdout=output, stderr=output)
+    wait_for(lambda: step_reached(tmp_path / "logs" / "quick", 3), process)
+    process.send_signal(number)
+    assert process.wait(60) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    wait_for(lambda: "interrupted at epoch" in (tmp_path / "output").read_text(), timeout=30)
+    at = int(re.search(r"interrupted at epoch \d+, step (\d+)", (tmp_path / "output").read_text())[1])
+    wait_for(lambda: load(tmp_path / "checkpoints" / "quick" / "last.pt")["position"]["step"] == at, timeout=30)
+
+
+# ---------------------------------------------------------------------------------------------
+# The notebook, run
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def session(tmp_path):
+    """A checkout to run the notebook in, and the environment of its kernel: (folder, env)."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, folder)
+    wanted = [line for line in (ROOT / "requirements.txt").read_text().split() if installed(line)]
+    (folder / "requirements.txt").write_text("\n".join(wanted))
+    (tmp_path / "downloads").mkdir()
+    Image.linear_gradient("L").resize((300, 200)).convert("RGB").save(tmp_path / "photo.jpg")
+    env = script_env({"DRIVE_MOUNT": str(tmp_path / "drive"), "FAKE_UPLOAD": str(tmp_path / "photo.jpg")})
+    env.update(FAKE_DOWNLOADS=str(tmp_path / "downloads"), PYTHONPATH=str(FAKE), PIP_NO_INDEX="1")  # pip may only find all in place
+    return folder, env
+
+
+def installed(requirement):
+    try:
+        return importlib.metadata.version(re.match(r"[\w-]+", requirement)[0]) != ""
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def notebook(flags, last=None, **values):
+    """The notebook with other values in its forms, up to the cell `last`."""
+    copy = nbformat.from_dict(NOTEBOOK)
+    ids = [cell.id for cell in copy.cells]
+    copy.cells = copy.cells[: ids.index(last) + 1] if last else copy.cells
+    for name, value in {"MORE_FLAGS": " ".join(map(str, flags)), "DICTIONARY": False, **values}.items():
+        for cell in copy.cells:
+            cell.source = re.sub(rf"(?m)^{name} = [^#\n]*", lambda _, n=name, v=value: f"{n} = {v!r}  ", cell.source)
+    return copy
+
+
+def client(copy, folder):
+    return nbclient.NotebookClient(copy, timeout=240, resources={"metadata": {"path": str(folder)}})
+
+
+def output_of(copy, name):
+    cell = next(c for c in copy.cells if c.id == name)
+    return "".join(o.get("text", "") for o in cell.outputs), [t for o in cell.outputs for t in o.get("data", {})]
+
+
+@pytest.mark.slow
+def test_the_whole_notebook_from_first_to_last_cell(session, tmp_path):
+    folder, env = session
+    (folder / "earlier.txt").write_text("mine")
+    copy = notebook([*TINY, "--epochs", 2], UPLOAD=True)
+    client(copy, folder).execute(env=env)
+    text, kinds = output_of(copy, "train")
+    assert "Google Colab" in text and "T4 GPU" in text and "exact match on 1000" in text and "Drive has step 16" in text
+    assert kinds.count("image/png") == 3  # curves, scenes, samples
+    assert output_of(copy, "look")[1].count("image/png") == 3
+    assert "text/html" in output_of(copy, "sentence")[1] and "text/html" in output_of(copy, "swap")[1]
+    assert "photo.jpg" in output_of(copy, "upload")[0] and "it reads:" in output_of(copy, "upload")[0]
+    for name in ("checkpoints/quick/best.pt", "checkpoints/quick/last.pt", "logs/quick/training_summary.txt"):
+        assert (folder / name).stat().st_size > 0, name
+    assert load(tmp_path / "drive" / "MyDrive" / "circle" / "quick" / "last_step_000000016.pt")["position"]["epoch"] == 2
+    assert names(tmp_path / "downloads") == ["quick.zip"] and (tmp_path / "drive.flushed").exists()
+    with zipfile.ZipFile(tmp_path / "downloads" / "quick.zip") as archive:
+        assert {"model.safetensors", "model.json", "sample_generations.png"} <= set(archive.namelist())
+
+
+@pytest.mark.slow
+def test_a_killed_kernel_a_stopped_cell_and_a_drive_that_fails(session, tmp_path):
+    """Stop the training cell, then kill the kernel in the middle, run all again: the same weights as in one go."""
+    folder, env = session
+    env["FAKE_DRIVE"] = "fails"
+    flags = [*TINY, "--epochs", 6, "--log_interval", 2]
+    for steps, end in ((6, "interrupt"), (14, "kill")):
+        copy = notebook(flags, last="train")
+        running = client(copy, folder)
+
+        def disturb(running=running, steps=steps, end=end):
+            wait_for(lambda: step_reached(folder / "logs" / "quick", steps))
+            running.km.provisioner.process.send_signal(signal.SIGINT if end == "interrupt" else signal.SIGKILL)
+
+        helper = threading.Thread(target=disturb)
+        helper.start()
+        with pytest.raises((nbclient.exceptions.CellExecutionError, nbclient.exceptions.DeadKernelError)) as stopped:
+            running.execute(env=env)
+        helper.join()
+        assert ("exit code 130" in str(stopped.value)) == (end == "interrupt")
+    copy = notebook(flags, last="train")
+    client(copy, folder).execute(env=env)
+    text, _ = output_of(copy, "train")
+    assert "resuming" in text and "at epoch 0, step 0" not in text and "mount failed" in output_of(copy, "drive")[0]
+    once = run_script("train.py", "--preset", "quick", *flags, cwd=tmp_path)
+    assert once.returncode == 0, once.stderr
+    assert same(weights(folder / "checkpoints" / "quick"), weights(tmp_path / "checkpoints"))
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_stops_the_notebook(session):
+    folder, env = session
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="exit code 2"):
+        client(notebook(["--d_model", 33], last="train", USE_DRIVE=False), folder).execute(env=env)
