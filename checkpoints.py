@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import warnings
 import zipfile
 
 import torch
@@ -123,7 +124,9 @@ def load(path, device="cpu", whole=True):
                 raise CheckpointError(f"{path} is a checkpoint of another program")
             if whole and (bad := archive.testzip()) is not None:
                 raise CheckpointError(f"{path} is damaged (record {bad}); use another checkpoint of the folder")
-        state = torch.load(path, map_location=device, weights_only=True, mmap=not whole)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of other programs: they are refused in one line below
+            state = torch.load(path, map_location=device, weights_only=True, mmap=not whole)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; see which checkpoints are in its folder") from None
     except OSError as error:

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+import quiet_threads  # noqa: F401, I001 (before torch)
 import torch
 from tqdm import tqdm
 

@@ -123,7 +123,8 @@ def generate(args):
                 out.write(json.dumps(row) + "\n")
                 exact += match
                 labels += [text if match else f"{text} → {caption or '(nothing)'}"][: ON_SHEET - len(labels)]
-            shown.append(pictures[: ON_SHEET - done] if done < ON_SHEET else pictures[:0])
+            if done < ON_SHEET:
+                shown.append(pictures[: ON_SHEET - done].clone())  # a view would keep its whole block in memory
             if args.layers and not done:
                 draw_layers(circle, vocab, texts[:IN_LAYERS], device, os.path.join(args.out_dir, "layers.png"))
             done += len(texts)

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from models import PICTURE_SIZE
 
-MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take 320 MB
+MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take a gigabyte
 SIZE = (PICTURE_SIZE, PICTURE_SIZE)
 
 
@@ -101,10 +101,10 @@ def _to_reader(image, name):
     with _quiet(image.format == "TIFF"):
         image.load()
     try:
-        turned = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # a damaged orientation mark beside sound pixels
-        turned = image
-    image = _to_square(_to_8_bit(turned))
+        pass
+    image = _to_square(_to_8_bit(image))
     if image.mode == "RGBA":  # after shrinking, which weighs colours by their opacity, so that large ones stay cheap
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -127,8 +127,8 @@ def _to_8_bit(image):
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")
-        return image.convert("RGBA")
-    return image.convert("RGB")
+        return image if image.mode == "RGBA" else image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scale_levels(image):

@@ -13,7 +13,7 @@ def table():
     lines = ["| flag | default | quick | full | what it does |", "|---|---|---|---|---|"]
     for f in dataclasses.fields(Settings):
         presets = [str(show_default(p[f.name])) if f.name in p else "" for p in (PRESETS["quick"], PRESETS["full"])]
-        lines.append(f"| `--{f.name}` | {show_default(f.default)} | {presets[0]} | {presets[1]} | {f.metadata['help'].replace('|', '/')} |")
+        lines.append(f"| `--{f.name}` | {show_default(f.default)} | {presets[0]} | {presets[1]} | {f.metadata['help']} |")
     return lines
 
 

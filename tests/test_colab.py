@@ -433,5 +433,5 @@ def test_a_killed_kernel_a_stopped_cell_and_a_drive_that_fails(session, tmp_path
 @pytest.mark.slow
 def test_a_training_that_fails_stops_the_notebook(session):
     folder, env = session
-    with pytest.raises(nbclient.exceptions.CellExecutionError, match="exit code 2"):
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="training ended with exit code 1"):
         client(notebook(["--d_model", 33], last="train", USE_DRIVE=False), folder).execute(env=env)

@@ -109,7 +109,8 @@ def test_missing_empty_cut_and_flipped_files(exported, name):
     "change",
     [
         {"format": 99}, {"format": "1"}, {"settings": {}}, {"settings": None}, {"settings": {"d_model": "512"}}, {"max_words": -3},
-        {"max_words": 10**15}, {"vocabulary": ["<pad>"]}, {"vocabulary": None}, {"vocabulary": 7}, {"sha256": 5}, {"articles": None},
+        {"max_words": 10**15}, {"vocabulary": ["<pad>"]}, {"vocabulary": None}, {"vocabulary": 7}, {"sha256": 5},
+        {"articles": None},
     ],
 )  # fmt: skip
 def test_hostile_descriptions(exported, change):

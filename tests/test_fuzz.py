@@ -174,8 +174,8 @@ def test_malicious_pickles_run_nothing(tmp_path, kind):
 @pytest.mark.parametrize(
     "value",
     [
-        None, 3, [], {}, {"format": 1}, {"format": "1"}, {"format": 10**9}, {"format": 1, "settings": 5}, {"format": 1, "settings": {}},
-        torch.zeros(3), {"format": 1, "settings": {}, "model": [1], "vocabulary": "abc", "articles": 1, "max_words": None},
+        None, 3, [], {}, {"format": 1}, {"format": "1"}, {"format": 10**9}, {"format": 1, "settings": 5},
+        {"format": 1, "settings": {}}, torch.zeros(3), {"format": 1, "settings": {}, "model": [1], "vocabulary": "abc", "articles": 1, "max_words": None},
     ],
 )  # fmt: skip
 def test_foreign_checkpoints(tmp_path, value):
@@ -232,11 +232,12 @@ def sound_pictures():
     many = {"save_all": True, "append_images": [color.rotate(90)]}
     palette, black = color.convert("P"), color.convert("1")
     wanted = [
-        (color, "PNG", {"exif": exif}), (color, "PNG", many), (color.convert("RGBA"), "PNG", {}), (palette, "PNG", {"transparency": 3}),
-        (deep, "PNG", {}), (color, "JPEG", {"exif": exif}), (color, "JPEG", {"progressive": True}), (color.convert("CMYK"), "JPEG", {}),
-        (color, "GIF", many), (color, "TIFF", many), (color, "TIFF", {"compression": "tiff_lzw"}), (deep, "TIFF", {}), (color, "WEBP", {}),
-        (color, "BMP", {}), (color, "ICO", {}), (color, "TGA", {"compression": "tga_rle"}), (color, "PPM", {}), (black, "PCX", {}),
-        (color, "SGI", {}), (color, "DDS", {}), (color, "JPEG2000", {}), (color, "ICNS", {}), (black, "XBM", {}), (color, "MPO", many),
+        (color, "PNG", {"exif": exif}), (color, "PNG", many), (color.convert("RGBA"), "PNG", {}), (deep, "PNG", {}),
+        (palette, "PNG", {"transparency": 3}), (color, "JPEG", {"exif": exif}), (color, "JPEG", {"progressive": True}),
+        (color.convert("CMYK"), "JPEG", {}), (color, "GIF", many), (color, "TIFF", many), (deep, "TIFF", {}),
+        (color, "TIFF", {"compression": "tiff_lzw"}), (color, "WEBP", {}), (color, "BMP", {}), (color, "ICO", {}),
+        (color, "TGA", {"compression": "tga_rle"}), (color, "PPM", {}), (black, "PCX", {}), (color, "SGI", {}), (color, "DDS", {}),
+        (color, "JPEG2000", {}), (color, "ICNS", {}), (black, "XBM", {}), (color, "MPO", many),
     ]  # fmt: skip
     out = []
     for image, kind, options in wanted:

@@ -1,9 +1,11 @@
 """generate.py: what it writes, what it refuses before it writes, and that it writes the same twice."""
 
+import gc
 import json
 import struct
 
 import pytest
+import torch
 from conftest import run_script
 from parrot import KNOWN, blank, parrot
 from PIL import Image
@@ -194,3 +196,18 @@ def test_layers_shows_each_mark_over_its_word(tmp_path, capsys):
         assert image.height > 64 * len(KNOWN) and len(image.getcolors(1 << 24)) > 100
     assert run(tmp_path / "b", "--layers", "--sample", 1, checkpoint=blank("conv")) == 1
     assert "conv decoder" in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+def test_pictures_of_many_sentences_are_not_kept(tmp_path, monkeypatch):
+    """Counted when all is drawn: what any tensor of pictures, a view too, still holds in memory."""
+
+    def count(*_):
+        pictures = [t for t in gc.get_objects() if isinstance(t, torch.Tensor) and t.shape[1:] == (3, 64, 64)]
+        held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in pictures}
+        seen.append(sum(held.values()) / (3 * 64 * 64 * 4))
+
+    seen = []
+    monkeypatch.setattr(generate, "BATCH", 50)
+    monkeypatch.setattr(generate, "scene_sheet", count)
+    assert run(tmp_path, "--sample", 500) == 0
+    assert 96 <= seen[0] <= 96 + 96 + 50  # the sheet, its parts, the last block

@@ -1,0 +1,46 @@
+"""The README's pictures from a checkpoint: python docs/pictures.py CHECKPOINT"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from checkpoints import load_model  # noqa: E402
+from data_utils import COLORS, OBJECTS, PAD, POSITIONS, SIZES, pad, render, sample_sentences  # noqa: E402
+from legibility import TEMPLATE  # noqa: E402
+from roundtrip import draw_sentences, read_pictures  # noqa: E402
+from visualization import grid_sheet, layer_sheet, round_trips  # noqa: E402
+
+FOLDER = ROOT / "docs" / "pictures"
+
+
+def main(path):
+    FOLDER.mkdir(exist_ok=True)
+    cpu = torch.device("cpu")
+    circle, vocab, _ = load_model(path, cpu)
+
+    def draw(sentences):
+        return draw_sentences(circle, vocab, sentences, cpu)
+
+    def sentence(**slots):
+        return render(TEMPLATE, {"size": "large", "color": "red", "object": "ball", "position": "center", **slots})
+
+    grid = draw([sentence(color=c, object=o) for o in OBJECTS for c in COLORS])
+    grid_sheet(grid, OBJECTS, COLORS, FOLDER / "colors_objects.png")
+    grid = draw([sentence(size=s, position=p) for s in SIZES for p in POSITIONS])
+    grid_sheet(grid, SIZES, POSITIONS, FOLDER / "positions_sizes.png")
+    texts = sample_sentences(12, "test", 5)
+    pictures = draw(texts)
+    round_trips(texts, pictures, read_pictures(circle, vocab, pictures, cpu)[0], FOLDER / "round_trips.png")
+    texts = [sentence(), "a tiny blue star and a huge green cube", "red ball on the left and blue box on the right"]
+    ids = pad([vocab.encode(t) for t in texts])
+    with torch.no_grad():
+        scene = circle.scene_decoder(circle.language_model(ids), ids != PAD)
+        layer_sheet(scene, circle.scene_decoder.compose, [t.split() for t in texts], FOLDER / "layers.png", zoom=1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,394 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, TINY, run_script, script_command, script_env
+
+import checkpoints
+import data_utils
+import train
+from settings import Settings
+
+ONE_EPOCH = [*TINY, "--epochs", 1]
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text().splitlines()]
+
+
+def copy_of(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def everything_in(folder):
+    return {p.relative_to(folder): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# ---------------------------------------------------------------------------------------------
+# Kills, signals, full disks and equality: tests/faults.py, in short
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    "what", [["--kills", 12, "--terms", 0], ["--kills", 0, "--terms", 4], ["--disks", 2], ["--matrix", "short"]], ids=lambda w: w[-2][2:]
+)
+def test_nothing_is_lost_short(what, tmp_path):
+    none = {"--kills": 0, "--terms": 0, "--disks": 0, "--matrix": "none"}
+    flags = [str(f) for k, v in {**none, **dict(zip(what[::2], what[1::2], strict=True))}.items() for f in (k, v)]
+    command = [sys.executable, str(ROOT / "tests" / "faults.py"), *flags, "--out", str(tmp_path / "out.json")]
+    done = subprocess.run(command, capture_output=True, text=True, env=script_env(), timeout=600)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads((tmp_path / "out.json").read_text())["cases"]
+    assert len(cases) == 1 and cases[0]["n"] >= 2 and not cases[0]["failures"]
+
+
+# ---------------------------------------------------------------------------------------------
+# --resume
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_finished_run_reports_again_and_changes_no_checkpoint(tiny_run, tmp_path):
+    folder = copy_of(tiny_run, tmp_path)
+    before = everything_in(folder / "checkpoints")
+    metrics = rows(folder)
+    done = run_script("train.py", "--resume", "auto", "--preset", "quick", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("exact match on 1000 unseen sentences")
+    assert "resuming checkpoints/last.pt at epoch 2" in done.stderr
+    assert "--preset quick is left aside" in done.stderr
+    after = everything_in(folder / "checkpoints")
+    assert {k: v for k, v in after.items() if k.suffix == ".pt"} == {k: v for k, v in before.items() if k.suffix == ".pt"}
+    assert rows(folder) == metrics
+
+
+@pytest.mark.slow
+def test_epochs_may_grow_and_curves_go_on(tiny_run, tmp_path):
+    folder = copy_of(tiny_run, tmp_path)
+    before = rows(folder)
+    with open(folder / "logs" / "metrics.jsonl", "a") as f:
+        f.write('{"kind": "train", "step": 17, "epoch": 2, "sec')  # what a kill leaves
+    seconds = checkpoints.load(folder / "checkpoints" / "last.pt")["seconds"]
+    done = run_script("train.py", "--resume", "checkpoints/checkpoint_epoch_2.pt", "--epochs", 3, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "at epoch 2, step 16 of 24" in done.stderr
+    after = rows(folder)
+    assert after[: len(before)] == before
+    assert [r["step"] for r in after[len(before) :]] == [24, 24]
+    assert checkpoints.load(folder / "checkpoints" / "last.pt")["seconds"] > seconds
+    assert (folder / "checkpoints" / "checkpoint_epoch_3.pt").exists()
+    refused = run_script("train.py", "--resume", "auto", "--epochs", 2, cwd=folder)
+    assert refused.returncode == 1 and "--epochs 2" in refused.stderr and "completed 3" in refused.stderr
+
+
+@pytest.mark.slow
+def test_what_cannot_be_resumed_is_said_in_one_line_and_nothing_is_touched(tiny_run, tmp_path):
+    folder = copy_of(tiny_run, tmp_path)
+    (folder / "damaged.pt").write_bytes((folder / "checkpoints" / "last.pt").read_bytes()[:-1000])
+    before = everything_in(folder)
+    for flags, words in [
+        (["--resume", "checkpoints/none.pt"], ["checkpoints/none.pt", "does not exist"]),
+        (["--resume", "damaged.pt"], ["damaged.pt", "damaged"]),
+        (["--resume", "auto", "--d_model", 64], ["--d_model 64", "has 32"]),
+        (["--resume", "checkpoints/last.pt", "--preset", "quick", "--num_samples", 512], ["--num_samples 512", "has 256"]),
+        (["--resume", "auto", "--no-use_vae"], ["--use_vae False", "has True"]),
+    ]:
+        done = run_script("train.py", *flags, cwd=folder)
+        assert done.returncode == 1 and done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1 and all(w in done.stderr for w in ["train.py:", *words]), done.stderr
+        assert everything_in(folder) == before
+
+
+@pytest.mark.slow
+def test_auto_skips_damage_leaves_it_and_starts_fresh_without_any(tiny_run, tmp_path):
+    folder = copy_of(tiny_run, tmp_path)
+    for name in os.listdir(folder / "checkpoints"):
+        if name.endswith(".pt"):
+            os.truncate(folder / "checkpoints" / name, 1000)
+    os.rename(folder / "checkpoints" / "checkpoint_epoch_2.pt", folder / "checkpoints" / "checkpoint_epoch_9.pt")
+    done = run_script("train.py", "--resume", "auto", *ONE_EPOCH, "--keep_last", 1, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    for name in ("last", "best", "checkpoint_epoch_1", "checkpoint_epoch_9"):
+        assert f"skipped: checkpoints/{name}.pt" in done.stderr
+    assert "nothing to resume in checkpoints; starting fresh" in done.stderr
+    assert (folder / "checkpoints" / "checkpoint_epoch_9.pt").stat().st_size == 1000  # left in place
+    assert checkpoints.load(folder / "checkpoints" / "checkpoint_epoch_1.pt")["position"]["step"] == 8
+    assert [r["step"] for r in rows(folder)] == [8, 8]
+
+
+@pytest.mark.slow
+def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
+    folder = copy_of(tiny_run, tmp_path)
+    before = (folder / "checkpoints" / "best.pt").read_bytes()
+    metrics = rows(folder)
+    done = run_script("train.py", *ONE_EPOCH, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "its files are now in checkpoints/earlier_1" in done.stderr
+    assert (folder / "checkpoints" / "earlier_1" / "best.pt").read_bytes() == before
+    assert (folder / "checkpoints" / "earlier_1" / "checkpoint_epoch_2.pt").exists()
+    assert [json.loads(x) for x in (folder / "logs" / "earlier_1" / "metrics.jsonl").read_text().splitlines()] == metrics
+    assert len(rows(folder)) == 2 and not (folder / "checkpoints" / "checkpoint_epoch_2.pt").exists()
+
+
+def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = data_utils.sample_sentences(40, "train", 0)
+    for name, text in (("a.txt", lines), ("moved.txt", lines), ("other.txt", lines[1:]), ("words.txt", [*lines, "a heavy zeppelin"])):
+        (tmp_path / name).write_text("\n".join(text))
+    tiny = [str(a) for a in TINY]
+    assert train.main([*tiny, "--epochs", "1", "--captions_file", "a.txt"]) == 0
+    capsys.readouterr()
+    for name in ("other.txt", "words.txt"):
+        assert train.main(["--resume", "auto", "--captions_file", name]) == 1
+        said = capsys.readouterr().err
+        assert name in said and "a.txt" in said and len(said.splitlines()) == 1
+    assert train.main(["--resume", "auto", "--captions_file", "moved.txt"]) == 0
+
+
+# ---------------------------------------------------------------------------------------------
+# Signals, as a shell sends them
+# ---------------------------------------------------------------------------------------------
+
+
+def stopped(folder, *flags, after, numbers):
+    """Start train.py, send signals once it has said a line with `after`; returns the exit code and what it said."""
+    process = subprocess.Popen(script_command("train.py", *flags), cwd=folder, env=script_env(), stderr=subprocess.PIPE, text=True)
+    said = []
+    while process.poll() is None and not (said and after in said[-1]):
+        said.append(process.stderr.readline())
+    process.send_signal(signal.SIGSTOP)  # all of them arrive at once
+    for number in numbers:
+        process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    rest = process.communicate(timeout=120)[1]
+    return process.returncode, "".join(said) + rest
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    "number, after, step",
+    [
+        (signal.SIGINT, "step 3/16", range(3, 8)),  # between steps
+        (signal.SIGTERM, "step 8/16", [8]),  # in validation
+        (signal.SIGHUP, "epoch 2: exact match", [16]),  # in the final sampling
+    ],
+)
+def test_a_signal_saves_says_how_to_go_on_and_the_command_does(tmp_path, number, after, step):
+    folders = ["--checkpoint_dir", "my models", "--log_dir", "l"]
+    code, said = stopped(tmp_path, *TINY, "--epochs", 2, "--log_interval", 1, *folders, after=after, numbers=[number])
+    assert code == 128 + number, said
+    last = said.splitlines()[-1]
+    assert last.endswith("go on with: python train.py --resume auto --checkpoint_dir 'my models' --log_dir l")
+    state = checkpoints.load(tmp_path / "my models" / "last.pt")
+    assert state["position"]["step"] in step and f"step {state['position']['step']};" in last
+    done = run_script("train.py", "--resume", "auto", *folders, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    seen = [(r["kind"], r["step"]) for r in map(json.loads, (tmp_path / "l" / "metrics.jsonl").read_text().splitlines())]
+    assert len(seen) == len(set(seen)) == 18  # 16 steps and 2 validations
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_second_signal_ends_the_process_at_once_and_the_folder_stays_good(tmp_path):
+    code, said = stopped(tmp_path, *TINY, "--epochs", 50, after="epoch 1: exact", numbers=[signal.SIGINT, signal.SIGTERM])
+    assert code in (130, 143) and "go on with" not in said
+    assert checkpoints.newest_valid(str(tmp_path / "checkpoints"))[1]["position"]["step"] >= 0
+
+
+def test_handlers_are_handed_back_so_that_a_notebook_can_go_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    assert train.main(["--resume", "none.pt"]) == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ---------------------------------------------------------------------------------------------
+# Folders
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgotten(tmp_path):
+    process = subprocess.Popen(script_command("train.py", *TINY), cwd=tmp_path, env=script_env(), stderr=subprocess.PIPE, text=True)
+    try:
+        while "step" not in process.stderr.readline():
+            pass
+        for flags in ([], ["--resume", "auto"], ["--checkpoint_dir", "other"]):
+            done = run_script("train.py", *TINY, *flags, cwd=tmp_path)
+            assert done.returncode == 1 and f"in use by process {process.pid}" in done.stderr
+    finally:
+        process.kill()
+        process.communicate()
+    done = run_script("train.py", "--resume", "auto", "--epochs", 1, *TINY, cwd=tmp_path)
+    assert "in use" not in done.stderr and done.returncode == (1 if "contradicts" in done.stderr else 0), done.stderr
+
+
+@pytest.mark.slow
+def test_folders_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file")
+    done = run_script("train.py", *ONE_EPOCH, cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "checkpoints cannot be written to" in done.stderr
+    (tmp_path / "l").write_text("a file")
+    done = run_script("train.py", *ONE_EPOCH, "--checkpoint_dir", "c", "--log_dir", "l", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr.count("metrics l/metrics.jsonl could not be written") == 1
+    assert checkpoints.load(tmp_path / "c" / "last.pt")["position"]["step"] == 8
+
+
+# ---------------------------------------------------------------------------------------------
+# Best
+# ---------------------------------------------------------------------------------------------
+
+
+def tiny_settings(**more):
+    flags = dict(zip(TINY[:-1:2], TINY[1:-1:2], strict=True))
+    values = {k[2:]: float(v) if k == "--lr" else int(v) for k, v in flags.items()}
+    return Settings(**{**values, "use_vae": True, "epochs": 3, "threads": 1, "dropout": 0.1, **more})
+
+
+def tiny_trainer(**more):
+    settings = tiny_settings(**more)
+    return train.Trainer(settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu"))
+
+
+def tiny_command(**more):
+    return [str(a) for a in TINY] + [str(x) for k, v in more.items() for x in (f"--{k}", v)]
+
+
+def steps_by_exact_match(monkeypatch, matches):
+    """Let validation find these shares of exact matches, one after the other."""
+    left = iter(matches)
+    monkeypatch.setattr(train, "exact_match", lambda a, b: next(left) if len(a) == 200 else 0.0)
+
+
+def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def best():
+        return checkpoints.best_match("checkpoints"), checkpoints.load("checkpoints/best.pt")["position"]["epoch"]
+
+    steps_by_exact_match(monkeypatch, [0.2, 0.5, 0.4])
+    assert train.main(tiny_command(epochs=3)) == 0
+    assert best() == (0.5, 2)
+    steps_by_exact_match(monkeypatch, [0.3, 0.45])  # a branch from epoch 1, whose own best was 0.2
+    assert train.main(["--resume", "checkpoints/checkpoint_epoch_1.pt"]) == 0
+    assert best() == (0.5, 2)
+    steps_by_exact_match(monkeypatch, [0.6])
+    assert train.main(["--resume", "auto", "--epochs", "4"]) == 0
+    assert best() == (0.6, 4)
+    os.remove("checkpoints/best.pt")
+    steps_by_exact_match(monkeypatch, [0.1])
+    assert train.main(["--resume", "auto", "--epochs", "5"]) == 0
+    assert best() == (0.1, 5)
+
+
+# ---------------------------------------------------------------------------------------------
+# Numbers that go bad
+# ---------------------------------------------------------------------------------------------
+
+
+def poison(monkeypatch, when, kind):
+    """Make the loss, or only its gradient, NaN at steps for which `when` (a number from 0) is true."""
+    clean, count = train.circle_losses, iter(range(10**6))
+
+    def losses(circle, *rest):
+        parts = clean(circle, *rest)
+        if when(next(count)):
+            nothing = circle.scene_decoder.ground_logit.sum() * 0
+            parts["caption"] = parts["caption"] + (float("nan") if kind == "loss" else nothing.sqrt())
+        return parts
+
+    monkeypatch.setattr(train, "circle_losses", losses)
+
+
+def learned(trainer):
+    state = trainer.state()
+    return {k: v.clone() for k, v in state["model"].items()}, [
+        {k: torch.as_tensor(v).clone() for k, v in s.items()} for s in state["optimizer"]["state"].values()
+    ]
+
+
+def equal(a, b):
+    return all(torch.equal(a[0][k], b[0][k]) for k in a[0]) and all(torch.equal(x[k], y[k]) for x, y in zip(a[1], b[1], strict=True) for k in x)
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_bad_step_leaves_weights_and_moments_as_they_were_and_is_counted(monkeypatch, kind):
+    trainer = tiny_trainer()
+    poison(monkeypatch, lambda i: i in (2, 3), kind)
+    trainer.train_step()
+    trainer.train_step()
+    before = learned(trainer)
+    parts = trainer.train_step()
+    assert kind == "loss" or torch.isfinite(parts["caption"])
+    trainer.train_step()
+    assert equal(before, learned(trainer)) and trainer.bad.tolist() == [2, 2] and trainer.step == 4
+    trainer.train_step()
+    assert not equal(before, learned(trainer)) and trainer.bad.tolist() == [0, 2]
+    assert checkpoints.all_finite(trainer.state()) and trainer.sums[-1] == 3
+
+
+def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    poison(monkeypatch, lambda i: i == 4 or i >= 11, "loss")
+    assert train.main(tiny_command(epochs=9, lr=0.004)) == 1
+    said = capsys.readouterr().err
+    assert "steps in a row had a non-finite loss or gradient" in said and "--lr 0.004 is too high" in said
+    assert "checkpoints/last.pt of step 8 is whole" in said
+    state = checkpoints.load("checkpoints/last.pt")
+    assert state["position"]["step"] == 8 and checkpoints.all_finite(state) and state["bad"] == [0, 1]
+    assert sorted(n for n in os.listdir("checkpoints") if n.startswith("checkpoint")) == ["checkpoint_epoch_1.pt"]
+    for line in (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines():
+        assert checkpoints.all_finite(json.loads(line, parse_constant=lambda c: pytest.fail(c)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [["--lr", "1e9"], ["--lr", "1e4", "--clip", "0", "--warmup_steps", "0"]])
+def test_a_learning_rate_that_ruins_the_weights_stops_the_run_by_name(tmp_path, flags):
+    done = run_script("train.py", *TINY, "--epochs", 8, *flags, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"--lr {float(flags[1]):g} is too high" in done.stderr.splitlines()[-1]
+    for name in os.listdir(tmp_path / "checkpoints"):
+        if name.endswith(".pt"):
+            assert checkpoints.all_finite(checkpoints.load(tmp_path / "checkpoints" / name))
+
+
+# ---------------------------------------------------------------------------------------------
+# What a checkpoint brings back
+# ---------------------------------------------------------------------------------------------
+
+
+def test_every_part_of_the_state_comes_back(tmp_path):
+    trainer = tiny_trainer()
+    for _ in range(11):
+        trainer.train_step()
+    trainer.severity.fill_(0.1234567)
+    trainer.bad = torch.tensor([1.0, 7.0])
+    trainer.best, trainer.seconds, trainer.history = 0.25, 12.5, [{"kind": "train", "step": 8}]
+    checkpoints.save(tmp_path / "last.pt", trainer.state())
+    other = tiny_trainer(seed=0)
+    other.restore(checkpoints.load(tmp_path / "last.pt"), "last.pt")
+    assert (other.epoch, other.batch, other.step) == (1, 3, 11)
+    assert torch.equal(other.severity, trainer.severity) and torch.equal(other.bad, trainer.bad) and torch.equal(other.sums, trainer.sums)
+    assert (other.best, other.seconds, other.history) == (0.25, 12.5, [{"kind": "train", "step": 8}])
+    trainer.train_step()
+    other.train_step()
+    assert equal(learned(trainer), learned(other))
+    assert other.state()["saved_at"] > trainer.saved_at - 60
+
+
+@pytest.mark.parametrize("change", [{"position": {"epoch": 5, "batch": 0, "step": 3}}, {"optimizer": 5}, {"history": [1]}, {"sums": "x"}, {"model": {}}])
+def test_a_state_that_contradicts_itself_gets_one_line(change):
+    trainer = tiny_trainer()
+    trainer.train_step()
+    with pytest.raises(checkpoints.CheckpointError, match="x.pt cannot be resumed"):
+        tiny_trainer().restore({**trainer.state(), **change}, "x.pt")
