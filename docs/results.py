@@ -62,7 +62,7 @@ def main():
     for name in rows[0]:
         values = np.array([r[name] for r in rows if name in r])
         unit = "" if name in PLAIN.values() else " %"
-        digits = 3 if abs(values).max() <= 1 and not unit else 2 if unit else 1
+        digits = 4 if "Mantel" in name else 3 if abs(values).max() <= 1 and not unit else 2 if unit else 1
         worst = values.max() if "share of the picture" in name or "Mantel" in name else values.min()
         print(f"| {name} | {values.mean():.{digits}f} ± {values.std():.{digits}f}{unit} | {worst:.{digits}f}{unit} |")
 
