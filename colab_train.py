@@ -34,7 +34,7 @@ from settings import PRESETS
 ROOT = os.path.dirname(os.path.abspath(__file__))
 OWN_FLAGS = ("--preset", "--resume", "--checkpoint_dir", "--log_dir")  # colab_train.py gives these to train.py itself
 MEANT_FOR = {
-    "quick": "about ten epochs: some minutes on Colab's T4, about ten minutes on two CPU cores",
+    "quick": "about ten epochs: some minutes on Colab's T4 or on two CPU cores",
     "full": "about fifty epochs: meant for a GPU",
 }
 WAIT_FOR_PREVIOUS = 60  # seconds that an interrupted run gets to save and leave
@@ -66,7 +66,7 @@ def check_gpu(device="auto"):
     if chosen.type == "cpu" and device == "auto":
         if on_colab:
             say("no GPU: choose Runtime > Change runtime type > T4 GPU, then Runtime > Run all")
-        say("training works without a GPU too: quick takes about ten minutes on two cores, full many hours")
+        say("training works without a GPU too: quick takes some minutes on two cores, full many hours")
     return chosen
 
 

@@ -187,10 +187,12 @@ class DriveCopy:
                 copy(key, path)
                 self.copied[key] = now
             except Exception as error:  # a mounted Drive fails in many ways; none may end the training
-                why = reason(error)
-                if not self.said and why not in before:
-                    self.say(f"Drive: {os.path.basename(path)} was not copied ({why}); training goes on, the local file stays")
-                self.said.add(why)
+                kind = getattr(error, "errno", None) or type(error)
+                if not self.said and kind not in before:
+                    self.say(
+                        f"Drive: {os.path.basename(path)} was not copied ({reason(error)}); training goes on, the local file stays"
+                    )
+                self.said.add(kind)
 
     def _checkpoint(self, kind, path):
         with open(path, "rb") as f:

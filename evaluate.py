@@ -78,12 +78,13 @@ class Partial:
     """D/partial.json: the sections that are done, and what they belong to. Raises UserError."""
 
     def __init__(self, folder, fingerprint, force):
-        self.path, self.fingerprint, self.sections = os.path.join(folder, "partial.json"), fingerprint, {}
+        self.path, self.sections = os.path.join(folder, "partial.json"), {}
+        self.fingerprint = json.loads(to_json(fingerprint))  # as it will come back from the file
         if force or not os.path.exists(self.path):
             return
         try:
             stored = json.loads(Path(self.path).read_text())
-            self.sections = stored["sections"] if stored["fingerprint"] == fingerprint else None
+            self.sections = stored["sections"] if stored["fingerprint"] == self.fingerprint else None
         except (ValueError, KeyError, TypeError):
             self.sections = None
         if self.sections is None:

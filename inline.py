@@ -91,8 +91,10 @@ def show_page(path, height=720):
 
     with open(path, encoding="utf-8") as f:
         page = html.escape(f.read(), quote=True)
-    frame = f'<iframe title="{html.escape(os.path.basename(path))}" srcdoc="{page}"'
-    display(HTML(f'{frame} style="width:100%;height:{height}px;border:1px solid #ccc"></iframe>'))
+    frame = f'<iframe title="{html.escape(os.path.basename(path))}" style="width:100%;height:{height}px;border:1px solid #ccc"'
+    display(
+        HTML(f'<div>{frame} srcdoc="{page}"></iframe></div>')
+    )  # bare, IPython would warn and propose a frame that Colab cannot fill
 
 
 class LivePictures:

@@ -54,7 +54,7 @@ def dot_groups(figures):
             return None if value is None else round(100 * min(1, max(0, (value - low) / (high - low))), 2)
 
         out.append({
-            "title": split, "legend": [{"name": b, "mark": MARKS[i % len(MARKS)], "hue": i % 7} for i, b in enumerate(baselines)],
+            "title": split if not out or out[-1]["split"] != split else "", "split": split, "legend": [{"name": b, "mark": MARKS[i % len(MARKS)], "hue": i % 7} for i, b in enumerate(baselines)],
             "axis": [show(rows[0][1], v) for v in (low, (low + high) / 2, high)],
             "rows": [
                 {

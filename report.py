@@ -10,13 +10,13 @@ TITLES = {
 def show(figure, value):
     """A value in the unit of its figure: shares as per cent, the rest with three digits.
 
-    >>> show({"range": [0.0, 1.0]}, 0.5), show({"range": [0.0, None]}, 12.345), show({"range": [0.0, None]}, None)
-    ('50.0 %', '12.3', 'none')
+    >>> show({"range": [0.0, 1.0]}, 0.5).split(), show({"range": [0.0, None]}, 12.345), show({"range": [0.0, None]}, None)
+    (['50.0', '%'], '12.3', 'none')
     """
     if value is None:
         return "none"
     if figure["range"] == [0.0, 1.0]:
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 

@@ -74,10 +74,11 @@ def circle_section(subject, plan, seed, say):
         }
         for name, value in score(sentences, captions, slots).items():
             worse = name == "word error rate"
-            interval = metrics.bootstrap_interval(per_sentence(name, sentences, captions), seed)
+            values = per_sentence(name, sentences, captions)
+            interval = metrics.bootstrap_interval(values, seed)
             beside = {k: v[name] for k, v in baselines.items()}
             figures[f"{split} · {name}"] = figure(
-                value, n, seed, beside, interval, high=None if worse else 1.0, better="low" if worse else "high"
+                value, len(values), seed, beside, interval, high=None if worse else 1.0, better="low" if worse else "high"
             )
         if slots:
             hits = metrics.slot_hits(slots_of, sentences, captions)
@@ -186,7 +187,8 @@ def legibility_section(subject, plan, seed, say):
         add(f"one {slot} word swapped: share of the picture that changes", lambda m, s=slot: m["swap"][s]["changed"], better="low", n=pairs)
         add(f"one {slot} word swapped: visible change (ΔE)", lambda m, s=slot: m["swap"][s]["visible"], high=None, n=pairs)
         add(f"one {slot} word swapped: overlap over contexts", lambda m, s=slot: m["swap"][s]["overlap"], n=40)
-    add("slots read from silhouettes alone", lambda m: m["silhouette_slots"])
+    chance = float(np.mean([1 / len(SLOT_WORDS[s]) for s in FOUR_SLOTS]))
+    add("slots read from silhouettes alone", lambda m: m["silhouette_slots"], chance=chance)
     return {"figures": figures, "details": {"own": own, **others}}
 
 

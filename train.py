@@ -170,7 +170,8 @@ class Trainer:
         try:
             self.circle.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # empty if the run was last on a machine that has no use for one
+                self.scaler.load_state_dict(state["scaler"])
             self.epoch, self.batch, self.step = (int(state["position"][k]) for k in ("epoch", "batch", "step"))
             if self.step != self.epoch * self.per_epoch + self.batch or not 0 <= self.batch < self.per_epoch:
                 raise ValueError(f"step {self.step} is not batch {self.batch} of epoch {self.epoch}")

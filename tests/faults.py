@@ -33,7 +33,8 @@ import torch  # noqa: E402
 import train  # noqa: E402
 from checkpoints import CheckpointError, load, newest_valid  # noqa: E402
 
-MODEL = "--d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32 --z_dim 54 --use_vae --dropout 0.1 --lr 0.002 --keep_last 0 --log_interval 3"
+MODEL = """--d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32 --z_dim 54 --use_vae --dropout 0.1
+    --lr 0.002 --keep_last 0 --log_interval 3"""
 LONG = f"{MODEL} --use_amp --threads 1 --num_samples 509 --batch_size 32 --epochs 4".split()
 OFTEN = ["--save_minutes", "0.0003"]  # about at every step, so that a good part of the kills hits a write
 
@@ -231,7 +232,9 @@ def terms(count, work, reference, length, rng):
             said = output(folder).splitlines()[-1]
             step = completed(folder)[1]
             case.check(code == 128 + number, f"run {runs}: exit code {code} after {number.name}: {said}")
-            case.check(f"step {step}; go on with: python train.py --resume auto" in said, f"run {runs}: step {step} on disk, said {said!r}")
+            case.check(
+                f"step {step}; go on with: python train.py --resume auto" in said, f"run {runs}: step {step} on disk, said {said!r}"
+            )
             if code not in (130, 143):
                 break
         if code == 0:
@@ -281,17 +284,26 @@ def matrix(short, work, rng):
     grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("layers",)))
     grid = [grid[5], grid[10]] if short else grid + [(1, 8, True, False, "conv"), (2, 64, True, True, "conv")]
     for i, (threads, batch, amp, fixed, decoder) in enumerate(grid):
-        argv = f"{MODEL} --epochs 2 --threads {threads} --batch_size {batch} --num_samples {5 * batch + 3} --decoder {decoder}".split()
+        argv = (
+            f"{MODEL} --epochs 2 --threads {threads} --batch_size {batch} --num_samples {5 * batch + 3} --decoder {decoder}".split()
+        )
         argv += ["--use_amp"] * amp + ["--fixed_data"] * fixed
         name = f"threads {threads}, batch {batch}, amp {amp}, fixed {fixed}, {decoder}"
         reference, stopped, epoch = (os.path.join(work, f"{kind}{i}") for kind in ("reference", "stopped", "epoch"))
         length = uninterrupted(reference, argv)
         os.makedirs(stopped)
         for _ in range(3):
-            signal_after(start(stopped, *argv, *OFTEN, "--resume", "auto"), rng.choice([signal.SIGTERM, signal.SIGKILL]), rng.uniform(0.1, 0.6) * length)
+            signal_after(
+                start(stopped, *argv, *OFTEN, "--resume", "auto"),
+                rng.choice([signal.SIGTERM, signal.SIGKILL]),
+                rng.uniform(0.1, 0.6) * length,
+            )
         code = finish(start(stopped, *argv, "--resume", "auto"))
         case.n += 1
-        case.check(code == 0 and not compare(reference, stopped), f"{name}: stopped three times: code {code}, {compare(reference, stopped)[:5]}")
+        case.check(
+            code == 0 and not compare(reference, stopped),
+            f"{name}: stopped three times: code {code}, {compare(reference, stopped)[:5]}",
+        )
         os.makedirs(os.path.join(epoch, "checkpoints"))
         shutil.copy(os.path.join(reference, "checkpoints", "checkpoint_epoch_1.pt"), os.path.join(epoch, "checkpoints"))
         code = finish(start(epoch, "--resume", os.path.join("checkpoints", "checkpoint_epoch_1.pt")))

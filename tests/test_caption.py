@@ -228,7 +228,7 @@ def test_enlarged_by_whole_pixels_comes_back_as_it_was(tmp_path):
 
 def test_too_many_pixels_are_refused_without_decoding(tmp_path):
     small = save(Image.new("1", (8, 8)), tmp_path / "a.png").read_bytes()
-    for side in (9500, 12000, 60000):  # above the own limit, above Pillow's warning, above Pillow's error
+    for side in (9000, 12000, 60000):  # above the own limit, above Pillow's warning, above Pillow's error
         header = b"IHDR" + struct.pack(">II", side, side) + small[24:29]
         (tmp_path / "bomb.png").write_bytes(small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
         with pytest.raises(PictureError, match=r"bomb\.png .*80 million"):
@@ -243,7 +243,7 @@ def test_postscript_is_not_run(tmp_path):
 
 def test_damaged_tiff_is_one_line(tmp_path, capfd):
     whole = save(color_picture(), tmp_path / "a.tiff", compression="tiff_lzw").read_bytes()
-    (tmp_path / "a.tiff").write_bytes(whole[:1000] + b"\xff\x0f" * ((len(whole) - 1000) // 2))
+    (tmp_path / "a.tiff").write_bytes(whole[:1000] + bytes(len(whole) - 1300) + whole[-300:])  # the directory is at the end
     assert caption.main(["--checkpoint", parrot(), str(tmp_path / "a.tiff")]) == 1
     out, err = capfd.readouterr()  # what the C library writes counts too
     assert out == "" and "a.tiff" in err and err.count("\n") == 1

@@ -16,7 +16,12 @@ from runs import LOG_NAME, RunLock, remove_leftovers, set_aside
 
 
 def state_of(step, saved_at=None, **more):
-    return {"format": 1, "position": {"epoch": 0, "batch": 0, "step": step}, "saved_at": step if saved_at is None else saved_at, **more}
+    return {
+        "format": 1,
+        "position": {"epoch": 0, "batch": 0, "step": step},
+        "saved_at": step if saved_at is None else saved_at,
+        **more,
+    }
 
 
 @pytest.fixture
@@ -119,7 +124,9 @@ def damage(path, kind):
     Path(path).write_bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "bit-flipped", "empty", "foreign", "missing", "folder", "newer", "other program", "zip"])
+@pytest.mark.parametrize(
+    "kind", ["truncated", "bit-flipped", "empty", "foreign", "missing", "folder", "newer", "other program", "zip"]
+)
 def test_a_file_that_is_no_good_checkpoint_gets_one_line_that_names_it(run_folder, kind):
     path = run_folder / "last.pt"
     if kind == "missing":
@@ -171,7 +178,9 @@ def test_a_checkpoint_that_lacks_a_part_gets_one_line(tiny_run, name):
         checkpoints.build(state, "x.pt", "cpu")
 
 
-@pytest.mark.parametrize("bad", [{"d_model": "wide"}, {"dropout": float("nan")}, {"batch_size": 0}, {"use_vae": 3}, {"decoder": "x"}, {"n_heads": 7}])
+@pytest.mark.parametrize(
+    "bad", [{"d_model": "wide"}, {"dropout": float("nan")}, {"batch_size": 0}, {"use_vae": 3}, {"decoder": "x"}, {"n_heads": 7}]
+)
 def test_settings_out_of_range_are_refused_by_name(tiny_run, bad):
     state = load(tiny_run / "checkpoints" / "last.pt")
     with pytest.raises(CheckpointError, match=next(iter(bad))):

@@ -67,6 +67,17 @@ def test_the_notebook_begins_with_badge_title_one_paragraph_and_one_form():
         assert re.search(rf"(?m)^{name} = .*#@param", form), name
 
 
+@pytest.mark.slow
+def test_the_flags_that_cells_give_to_scripts_exist():
+    calls = [n for source in CODE_CELLS.values() for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
+    texts = [[a.value for a in call.args if isinstance(a, ast.Constant)] for call in calls]
+    scripts = {t[0]: t[1:] for t in texts if t and str(t[0]).endswith(".py")}
+    assert set(scripts) == {"generate.py", "caption.py", "evaluate.py", "export.py"}
+    for script, flags in scripts.items():
+        listed = run_script(script, "--help", cwd=ROOT).stdout
+        assert all(flag in listed for flag in flags if flag.startswith("--")), script
+
+
 # ---------------------------------------------------------------------------------------------
 # The cell that gets the code
 # ---------------------------------------------------------------------------------------------
@@ -309,6 +320,29 @@ def test_a_new_machine_goes_on_from_drive_past_a_cut_off_file(tmp_path):
     assert {"scenes_epoch_1.png", "scenes_epoch_2.png", "training_curves.png"} <= set(names(second / "logs" / "quick"))
 
 
+FULL_DRIVE = """
+import builtins, sys
+import checkpoints, colab_train
+on_drive = lambda path, mode: "w" in mode and "/drive/" in str(path)
+checkpoints.open = lambda path, mode="r", **k: builtins.open("/dev/full" if on_drive(path, mode) else path, mode, **k)
+sys.exit(colab_train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_with_a_full_drive_training_goes_on(tmp_path):
+    (tmp_path / "drive").mkdir()
+    flags = ["quick", "--drive_dir", tmp_path / "drive" / "circle", "--drive_minutes", 0, "--", *TINY, "--epochs", 2]
+    command = [sys.executable, "-c", FULL_DRIVE, *map(str, flags)]
+    env = script_env({"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Drive")]
+    assert "No space left" in lines[0] and "training goes on" in lines[0]
+    assert "nothing of this run" in lines[-1] and "download" in lines[-1] and len(lines) <= 4
+    assert load(tmp_path / "checkpoints" / "quick" / "last.pt")["position"]["epoch"] == 2
+
+
 @pytest.mark.slow
 def test_without_a_usable_drive_training_goes_on(tmp_path):
     command = ["colab_train.py", "--preset", "quick", "--drive_dir", tmp_path / "not" / "mounted" / "circle", "--run_name", "mine"]
@@ -345,6 +379,7 @@ def session(tmp_path):
     folder.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, folder)
+    shutil.copytree(ROOT / "templates", folder / "templates")
     wanted = [line for line in (ROOT / "requirements.txt").read_text().split() if installed(line)]
     (folder / "requirements.txt").write_text("\n".join(wanted))
     (tmp_path / "downloads").mkdir()
@@ -384,13 +419,17 @@ def output_of(copy, name):
 @pytest.mark.slow
 def test_the_whole_notebook_from_first_to_last_cell(session, tmp_path):
     folder, env = session
-    (folder / "earlier.txt").write_text("mine")
-    copy = notebook([*TINY, "--epochs", 2], UPLOAD=True)
+    page = folder / "out" / "quick" / "dictionary" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>the dictionary</p>")
+    os.utime(page, (2**32, 2**32))  # newer than any model: evaluate.py, which takes minutes, is left out
+    copy = notebook([*TINY, "--epochs", 2], UPLOAD=True, DICTIONARY=True)
     client(copy, folder).execute(env=env)
     text, kinds = output_of(copy, "train")
     assert "Google Colab" in text and "T4 GPU" in text and "exact match on 1000" in text and "Drive has step 16" in text
     assert kinds.count("image/png") == 3  # curves, scenes, samples
     assert output_of(copy, "look")[1].count("image/png") == 3
+    assert "the dictionary" in str([o.data for o in next(c for c in copy.cells if c.id == "dictionary").outputs])
     assert "text/html" in output_of(copy, "sentence")[1] and "text/html" in output_of(copy, "swap")[1]
     assert "photo.jpg" in output_of(copy, "upload")[0] and "it reads:" in output_of(copy, "upload")[0]
     for name in ("checkpoints/quick/best.pt", "checkpoints/quick/last.pt", "logs/quick/training_summary.txt"):
@@ -406,7 +445,7 @@ def test_a_killed_kernel_a_stopped_cell_and_a_drive_that_fails(session, tmp_path
     """Stop the training cell, then kill the kernel in the middle, run all again: the same weights as in one go."""
     folder, env = session
     env["FAKE_DRIVE"] = "fails"
-    flags = [*TINY, "--epochs", 6, "--log_interval", 2]
+    flags = [*TINY, "--epochs", 4, "--log_interval", 2]
     for steps, end in ((6, "interrupt"), (14, "kill")):
         copy = notebook(flags, last="train")
         running = client(copy, folder)

@@ -38,7 +38,9 @@ def everything_in(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
-    "what", [["--kills", 12, "--terms", 0], ["--kills", 0, "--terms", 4], ["--disks", 2], ["--matrix", "short"]], ids=lambda w: w[-2][2:]
+    "what",
+    [["--kills", 12, "--terms", 0], ["--kills", 0, "--terms", 4], ["--disks", 2], ["--matrix", "short"]],
+    ids=lambda w: w[-2][2:],
 )
 def test_nothing_is_lost_short(what, tmp_path):
     none = {"--kills": 0, "--terms": 0, "--disks": 0, "--matrix": "none"}
@@ -141,7 +143,12 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
 def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = data_utils.sample_sentences(40, "train", 0)
-    for name, text in (("a.txt", lines), ("moved.txt", lines), ("other.txt", lines[1:]), ("words.txt", [*lines, "a heavy zeppelin"])):
+    for name, text in (
+        ("a.txt", lines),
+        ("moved.txt", lines),
+        ("other.txt", lines[1:]),
+        ("words.txt", [*lines, "a heavy zeppelin"]),
+    ):
         (tmp_path / name).write_text("\n".join(text))
     tiny = [str(a) for a in TINY]
     assert train.main([*tiny, "--epochs", "1", "--captions_file", "a.txt"]) == 0
@@ -318,7 +325,9 @@ def learned(trainer):
 
 
 def equal(a, b):
-    return all(torch.equal(a[0][k], b[0][k]) for k in a[0]) and all(torch.equal(x[k], y[k]) for x, y in zip(a[1], b[1], strict=True) for k in x)
+    return all(torch.equal(a[0][k], b[0][k]) for k in a[0]) and all(
+        torch.equal(x[k], y[k]) for x, y in zip(a[1], b[1], strict=True) for k in x
+    )
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
@@ -378,7 +387,11 @@ def test_every_part_of_the_state_comes_back(tmp_path):
     other = tiny_trainer(seed=0)
     other.restore(checkpoints.load(tmp_path / "last.pt"), "last.pt")
     assert (other.epoch, other.batch, other.step) == (1, 3, 11)
-    assert torch.equal(other.severity, trainer.severity) and torch.equal(other.bad, trainer.bad) and torch.equal(other.sums, trainer.sums)
+    assert (
+        torch.equal(other.severity, trainer.severity)
+        and torch.equal(other.bad, trainer.bad)
+        and torch.equal(other.sums, trainer.sums)
+    )
     assert (other.best, other.seconds, other.history) == (0.25, 12.5, [{"kind": "train", "step": 8}])
     trainer.train_step()
     other.train_step()
@@ -386,7 +399,9 @@ def test_every_part_of_the_state_comes_back(tmp_path):
     assert other.state()["saved_at"] > trainer.saved_at - 60
 
 
-@pytest.mark.parametrize("change", [{"position": {"epoch": 5, "batch": 0, "step": 3}}, {"optimizer": 5}, {"history": [1]}, {"sums": "x"}, {"model": {}}])
+@pytest.mark.parametrize(
+    "change", [{"position": {"epoch": 5, "batch": 0, "step": 3}}, {"optimizer": 5}, {"history": [1]}, {"sums": "x"}, {"model": {}}]
+)
 def test_a_state_that_contradicts_itself_gets_one_line(change):
     trainer = tiny_trainer()
     trainer.train_step()

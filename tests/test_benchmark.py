@@ -1,0 +1,199 @@
+"""benchmark.py and the plain implementation that it compares with."""
+
+import json
+import os
+import signal
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT, run_script
+from plain import Sentences
+
+import benchmark
+
+# ---------------------------------------------------------------------------------------------
+# Figures
+# ---------------------------------------------------------------------------------------------
+
+
+def test_flops_of_products_and_lstms_are_counted_forth_and_back():
+    """An LSTM is one opaque operation to torch's counter; without a formula of our own it would count as 0."""
+    rows, inputs, hidden = 4 * 7, 10, 6
+    lstm, linear = torch.nn.LSTM(inputs, hidden, batch_first=True), torch.nn.Linear(hidden, 5)
+    x = torch.randn(4, 7, inputs, requires_grad=True)
+    lstm_flops = 2 * rows * (inputs + hidden) * 4 * hidden
+    assert benchmark.count_flops(lambda: lstm(x)) == lstm_flops
+    linear_flops = 2 * rows * hidden * 5
+    assert benchmark.count_flops(lambda: linear(lstm(x)[0]).sum().backward()) == 3 * (lstm_flops + linear_flops)
+
+
+def test_a_goal_is_reached_when_it_is_first_met_and_never_otherwise():
+    curve = [{"step": 20 * i, "seconds": 3.0 * i, "exact_match": m} for i, m in enumerate([0.0, 0.6, 0.4, 0.92, 0.96], 1)]
+    assert benchmark.crossings(curve) == {"50 %": 6.0, "90 %": 12.0, "95 %": 15.0, "99 %": None}
+
+
+class FakeWorker:
+    def __init__(self, name, log, fails_at=None):
+        self.name, self.log, self.fails_at, self.asked, self.closed = name, log, fails_at, 0, False
+
+    def ask(self, action):
+        self.asked += 1
+        self.log.append((self.name, action))
+        if self.asked == self.fails_at:
+            raise benchmark.Skipped("does not fit into memory")
+        if action == "start":
+            return {"batch": 8, "dtype": "float32", "flops_per_step": 1e9}
+        return {"steps": 10, "seconds": float(self.asked), "matmul_flops_per_s": 1e11, "peak_bytes": 1000}
+
+    def close(self):
+        self.closed = True
+
+
+def test_configurations_take_turns_and_the_median_and_the_range_are_told():
+    log = []
+    result = benchmark.take_turns([FakeWorker("a", log), FakeWorker("b", log)], repeats=3)
+    assert [name for name, action in log if action == "turn"] == list("ababab")
+    assert result["a"]["sentences_per_s"] == {"median": 80 / 3, "low": 80 / 4, "high": 80 / 2}
+    assert result["a"]["ms_per_step"] == {"median": 300, "low": 200, "high": 400}
+    assert result["b"]["share_of_matmul"]["median"] == pytest.approx(1e10 / 3 / 1e11)
+
+
+def test_what_does_not_fit_is_named_and_the_others_go_on(capsys):
+    log = []
+    large = FakeWorker("large", log, fails_at=2)
+    result = benchmark.take_turns([large, FakeWorker("small", log)], repeats=3)
+    assert result["large"] == {"skipped": "does not fit into memory"} and large.closed and large.asked == 2
+    assert len(result["small"]["turns"]) == 3
+    assert "large: skipped: does not fit into memory" in capsys.readouterr().err
+    assert "large: skipped: does not fit into memory" in benchmark.speed_tables(result)
+
+
+def result_of(*seconds, name="a"):
+    turns = [{"steps": 10, "seconds": s, "matmul_flops_per_s": 1e11, "peak_bytes": 1000} for s in seconds]
+    entry = benchmark.figures({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
+    return {"format": benchmark.FORMAT, "device": {"name": "x", "threads": 1}, "speed": {name: entry}}
+
+
+def test_a_comparison_tells_the_ratio_and_whether_it_is_clear():
+    twice = benchmark.comparison(result_of(1.0, 1.1, 0.9), result_of(2.0, 2.2, 1.8))
+    assert [c.strip() for c in twice[2].split("|")[1:-1]] == ["a", "2.00×", "yes", "2.00×", "1.00×"]
+    noise = benchmark.comparison(result_of(1.0, 1.1, 0.9), result_of(1.05, 1.2, 1.0))
+    assert noise[2].split("|")[3].strip() == "no"
+    elsewhere = {**result_of(1.0), "device": {"name": "y", "threads": 1}}
+    assert "y then, x now" in benchmark.comparison(result_of(1.0), elsewhere)[-1]
+
+
+def test_ratios_to_the_plain_implementation_are_taken_turn_by_turn():
+    speed = {**result_of(1.0, 2.0, 1.0)["speed"], **result_of(5.0, 12.0, 7.0, name="plain a")["speed"]}
+    assert benchmark.against_plain(speed) == {"a": {"median": 6.0, "low": 5.0, "high": 7.0}}
+    speed["plain a"] = {"skipped": "why ever"}
+    assert benchmark.against_plain(speed) == {}
+
+
+# ---------------------------------------------------------------------------------------------
+# The command
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One small benchmark with everything in it: (finished process, its JSON, the file)."""
+    path = tmp_path_factory.mktemp("benchmark") / "now.json"
+    args = "--configurations tiny --against_plain --to_quality tiny --seconds 2 --repeats 2 --json".split()
+    done = run_script("benchmark.py", *args, path, cwd=path.parent, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return done, json.loads(path.read_text()), path
+
+
+@pytest.mark.slow
+def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rate(whole):
+    _, result, _ = whole
+    for name in ("tiny", "plain tiny"):
+        entry = result["speed"][name]
+        assert entry["batch"] == 32 and len(entry["turns"]) == 2
+        assert entry["peak_bytes"] > 100e6  # Python and torch alone take more
+        assert 0 < entry["share_of_matmul"]["median"] < 1.5
+    assert result["speed"]["plain tiny"]["flops_per_step"] > 2 * result["speed"]["tiny"]["flops_per_step"]  # padding to 50
+    turn = result["speed"]["tiny"]["turns"][0]
+    assert set(turn["split_ms"]) == set(benchmark.PARTS) and min(turn["split_ms"].values()) > 0
+    assert turn["split_ms"]["backward"] > turn["split_ms"]["data"]
+    whole_step = 1000 * turn["seconds"] / turn["steps"]
+    assert 0.8 * whole_step < sum(turn["split_ms"].values()) < 1.001 * whole_step  # nothing of a step is left out
+
+
+@pytest.mark.slow
+def test_it_prints_tables_ratios_and_seconds_to_quality_and_leaves_no_warning(whole):
+    done, result, _ = whole
+    assert "| tiny " in done.stdout and "| plain tiny " in done.stdout and "ms in" in done.stdout
+    assert "times the sentences/s of the plain implementation" in done.stdout
+    assert "95 % exact match: not within the run" in done.stdout  # 40 steps teach nothing
+    curve = result["to_quality"]["curve"]
+    assert [p["step"] for p in curve] == [20, 40] and 0 < curve[0]["seconds"] < curve[1]["seconds"]
+    assert all(0 <= p["exact_match"] <= 1 for p in curve)
+    assert "Warning" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_step_longer_than_its_time_is_skipped_by_name_and_exits_1(whole):
+    _, _, path = whole
+    args = ("--configurations", "tiny", "--seconds", "0.0001", "--compare", path)
+    done = run_script("benchmark.py", *args, cwd=path.parent, timeout=200)
+    assert done.returncode == 1
+    assert "tiny: skipped: one step takes" in done.stdout
+    assert "nothing to compare" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_a_configuration_that_is_skipped():
+    options = SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None, seconds=1.0, repeats=1)
+    worker = benchmark.Worker("tiny", options)
+    os.kill(worker.process.pid, signal.SIGKILL)
+    with pytest.raises(benchmark.Skipped, match="signal 9"):
+        worker.ask("start")
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    "args, code, words",
+    [
+        (["--configurations", "quik"], 2, "quik is none of quick, full"),
+        (["--seconds", "0"], 2, "0 is out of range"),
+        (["--json", "nowhere/x.json"], 2, "folder does not exist"),
+        (["--compare", "missing.json"], 1, "missing.json cannot be read"),
+        (["--compare", "foreign.json"], 1, "foreign.json was not written by --json"),
+        (["--device", "cuda:99"], 1, "--device cuda:99 is not available here"),
+    ],
+)
+def test_a_users_mistake_is_one_line(args, code, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py"])
+    (tmp_path / "foreign.json").write_text('{"format": 1, "speed": {"quick": 3}}')
+    try:
+        got = benchmark.main(["--configurations", "tiny", *args])
+    except SystemExit as error:
+        got = error.code
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert got == code and last.startswith("benchmark.py: ") and words in last
+
+
+# ---------------------------------------------------------------------------------------------
+# tests/plain.py
+# ---------------------------------------------------------------------------------------------
+
+
+def test_the_plain_implementation_pads_every_sentence_to_50_words():
+    data = Sentences(20, seed=0)
+    assert data[3].shape == (50,)
+    assert data.vocab.decode(data[3].tolist()) == data.sentences[3]
+
+
+@pytest.mark.slow
+def test_the_plain_implementation_runs_by_itself_and_learns(tmp_path):
+    args = "--seconds 4 --batch_size 16 --d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32".split()
+    done = run_script(str(ROOT / "tests" / "plain.py"), *args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) > 0 and "sentences/s" in done.stdout
+    first, last = done.stdout.split("loss ")[1].split(" -> ")
+    assert float(last) < float(first)

@@ -1,0 +1,218 @@
+"""The page in a real Chromium: it loads without errors or requests, and what a reader touches works."""
+
+import copy
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from conftest import TINY, run_script
+
+import dictionary
+import page
+from checkpoints import load_model
+from data_utils import parse
+from study import Plan, Subject, open_data
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
+SMALL = Plan(24, 12, 30, 19, 40, 3, 2, 8, ("plain convolutions",), 20, 10, True)
+
+
+def figure(value, **more):
+    return {"value": value, "n": 9, "seed": 0, "range": [0.0, 1.0], "interval": None, "baselines": {"chance": 0.1}, "better": "high", **more}
+
+
+def result_of(subject, settings):
+    """A metrics.json's content with a figure of every kind, as `evaluate.py` would hand it over."""
+    words = ["red", "blue"]
+    confusion = {"test": {"color": {"words": words, "counts": [[8, 2, 0], [0, 9, 1]]}}} if subject.lines is None else {}
+    curves = {"jpeg": {"trained_on": True, "strengths": [90, 5], "exact_match": [0.9, 0.1], "halves_at": 5}}
+    sections = {
+        "circle": {"figures": {"test · exact match": figure(0.9, interval=[0.8, 1.0])}, "details": {"confusion": confusion}},
+        "robustness": {"figures": {"jpeg 50": figure(0.5)}, "details": {"clean": 0.9, "curves": curves}},
+        "readers": {
+            "figures": {"plain · steps to 95 %": figure(None, range=[0.0, None])},
+            "details": {"curves": {"this model, plain": [[2, 0.1], [3, 0.4]]}, "steps": 3},
+        },
+    }
+    model = {"name": subject.name, "sections": sections, "left_out": {"Soft": "<needs & slots>"}}
+    about = {"seed": 7, "version": "0123abcd", "torch": "2", "quick": True, "checkpoints": [{"path": "c.pt", "sha256": "00", "settings": settings}]}
+    return {**about, "models": [model]}
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_run):
+    path = tiny_run / "checkpoints/last.pt"
+    circle, vocab, settings = load_model(path, torch.device("cpu"))
+    return Subject(circle, vocab, settings, torch.device("cpu"), str(path), *open_data(settings, vocab))
+
+
+@pytest.fixture(scope="module")
+def built(subject, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(page.build(result_of(subject, vars(subject.settings)), subject, SMALL, 7))
+    return path
+
+
+def browse(path, *flags):
+    """The page's DOM after its scripts ran, and what the browser said."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--enable-logging=stderr"]
+    flags = [*flags, "--allow-file-access-from-files", "--virtual-time-budget=4000", "--dump-dom", f"file://{path}"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def ask(built, script, *flags):
+    """Run a script inside the page, as a hand at its controls; returns the object that it makes."""
+    wrapped = f"""<pre id="answer"></pre><script>"use strict";
+    const faults = []; addEventListener("error", e => faults.push(e.message));
+    addEventListener("securitypolicyviolation", e => faults.push(e.blockedURI));
+    addEventListener("load", () => {{ const answer = (() => {{ {script} }})();
+      document.getElementById("answer").textContent = JSON.stringify({{...answer, faults}}); }});</script></body>"""
+    copy = built.with_name("asked.html")
+    copy.write_text(built.read_text().replace("</body>", wrapped))
+    dom, console = browse(copy, *flags)
+    answer = json.loads(html.unescape(re.search(r'<pre id="answer">(.*?)</pre>', dom, re.S)[1]))
+    assert not answer["faults"] and not console
+    return answer
+
+
+# ---------------------------------------------------------------------------------------------
+# The file
+# ---------------------------------------------------------------------------------------------
+
+
+def test_one_file_that_points_nowhere(built):
+    text = built.read_text()
+    assert built.stat().st_size < 10_000_000
+    outside = [u for u in re.findall(r'(?:src|href|action)="([^"]*)"', text) if not u.startswith(("data:", "#"))]
+    assert not outside and "url(" not in text and "@import" not in text and "fetch(" not in text
+    assert "default-src 'none'" in text
+
+
+def test_every_word_of_the_grammar_has_an_entry(built):
+    words = re.findall(r'class="word" data-word="(\w+)" data-slot="(\w+)"', built.read_text())
+    assert len(words) == 43 and ("red", "color") in words and ("pulsing", "action") in words
+    entry = re.search(r'<details class="word" data-word="red".*?</details>', built.read_text(), re.S)[0]
+    assert entry.count("<img") == 1 + 3 + 8 and "80.0 %" in entry and "<b>blue</b> (2×)" in entry
+
+
+def test_pictures_have_words_for_those_who_do_not_see_them(built):
+    pictures = re.findall(r"<img[^>]*>", built.read_text())
+    assert len(pictures) > 500 and all(re.search(r'alt="[^"]+"', p) for p in pictures)
+
+
+def test_names_are_text_not_markup(built):
+    assert "&lt;needs &amp; slots&gt;" in built.read_text()
+
+
+def test_swaps_change_one_word_only(subject):
+    entries = dictionary.grammar_words(subject, 0, {})
+    for entry in entries[::7]:
+        own = parse(entry["swaps"][0]["text"])
+        assert own[1][entry["slot"]] == entry["word"]
+        for swap in entry["swaps"][1:]:
+            other = copy.deepcopy(parse(swap["text"]))
+            assert other[1].pop(entry["slot"]) == swap["word"] != entry["word"]
+            assert other[1] == {k: v for k, v in own[1].items() if k != entry["slot"]}
+
+
+def test_round_trips_are_worst_first(subject):
+    trips, wrong, n = dictionary.round_trips(subject, SMALL, 0, shown=30)
+    right = [t["right"] for t in trips]
+    assert right == sorted(right) and len(trips) == 30 and n == 72
+    assert wrong > 0 and any(fault for t in trips for _, fault in t["words"])
+
+
+def test_wrong_and_missing_words_are_marked():
+    assert dictionary.marked("a red ball", "a red") == [("a", ""), ("red", ""), ("ball", "missing")]
+    assert dictionary.marked("a red ball", "a big red ball")[1] == ("big", "wrong")
+
+
+def test_growth_needs_checkpoints_of_the_same_run(subject, tmp_path):
+    frames, texts, why = dictionary.evolution(subject, 0)
+    assert [f["epoch"] for f in frames] == [1, 2] and len(texts) == len(frames[0]["cells"]) and not why
+    assert frames[0]["cells"][0]["picture"] != frames[1]["cells"][0]["picture"]
+    alone = Subject(**{**vars(subject), "name": str(tmp_path / "c.pt")})
+    assert dictionary.evolution(alone, 0)[0] == [] and "lie beside" in dictionary.evolution(alone, 0)[2]
+
+
+# ---------------------------------------------------------------------------------------------
+# In the browser
+# ---------------------------------------------------------------------------------------------
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_filter_sort_and_slider_work(built):
+    answer = ask(built, """
+      const type = (id, value, kind) => { const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event(kind)); };
+      const shown = () => Array.from(document.querySelectorAll(".word")).filter(w => w.offsetParent !== null).map(w => w.dataset.word);
+      const out = { all: shown() };
+      type("filter", "  RE", "input"); out.re = shown(); out.count = document.getElementById("count").textContent;
+      type("filter", "no such word", "input"); out.none = shown(); out.says = document.getElementById("none").offsetParent !== null;
+      type("filter", "", "input"); type("slot", "color", "change"); out.colors = shown();
+      type("slot", "", "change"); type("sort", "word", "change"); out.sorted = shown();
+      type("sort", "share", "change"); out.shares = Array.from(document.querySelectorAll(".word")).map(w => Number(w.dataset.share));
+      const frames = () => Array.from(document.querySelectorAll(".frame")).filter(f => f.offsetParent !== null).map(f => f.dataset.epoch);
+      out.before = frames(); type("epoch", "0", "input"); out.after = frames(); out.epoch = document.getElementById("epoch-name").textContent;
+      const first = document.querySelector(".word"); first.querySelector("summary").click(); out.open = first.open;
+      out.loaded = Array.from(document.images).filter(i => i.loading !== "lazy" && !i.naturalWidth).length;
+      out.asked = performance.getEntriesByType("resource").filter(r => !r.name.startsWith("data:")).length;
+      return out;""")  # fmt: skip
+    assert len(answer["all"]) == 43
+    assert answer["re"] == [w for w in answer["all"] if "re" in w] and "red" in answer["re"]
+    assert answer["count"] == f"{len(answer['re'])} words"
+    assert answer["none"] == [] and answer["says"]
+    assert len(answer["colors"]) == 11 and answer["sorted"] == sorted(answer["all"])
+    assert answer["shares"] == sorted(answer["shares"], reverse=True)
+    assert answer["before"] == ["2"] and answer["after"] == ["1"] and answer["epoch"] == "1" and answer["open"]
+    assert answer["asked"] == 0 and answer["loaded"] == 0
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_fits_a_phone(built):
+    """In a frame of 360 px nothing but tables and the menu is wider than the screen."""
+    frame = built.with_name("phone.html")
+    frame.write_text(f"""<iframe id="phone" src="{built.name}" width="360" height="740"></iframe><pre id="answer"></pre><script>
+      addEventListener("load", () => {{ const d = document.getElementById("phone").contentDocument;
+        document.getElementById("answer").textContent = d.documentElement.scrollWidth + " " + d.querySelectorAll(".word").length; }});</script>""")
+    dom, console = browse(frame)
+    width, words = re.search(r'<pre id="answer">(\d+) (\d+)</pre>', dom).groups()
+    assert int(words) == 43 and int(width) <= 360 and not console
+
+
+@needs_chromium
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_text_stands_out_in_the_light_and_in_the_dark(built, scheme):
+    """Contrast of at least 4.5 (WCAG 2.1, AA) for text, soft text, links and faults, on page and cards."""
+    answer = ask(built, """
+      const box = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+      const light = name => { box.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name); box.fillRect(0, 0, 1, 1);
+        const [r, g, b] = Array.from(box.getImageData(0, 0, 1, 1).data).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+        return .2126 * r + .7152 * g + .0722 * b; };
+      const out = { paper: light("--paper"), worst: 99 };
+      for (const text of ["--ink", "--soft", "--main", "--wrong"]) for (const ground of ["--paper", "--card"]) {
+        const [a, b] = [light(text), light(ground)].sort((x, y) => y - x); out.worst = Math.min(out.worst, (a + .05) / (b + .05)); }
+      return out;""", f"--blink-settings=preferredColorScheme={scheme}")  # fmt: skip
+    assert answer["worst"] >= 4.5
+    assert (answer["paper"] < 0.1) == (scheme == 0)
+
+
+@pytest.mark.slow
+def test_page_of_a_captions_file_model(tmp_path):
+    lines = [f"{a} {b} near the {c}" for a in "one two three four".split() for b in "boats birds houses".split() for c in "river hill sea".split()]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    done = run_script("train.py", *TINY, "--decoder", "conv", "--epochs", 1, "--captions_file", str(tmp_path / "lines.txt"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    circle, vocab, settings = load_model(tmp_path / "checkpoints/last.pt", torch.device("cpu"))
+    other = Subject(circle, vocab, settings, torch.device("cpu"), str(tmp_path / "checkpoints/last.pt"), *open_data(settings, vocab))
+    text = page.build(result_of(other, vars(settings)), other, SMALL, 0)
+    assert 'data-word="near"' in text and "Grammar sheets" not in text and "latents cannot be set" in text
