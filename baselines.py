@@ -52,7 +52,10 @@ def _polygon(x, y, r, corners, turn=0.0, inner=None):
     """Corner points of a regular polygon, or of a star where `inner` gives the smaller radius."""
     steps = corners * (2 if inner else 1)
     radii = [inner * r if inner and i % 2 else r for i in range(steps)]
-    return [(x + k * math.sin(2 * math.pi * i / steps + turn), y - k * math.cos(2 * math.pi * i / steps + turn)) for i, k in enumerate(radii)]
+    return [
+        (x + k * math.sin(2 * math.pi * i / steps + turn), y - k * math.cos(2 * math.pi * i / steps + turn))
+        for i, k in enumerate(radii)
+    ]
 
 
 def _thing(draw, name, x, y, r, fill):
@@ -70,8 +73,12 @@ def _thing(draw, name, x, y, r, fill):
     elif name in ("cube", "box", "square"):
         draw.rectangle(disc, fill=fill, outline=INK)
         if name == "cube":
-            draw.polygon([(x - r, y - r), (x - 0.5 * r, y - 1.5 * r), (x + 1.5 * r, y - 1.5 * r), (x + r, y - r)], fill=fill, outline=INK)
-            draw.polygon([(x + r, y - r), (x + 1.5 * r, y - 1.5 * r), (x + 1.5 * r, y + 0.5 * r), (x + r, y + r)], fill=fill, outline=INK)
+            draw.polygon(
+                [(x - r, y - r), (x - 0.5 * r, y - 1.5 * r), (x + 1.5 * r, y - 1.5 * r), (x + r, y - r)], fill=fill, outline=INK
+            )
+            draw.polygon(
+                [(x + r, y - r), (x + 1.5 * r, y - 1.5 * r), (x + 1.5 * r, y + 0.5 * r), (x + r, y + r)], fill=fill, outline=INK
+            )
         if name == "box":
             draw.rectangle((x - 1.3 * r, y - r, x + 1.3 * r, y - 0.5 * r), fill=INK)
     elif name == "cylinder":
@@ -240,7 +247,9 @@ def train_reader(reader, draw, batches, vocab, checks, steps, every, device, see
     optimizer = torch.optim.AdamW(reader.parameters(), 1e-3, betas=(0.9, 0.98))
     rng = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
-        unseen = torch.cat([draw(pad([vocab.encode(s) for s in checks[i : i + 100]]).to(device)).picture for i in range(0, len(checks), 100)])
+        unseen = torch.cat(
+            [draw(pad([vocab.encode(s) for s in checks[i : i + 100]]).to(device)).picture for i in range(0, len(checks), 100)]
+        )
         unseen = round_8bit(unseen.float())
     curve = []
     for step in range(steps):

@@ -36,7 +36,7 @@ from devices import choose_device, set_threads
 from metrics import exact_match
 from roundtrip import draw_sentences, read_pictures
 from settings import PRESETS, Settings
-from train import Trainer  # belongs in a module, together with circle_losses: scripts do not import each other
+from training import Trainer
 
 FORMAT = 1
 RECOMMENDED = dict(d_model=512, n_layers=6, hidden_dim=256, z_dim=128, use_vae=True, use_amp=True)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from checkpoints import CheckpointError, load, load_model, settings_of
 from channel import blur, round_8bit
+from checkpoints import CheckpointError, load, load_model, settings_of
 from data_utils import COLORS, OBJECTS, PAD, POSITIONS, SIZES, SLOT_WORDS, pad, render
 from losses import srgb_to_lab
 from roundtrip import read_pictures, to_image
@@ -99,7 +99,8 @@ def free_words(subject, sentences, captions, pictures):
         mean = pictures[have].mean(0)
         share, far = change(mean[None], pictures.mean(0)[None])
         out.append({
-            "word": word, "slot": "word", "mean": uri(mean), "typical": typical(pictures[have], [sentences[i] for i in have]), "swaps": [],
+            "word": word, "slot": "word", "mean": uri(mean), "swaps": [],
+            "typical": typical(pictures[have], [sentences[i] for i in have]),
             "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": read.most_common(3),
         })  # fmt: skip
     return out
@@ -113,7 +114,9 @@ def free_words(subject, sentences, captions, pictures):
 def sheet(subject, title, rows, columns, text_of):
     texts = [[text_of(r, c) for c in columns] for r in rows]
     pictures = subject.draw(sum(texts, []))
-    cells = [[{"picture": uri(pictures[i * len(columns) + j]), "text": t} for j, t in enumerate(row)] for i, row in enumerate(texts)]
+    cells = [
+        [{"picture": uri(pictures[i * len(columns) + j]), "text": t} for j, t in enumerate(row)] for i, row in enumerate(texts)
+    ]
     return {"title": title, "columns": columns, "rows": [{"name": r, "cells": c} for r, c in zip(rows, cells)]}
 
 
@@ -131,7 +134,12 @@ def grammar_sheets(subject):
     for slot in base:
         texts = [render(3, {**base, slot: w}) for w in SLOT_WORDS[slot]]
         pictures = subject.draw(texts)
-        strips.append({"slot": slot, "cells": [{"word": w, "text": t, "picture": uri(p)} for w, t, p in zip(SLOT_WORDS[slot], texts, pictures)]})
+        strips.append(
+            {
+                "slot": slot,
+                "cells": [{"word": w, "text": t, "picture": uri(p)} for w, t, p in zip(SLOT_WORDS[slot], texts, pictures)],
+            }
+        )
     return sheets, strips
 
 
@@ -162,7 +170,8 @@ def round_trips(subject, plan, seed, shown=48):
     rows.sort(key=lambda r: (r[0], r[1]))
     kept = rows[: shown - 12] + rows[max(shown - 12, len(rows) - 12) :]  # the worst, and a few of the best
     out = [
-        {"right": r[0], "sure": float(np.exp(r[1])), "split": r[2], "text": r[3], "words": marked(r[3], r[4]), "picture": uri(r[5])} for r in kept
+        {"right": r[0], "sure": float(np.exp(r[1])), "split": r[2], "text": r[3], "words": marked(r[3], r[4]), "picture": uri(r[5])}
+        for r in kept
     ]
     return out, wrong, len(rows)
 
@@ -178,7 +187,9 @@ def evolution(subject, seed, shown=8, frames=10):
     Drawn from the latent's mean, so that no noise differs between epochs.
     """
     folder = Path(subject.name).resolve().parent
-    numbered = sorted((int(m[1]), p) for p in folder.glob("checkpoint_epoch_*.pt") if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name)))
+    numbered = sorted(
+        (int(m[1]), p) for p in folder.glob("checkpoint_epoch_*.pt") if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name))
+    )
     pick = np.unique(np.linspace(0, len(numbered) - 1, min(frames, len(numbered))).round().astype(int)) if numbered else []
     texts = subject.sentences(shown, "test", seed + 8)
     out = []
@@ -197,7 +208,11 @@ def evolution(subject, seed, shown=8, frames=10):
         cells = [{"picture": uri(p), "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, captions, pictures)]
         out.append({"epoch": epoch, "cells": cells})
     if len(out) < 2:
-        return [], texts, "Fewer than two checkpoint_epoch_N.pt of the same run lie beside this checkpoint, so its growth cannot be shown."
+        return (
+            [],
+            texts,
+            "Fewer than two checkpoint_epoch_N.pt of the same run lie beside this checkpoint, so its growth cannot be shown.",
+        )
     return out, texts, ""
 
 
@@ -230,7 +245,8 @@ def insides(subject, seed, shown=3):
         entry = {
             "text": text, "words": words, "picture": uri(picture[0].cpu()), "surprisal": state.surprisal[0].tolist(),
             "attention": state.attention[-1][0].mean(0).cpu().tolist(),
-            "gaze": [{"word": vocab.words[w], "picture": uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(got, gaze[0])], "layers": [],
+            "gaze": [{"word": vocab.words[w], "picture": uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(got, gaze[0])],
+            "layers": [],
         }  # fmt: skip
         if scene.masks is not None:
             for k in range(scene.masks.shape[1]):
@@ -240,7 +256,9 @@ def insides(subject, seed, shown=3):
                     with torch.no_grad():
                         layer = decoder.compose(alone, scene.colors)[0].cpu()
                     share = scene.attention[0, k]
-                    entry["layers"].append({"picture": uri(layer), "word": words[int(share.argmax())], "share": float(share.max()), "sprite": k + 1})
+                    entry["layers"].append(
+                        {"picture": uri(layer), "word": words[int(share.argmax())], "share": float(share.max()), "sprite": k + 1}
+                    )
         out.append(entry)
     return out
 
@@ -250,7 +268,10 @@ def interpolation(subject, seed, steps=9):
     decoder whose latents cannot be reached."""
     circle, decoder = subject.circle, subject.circle.scene_decoder
     sentences = subject.sentences(20, "test", seed + 10)
-    pair = sentences[0], next((s for s in sentences[1:] if len(s.split()) == len(sentences[0].split()) and s != sentences[0]), sentences[-1])
+    pair = (
+        sentences[0],
+        next((s for s in sentences[1:] if len(s.split()) == len(sentences[0].split()) and s != sentences[0]), sentences[-1]),
+    )
     if not hasattr(decoder, "encode") or not hasattr(decoder, "paint"):
         return []
     with torch.no_grad():

@@ -8,6 +8,8 @@ Writes metrics.json, report.md and index.html (open it with a double click). An 
 where it was with the same command.
 """
 
+import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+
 import argparse
 import dataclasses
 import hashlib
@@ -19,8 +21,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-import quiet_threads  # noqa: F401, I001 (before torch)
 import torch
 from tqdm import tqdm
 
@@ -50,8 +50,8 @@ SECTIONS = {
 }
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
 # what the other sections leave out for a captions file, by name
-WITHOUT_SLOTS = ("per-slot accuracy", "Soft", "Hard", "confusion matrices", "hand-made renderer", "posdis", "bosdis", "synonyms", "share that parses",
-                 "splits test_pairs and test_ood")  # fmt: skip
+WITHOUT_SLOTS = "per-slot accuracy; Soft; Hard; confusion matrices; hand-made renderer; posdis; bosdis; synonyms; share that parses".split("; ")
+WITHOUT_SLOTS += ["splits test_pairs and test_ood"]
 
 
 class UserError(Exception):
@@ -62,7 +62,12 @@ class Progress:
     """A bar on a terminal, one line a section elsewhere."""
 
     def __init__(self, total):
-        self.bar = tqdm(total=total, disable=not sys.stderr.isatty(), bar_format="{l_bar}{bar}| {elapsed} · {remaining} left", dynamic_ncols=True)
+        self.bar = tqdm(
+            total=total,
+            disable=not sys.stderr.isatty(),
+            bar_format="{l_bar}{bar}| {elapsed} · {remaining} left",
+            dynamic_ncols=True,
+        )
 
     def start(self, name):
         self.began = time.monotonic()
@@ -164,7 +169,11 @@ def summarise(models):
         for name in models[0]["sections"][section]["figures"]:
             values = [m["sections"].get(section, {"figures": {}})["figures"].get(name, {}).get("value") for m in models]
             if None not in values:
-                out[f"{section} · {name}"] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "n_models": len(values)}
+                out[f"{section} · {name}"] = {
+                    "mean": float(np.mean(values)),
+                    "std": float(np.std(values, ddof=1)),
+                    "n_models": len(values),
+                }
     return out
 
 
@@ -186,7 +195,10 @@ def evaluate(args):
         "seed": args.seed,
         "quick": args.quick,
         "plan": dataclasses.asdict(plan),
-        "checkpoints": [{"path": str(p), "sha256": digest(p), "settings": dataclasses.asdict(s.settings)} for p, s in zip(args.checkpoint, subjects)],
+        "checkpoints": [
+            {"path": str(p), "sha256": digest(p), "settings": dataclasses.asdict(s.settings)}
+            for p, s in zip(args.checkpoint, subjects)
+        ],
     }
     data = [args.captions_file or s.settings.captions_file for s in subjects if s.lines is not None]
     partial = Partial(args.out_dir, [about, digest(*data)], args.force)
@@ -214,12 +226,22 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", nargs="+", required=True, metavar="C", help="one checkpoint, or several to compare")
     parser.add_argument("--out_dir", required=True, metavar="D", help="folder for metrics.json, report.md and index.html")
-    parser.add_argument("--quick", action="store_true", help="fewer sentences and shorter trainings: about two minutes on two cores instead of fifteen")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of sentences, permutations and fresh readers (default: 0)")
-    parser.add_argument("--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer sentences and shorter trainings: about two minutes on two cores instead of fifteen",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of sentences, permutations and fresh readers (default: 0)"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
+    )
     parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file lies now, if it has moved")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)"
+    )
     args = parser.parse_args(argv)
     if args.seed < 0 or args.threads < 0:
         parser.error("--seed and --threads must be 0 or more")
@@ -240,11 +262,19 @@ def main(argv=None):
         print(f"evaluate.py: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on with what is in {os.path.join(args.out_dir, 'partial.json')}", file=sys.stderr)
+        print(
+            f"interrupted; the same command goes on with what is in {os.path.join(args.out_dir, 'partial.json')}", file=sys.stderr
+        )
         return 130
     match = result["models"][0]["sections"]["circle"]["figures"]["test · exact match"]
-    print(f"pages: {os.path.join(args.out_dir, 'index.html')}, {os.path.join(args.out_dir, 'report.md')}; numbers: {os.path.join(args.out_dir, 'metrics.json')}")
-    print(f"exact match on {match['n']} unseen sentences: {100 * match['value']:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)")
+    print(
+        "pages: {1}, {2}; numbers: {0}".format(
+            *(os.path.join(args.out_dir, name) for name in ("metrics.json", "index.html", "report.md"))
+        )
+    )
+    print(
+        f"exact match on {match['n']} unseen sentences: {100 * match['value']:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)"
+    )
     return 0
 
 

@@ -14,7 +14,8 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 MARKS = ["triangle", "square", "diamond", "cross", "plus", "ring", "bar", "down"]
 PATHS = {
     "triangle": "M0 -5 L5 4 L-5 4 Z", "square": "M-4 -4 H4 V4 H-4 Z", "diamond": "M0 -5.5 L5.5 0 L0 5.5 L-5.5 0 Z",
-    "cross": "M-4 -4 L4 4 M-4 4 L4 -4", "plus": "M0 -5 V5 M-5 0 H5", "ring": "M-4 0 A4 4 0 1 1 4 0 A4 4 0 1 1 -4 0", "bar": "M-1 -6 H1 V6 H-1 Z",
+    "cross": "M-4 -4 L4 4 M-4 4 L4 -4", "plus": "M0 -5 V5 M-5 0 H5", 
+    "ring": "M-4 0 A4 4 0 1 1 4 0 A4 4 0 1 1 -4 0", "bar": "M-1 -6 H1 V6 H-1 Z",
     "down": "M0 5 L5 -4 L-5 -4 Z",
 }  # fmt: skip
 LINES = ["", "6 3", "2 3", "8 3 2 3", "1 4", "10 4"]
@@ -40,6 +41,11 @@ def scale_of(figures):
     return low, max(high, low + 1e-9)
 
 
+def look(i):
+    """The mark and colour of the i-th baseline."""
+    return {"mark": MARKS[i % len(MARKS)], "hue": i % 7}
+
+
 def dot_groups(figures):
     """Figures with the same range and baselines -> groups for the plots, each with its legend and axis."""
     groups = {}
@@ -54,14 +60,15 @@ def dot_groups(figures):
             return None if value is None else round(100 * min(1, max(0, (value - low) / (high - low))), 2)
 
         out.append({
-            "title": split if not out or out[-1]["split"] != split else "", "split": split, "legend": [{"name": b, "mark": MARKS[i % len(MARKS)], "hue": i % 7} for i, b in enumerate(baselines)],
+            "title": split if not out or out[-1]["split"] != split else "", "split": split,
+            "legend": [{"name": b, **look(i)} for i, b in enumerate(baselines)],
             "axis": [show(rows[0][1], v) for v in (low, (low + high) / 2, high)],
             "rows": [
                 {
                     "name": name.removeprefix(split + " · "), "figure": f, "shown": show(f, f["value"]), "at": at(f["value"]),
                     "interval": [at(v) for v in f["interval"]] if f["interval"] else None,
                     "interval_shown": [show(f, v) for v in f["interval"]] if f["interval"] else None,
-                    "marks": [{"mark": MARKS[i % len(MARKS)], "hue": i % 7, "at": at(v), "name": b, "shown": show(f, v)} for i, (b, v) in enumerate(f["baselines"].items())],
+                    "marks": [{"at": at(v), "name": b, "shown": show(f, v), **look(i)} for i, (b, v) in enumerate(f["baselines"].items())],
                 }
                 for name, f in rows
             ],
@@ -82,7 +89,10 @@ def wear_plots(details):
         n = len(c["strengths"])
         ys = [details["clean"], *c["exact_match"]]
         xs = [i / n for i in range(n + 1)]
-        points = [{"x": round(5 + x * 140, 1), "y": round(75 - y * 70, 1), "text": f"{s}: {100 * y:.0f} %"} for x, y, s in zip(xs, ys, ["none", *c["strengths"]])]
+        points = [
+            {"x": round(5 + x * 140, 1), "y": round(75 - y * 70, 1), "text": f"{s}: {100 * y:.0f} %"}
+            for x, y, s in zip(xs, ys, ["none", *c["strengths"]])
+        ]
         out.append({"kind": kind, "path": curve_path(xs, ys), "points": points, **c})
     return out
 
@@ -92,7 +102,15 @@ def learning_plot(details):
     lines = []
     for i, (name, curve) in enumerate(details["curves"].items()):
         xs, ys = [0, *(s / details["steps"] for s, _ in curve)], [0.0, *(v for _, v in curve)]
-        lines.append({"name": name, "path": curve_path(xs, ys, 600, 220), "dash": LINES[i % len(LINES)], "hue": i % 7, "end": f"{100 * ys[-1]:.0f} %"})
+        lines.append(
+            {
+                "name": name,
+                "path": curve_path(xs, ys, 600, 220),
+                "dash": LINES[i % len(LINES)],
+                "hue": i % 7,
+                "end": f"{100 * ys[-1]:.0f} %",
+            }
+        )
     return lines
 
 
@@ -115,7 +133,9 @@ def build(result, subject, plan, seed):
     """metrics.json's content and the first model -> the page as text. Raises what drawing raises."""
     model = result["models"][0]
     confusion = model["sections"]["circle"]["details"]["confusion"]
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(["j2", "html"]), trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(["j2", "html"]), trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["percent"] = lambda v, digits=0: "–" if v is None else f"{100 * v:.{digits}f} %"
     environment.globals.update(path_of=lambda name: Markup(PATHS[name]), heat=heat, round=round, sqrt=math.sqrt)
     sections = [

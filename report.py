@@ -36,7 +36,16 @@ def figures_table(figures):
         for name, f in rows:
             interval = " … ".join(show(f, v) for v in f["interval"]) if f["interval"] else ""
             arrow = {"high": " ↑", "low": " ↓"}.get(f["better"], "")
-            lines.append([name + arrow, f"**{show(f, f['value'])}**", interval, *(show(f, f["baselines"][b]) for b in baselines), f["n"], f.get("note", "")])
+            lines.append(
+                [
+                    name + arrow,
+                    f"**{show(f, f['value'])}**",
+                    interval,
+                    *(show(f, f["baselines"][b]) for b in baselines),
+                    f["n"],
+                    f.get("note", ""),
+                ]
+            )
         out.append(table(["", "this model", "95 % interval", *baselines, "n", ""], lines))
     return "\n\n".join(out)
 
@@ -45,7 +54,10 @@ def markdown(result):
     """The whole report of a metrics.json."""
     lines = ["# What kind of language is it?", ""]
     how = "quick" if result["quick"] else "whole"
-    lines.append(f"{how} evaluation, seed {result['seed']}, version {result['version']}, torch {result['torch']}, {result['seconds']:.0f} s. ")
+    lines.append(
+        f"{how} evaluation, seed {result['seed']}, version {result['version']}, torch {result['torch']}, "
+        f"{result['seconds']:.0f} s. "
+    )
     lines.append("↑ more is better, ↓ less is better. What each figure means: docs/measures.md.")
     for model in result["models"]:
         lines += ["", f"## {model['name']}"]
@@ -55,13 +67,22 @@ def markdown(result):
                 curves = content["details"]["curves"]
                 steps = [s for s, _ in next(iter(curves.values()))]
                 lines += ["", "Exact match of fresh readers against steps:", ""]
-                lines.append(table(["drawer, reader", *steps], [[name, *(f"{100 * v:.0f} %" for _, v in c)] for name, c in curves.items()]))
+                lines.append(
+                    table(["drawer, reader", *steps], [[name, *(f"{100 * v:.0f} %" for _, v in c)] for name, c in curves.items()])
+                )
             if section == "robustness":
                 lines += ["", "Exact match against strength (mild to severe):", ""]
                 rows = []
                 for kind, c in content["details"]["curves"].items():
                     points = ", ".join(f"{s}: {100 * v:.0f} %" for s, v in zip(c["strengths"], c["exact_match"]))
-                    rows.append([kind, "yes" if c["trained_on"] else "no", points, c["halves_at"] if c["halves_at"] is not None else "not reached"])
+                    rows.append(
+                        [
+                            kind,
+                            "yes" if c["trained_on"] else "no",
+                            points,
+                            c["halves_at"] if c["halves_at"] is not None else "not reached",
+                        ]
+                    )
                 lines.append(table(["wear", "trained on", "strength: exact match", "halves at"], rows))
             if section == "language model":
                 lines += ["", "Invented: " + "; ".join(content["details"]["invented"][:8])]
@@ -69,7 +90,12 @@ def markdown(result):
             lines += ["", "Left out:", "", *(f"- {name}: {why}" for name, why in model["left_out"].items())]
     if "summary" in result:
         lines += ["", f"## Mean ± standard deviation over {len(result['models'])} models", ""]
-        lines.append(table(["", "mean", "standard deviation"], [[k, f"{v['mean']:.4g}", f"{v['std']:.2g}"] for k, v in result["summary"].items()]))
+        lines.append(
+            table(
+                ["", "mean", "standard deviation"],
+                [[k, f"{v['mean']:.4g}", f"{v['std']:.2g}"] for k, v in result["summary"].items()],
+            )
+        )
         lines += ["", "## Who reads whom: exact match, rows draw and columns read", ""]
         names = [m["name"] for m in result["models"]]
         rows = [[n, *("–" if v is None else f"{100 * v:.1f} %" for v in row)] for n, row in zip(names, result["cross_reading"])]

@@ -72,7 +72,16 @@ class Subject:
 
 def figure(value, n, seed, baselines=None, interval=None, low=0.0, high=1.0, better="", **more):
     """One number with all that is needed to judge it. better: "high", "low" or "" where neither is."""
-    return {"value": value, "n": n, "seed": seed, "range": [low, high], "interval": interval, "baselines": baselines or {}, "better": better, **more}
+    return {
+        "value": value,
+        "n": n,
+        "seed": seed,
+        "range": [low, high],
+        "interval": interval,
+        "baselines": baselines or {},
+        "better": better,
+        **more,
+    }
 
 
 @lru_cache(maxsize=20000)
@@ -97,5 +106,7 @@ def open_data(settings, vocab, captions_file=None):
     try:
         data = CaptionsData(path, settings.seed, settings.train_split, vocab)
     except FileNotFoundError:
-        raise CaptionsFileError(f"{path}, on which this checkpoint was trained, is not here; name it with --captions_file") from None
+        raise CaptionsFileError(
+            f"{path}, on which this checkpoint was trained, is not here; name it with --captions_file"
+        ) from None
     return data.test, data

@@ -18,7 +18,6 @@ from legibility import FOUR_SLOTS
 from roundtrip import BATCH, draw_sentences, read_pictures, through_png
 from study import figure, slots_of
 
-
 # ---------------------------------------------------------------------------------------------
 # The circle
 # ---------------------------------------------------------------------------------------------
@@ -49,7 +48,10 @@ def per_sentence(name, originals, captions):
         return [float(a == b) for a, b in metrics.slot_hits(slots_of, originals, captions)[name[6:]]]
     one = {"word accuracy": metrics.word_accuracy, "word error rate": metrics.word_error_rate}.get(name)
     if one is None:  # Soft: the mean over the slots of a sentence
-        return [np.mean([a == b for v in metrics.slot_hits(slots_of, [x], [y]).values() for a, b in v]) for x, y in zip(originals, captions)]
+        return [
+            np.mean([a == b for v in metrics.slot_hits(slots_of, [x], [y]).values() for a, b in v])
+            for x, y in zip(originals, captions)
+        ]
     return [one([a], [b]) for a, b in zip(originals, captions)]
 
 
@@ -83,7 +85,9 @@ def circle_section(subject, plan, seed, say):
         if slots:
             hits = metrics.slot_hits(slots_of, sentences, captions)
             words = {s: SLOT_WORDS[s] for s in hits}
-            details["confusion"][split] = {s: {"words": w, "counts": metrics.confusion_matrix(hits[s], w).tolist()} for s, w in words.items()}
+            details["confusion"][split] = {
+                s: {"words": w, "counts": metrics.confusion_matrix(hits[s], w).tolist()} for s, w in words.items()
+            }
         details["wrong"][split] = [[a, b] for a, b in zip(sentences, captions) if a != b][:200]
         say(1 / len(subject.splits))
     return {"figures": figures, "details": details}
@@ -105,7 +109,16 @@ def readers_section(subject, plan, seed, say):
         for name, draw in frozen.items():
             reader = fresh_reader(build, subject.vocab, max_words, seed, subject.device)
             curve = train_reader(
-                reader, draw, subject.batches(seed), subject.vocab, checks, plan.steps, plan.every, subject.device, seed, lambda: say(share)
+                reader,
+                draw,
+                subject.batches(seed),
+                subject.vocab,
+                checks,
+                plan.steps,
+                plan.every,
+                subject.device,
+                seed,
+                lambda: say(share),
             )
             curves[f"{name}, {build}"] = curve
             if build == "plain convolutions" and name != "this model":
@@ -113,7 +126,9 @@ def readers_section(subject, plan, seed, say):
                 scores[name] = {}
                 for split in subject.splits:
                     sentences = subject.sentences(plan.sentences, split, seed)
-                    captions, _ = read_pictures(pair, subject.vocab, draw_sentences(pair, subject.vocab, sentences, subject.device), subject.device)
+                    captions, _ = read_pictures(
+                        pair, subject.vocab, draw_sentences(pair, subject.vocab, sentences, subject.device), subject.device
+                    )
                     scores[name][split] = score(sentences, captions, subject.lines is None)
         for what, of in (("exact match at the end", _last), ("area under the curve", _area), ("steps to 95 %", _steps)):
             values = {name: of(curves[f"{name}, {build}"], plan.steps) for name in frozen}
@@ -132,7 +147,7 @@ def _last(curve, _steps):
 def _area(curve, steps):
     """Mean exact match over the steps, by the trapezoid rule from (0, 0)."""
     x, y = [0] + [s for s, _ in curve], [0.0] + [v for _, v in curve]
-    return float(np.trapezoid(y, x) / steps)
+    return sum((b - a) * (v + w) / 2 for a, b, v, w in zip(x, x[1:], y, y[1:])) / steps
 
 
 def _steps(curve, _steps):
@@ -157,7 +172,7 @@ def robustness_section(subject, plan, seed, say):
         strength = curve["strengths"][(len(curve["strengths"]) - 1) // 2]
         figures[f"{kind} {strength}"] = figure(
             middle, len(sentences), seed, {"undamaged": clean}, better="high",
-            note=("trained on" if curve["trained_on"] else "not trained on") + f"; halves at {curve['halves_at'] or 'none of the strengths'}",
+            note=("" if curve["trained_on"] else "not ") + f"trained on; halves at {curve['halves_at'] or 'none of the strengths'}",
         )  # fmt: skip
     coarse = robustness.low_frequency_share(pictures)
     noise = robustness.low_frequency_share(torch.rand(len(pictures), 3, 64, 64, generator=torch.Generator().manual_seed(seed)))
@@ -184,7 +199,12 @@ def legibility_section(subject, plan, seed, say):
     add("color word from the color histogram", lambda m: m["color_from_histogram_64"], chance=1 / len(SLOT_WORDS["color"]))
     pairs = 60 if plan.quick else 120
     for slot in FOUR_SLOTS:
-        add(f"one {slot} word swapped: share of the picture that changes", lambda m, s=slot: m["swap"][s]["changed"], better="low", n=pairs)
+        add(
+            f"one {slot} word swapped: share of the picture that changes",
+            lambda m, s=slot: m["swap"][s]["changed"],
+            better="low",
+            n=pairs,
+        )
         add(f"one {slot} word swapped: visible change (ΔE)", lambda m, s=slot: m["swap"][s]["visible"], high=None, n=pairs)
         add(f"one {slot} word swapped: overlap over contexts", lambda m, s=slot: m["swap"][s]["overlap"], n=40)
     chance = float(np.mean([1 / len(SLOT_WORDS[s]) for s in FOUR_SLOTS]))
@@ -201,7 +221,9 @@ def cross_reading(subjects, plan, seed):
         rows.append([])
         for b in subjects:
             known = set(b.vocab.words) >= set(a.vocab.words)
-            rows[-1].append(metrics.exact_match(sentences, read_pictures(b.circle, b.vocab, pictures, b.device)[0]) if known else None)
+            rows[-1].append(
+                metrics.exact_match(sentences, read_pictures(b.circle, b.vocab, pictures, b.device)[0]) if known else None
+            )
     return rows
 
 
@@ -212,4 +234,6 @@ def add_trained_baselines(done):
         split, measure = name.split(" · ", 1)
         for drawer, by_split in scores.items():
             if measure in by_split[split]:
-                figure_["baselines"][f"{drawer}, reader taught {done['readers']['details']['steps']} steps"] = by_split[split][measure]
+                figure_["baselines"][f"{drawer}, reader taught {done['readers']['details']['steps']} steps"] = by_split[split][
+                    measure
+                ]

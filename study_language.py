@@ -26,8 +26,11 @@ from legibility import FOUR_SLOTS, draw_slots, random_slots
 from roundtrip import BATCH, draw_sentences
 from study import figure
 
-SYNONYMS = {"ball, sphere, circle": ("object", ("ball", "sphere", "circle")), "cube, box, square": ("object", ("cube", "box", "square")),
-            "center, middle": ("position", ("center", "middle"))}  # fmt: skip
+SYNONYMS = {  # name: (slot, words)
+    "ball, sphere, circle": ("object", ("ball", "sphere", "circle")),
+    "cube, box, square": ("object", ("cube", "box", "square")),
+    "center, middle": ("position", ("center", "middle")),
+}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -74,7 +77,12 @@ def structure_section(subject, plan, seed, say):
     if subject.lines is None:
         slots = random_slots(n, np.random.default_rng(seed))
         codes = np.array([[SLOT_WORDS[k].index(s[k]) for k in FOUR_SLOTS] for s in slots])
-        spaces = {"slots": ([data_utils.render(legibility.TEMPLATE, s) for s in slots], squareform((codes[:, None] != codes[None]).sum(2)))}
+        spaces = {
+            "slots": (
+                [data_utils.render(legibility.TEMPLATE, s) for s in slots],
+                squareform((codes[:, None] != codes[None]).sum(2)),
+            )
+        }
     else:
         spaces, slots = {}, None
     free = subject.sentences(n, "test", seed + 3)
@@ -132,7 +140,9 @@ def _synonyms(draw, seed, contexts):
         far = {(a, b): lab_difference(scenes[i], scenes[j]) for i, a in enumerate(words) for j, b in enumerate(words) if i < j}
         inside = [v for (a, b), v in far.items() if a in group and b in group]
         rest = [v for (a, b), v in far.items() if not (a in group and b in group)]
-        out[f"distance of synonyms · {name} (ΔE)"] = figure(float(np.mean(inside)), contexts, seed, {"other pairs": float(np.mean(rest))}, high=None)
+        out[f"distance of synonyms · {name} (ΔE)"] = figure(
+            float(np.mean(inside)), contexts, seed, {"other pairs": float(np.mean(rest))}, high=None
+        )
     return out
 
 
@@ -168,7 +178,9 @@ def meaning_section(subject, plan, seed, say):
         dealt = rng.permutation(words)
         same = squareform(dealt[:, None] == dealt[None], checks=False)
         null = float(apart[same].mean() / max(1e-9, apart[~same].mean())) if apart[~same].mean() > 1e-6 else 1.0
-        figures[f"distance within a word / between words · {slot}"] = figure(ratio, 200, seed, {"shuffled words": null}, high=None, better="low")
+        figures[f"distance within a word / between words · {slot}"] = figure(
+            ratio, 200, seed, {"shuffled words": null}, high=None, better="low"
+        )
     return {"figures": figures, "details": {}}
 
 
@@ -242,11 +254,15 @@ def _diversity(subject, plan, seed, sentences):
     apart = {k: metrics.pairwise_rmse(small_pixels(p)) for k, p in pictures.items()}
     for q, name in ((1, "1"), (2, "2"), (math.inf, "∞")):
         values = {k: metrics.vendi_score(d, 0.1, q) for k, d in apart.items()}
-        out[f"Vendi score, q = {name}"] = figure(values.pop(""), n, seed, {"one picture": 1.0, **values}, low=1.0, high=n, better="high")
+        out[f"Vendi score, q = {name}"] = figure(
+            values.pop(""), n, seed, {"one picture": 1.0, **values}, low=1.0, high=n, better="high"
+        )
     distinct = {k: len({(p * 255).round().byte().numpy().tobytes() for p in v}) / n for k, v in pictures.items()}
     out["distinct pictures at 8 bit"] = figure(distinct.pop(""), n, seed, distinct, better="high")
     alike = {k: float((d < 0.01).mean()) for k, d in apart.items()}
-    out["pairs of sentences with one picture (RMSE < 0.01)"] = figure(alike.pop(""), n, seed, {"mode collapse": 1.0, **alike}, better="low")
+    out["pairs of sentences with one picture (RMSE < 0.01)"] = figure(
+        alike.pop(""), n, seed, {"mode collapse": 1.0, **alike}, better="low"
+    )
     return out
 
 
@@ -265,7 +281,9 @@ def language_section(subject, plan, seed, say):
     baselines = {"chance": float(vocab + 1)}
     if subject.lines is None:
         baselines["the grammar itself"] = 2 ** (entropy_of_split("test") * n / words)
-    figures = {"perplexity of a word": figure(math.exp(min(50, nats * n / words)), n, seed, baselines, low=1.0, high=None, better="low")}
+    figures = {
+        "perplexity of a word": figure(math.exp(min(50, nats * n / words)), n, seed, baselines, low=1.0, high=None, better="low")
+    }
     rng = torch.Generator(subject.device).manual_seed(seed)
     with torch.no_grad():
         invented = [subject.vocab.decode(r) for r in subject.circle.language_model.sample(plan.invented, rng).tolist()]
@@ -280,11 +298,19 @@ def language_section(subject, plan, seed, say):
         beside = {"the grammar itself": float(np.mean([not _trainable(s) for s in sample_sentences(plan.invented, "train", seed)]))}
         figures["invented sentences that parse and that training never shows"] = figure(new, len(invented), seed, beside)
     else:
-        seen = {subject.vocab.decode(r) for k in range(-(-subject.data.num_samples // 64)) for r in subject.data.batch(0, k, 64).tolist()}
+        seen = {
+            subject.vocab.decode(r)
+            for k in range(-(-subject.data.num_samples // 64))
+            for r in subject.data.batch(0, k, 64).tolist()
+        }
         new = float(np.mean([s not in seen for s in invented]))
-        figures["invented sentences that are not in the file's training part"] = figure(new, len(invented), seed, {"the file itself": 0.0})
+        figures["invented sentences that are not in the file's training part"] = figure(
+            new, len(invented), seed, {"the file itself": 0.0}
+        )
     different = len(set(invented)) / len(invented)
-    figures["different ones among the invented"] = figure(different, len(invented), seed, {"one sentence": 1 / len(invented)}, better="high")
+    figures["different ones among the invented"] = figure(
+        different, len(invented), seed, {"one sentence": 1 / len(invented)}, better="high"
+    )
     return {"figures": figures, "details": {"invented": invented[:40]}}
 
 

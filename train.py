@@ -1,10 +1,10 @@
 """Train the circle: text -> scene -> text, with no picture ever given.
 
-    python train.py --preset quick                          some minutes on two CPU cores
-    python train.py --preset full                           one GPU
-    python train.py --epochs 50 --batch_size 8 --use_vae
-    python train.py --captions_file my_sentences.txt --preset quick
-    python train.py --resume auto                           go on where a run was interrupted
+python train.py --preset quick                          some minutes on two CPU cores
+python train.py --preset full                           one GPU
+python train.py --epochs 50 --batch_size 8 --use_vae
+python train.py --captions_file my_sentences.txt --preset quick
+python train.py --resume auto                           go on where a run was interrupted
 """
 
 import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
@@ -12,187 +12,29 @@ import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 import argparse
 import contextlib
 import dataclasses
-import hashlib
 import json
-import math
 import os
 import shlex
 import sys
 import tempfile
 import time
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-import losses
-from channel import transmit
-from checkpoints import CheckpointError, age, all_finite, best_match, load, model_state, prune, pt_bytes, write_atomically
-from data_utils import PAD, CaptionsData, CaptionsFileError, GrammarData, Vocabulary, sample_sentences
-from devices import amp_dtype, choose_device, set_threads
+from checkpoints import CheckpointError, age, all_finite, best_match, load, prune, pt_bytes, write_atomically
+from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary, sample_sentences
+from devices import choose_device, set_threads
 from metrics import exact_match, word_accuracy
-from models import Circle
 from roundtrip import draw_sentences, read_pictures, through_png
 from runs import Interrupted, Signals, UserError, find_start, hold_folders
 from settings import PRESETS, Settings, add_arguments, check, resolve
+from training import Trainer, data_digest, learning_rate
 from visualization import round_trips, scene_sheet, training_curves
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
 BAD_STEPS_IN_A_ROW = 20  # non-finite steps in a row that stop a run
 TROUBLE = 3  # and so many hold back its saves: the weights may be ruined already, and must not replace better ones
-SEVERITY_RATE, COPES = 0.004, 0.3  # the channel hardens by this per step while the reader's loss (nats) is below
-
-
-# ---------------------------------------------------------------------------------------------
-# One step
-# ---------------------------------------------------------------------------------------------
-
-
-def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype):
-    """One batch around the circle: word numbers (B, T) -> dict of unweighted losses, each a 0-dim tensor."""
-    s, vocab_size = settings, circle.language_model.embedding.num_embeddings
-    with torch.autocast(ids.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        text = circle.language_model(ids, rng)
-        scene = circle.scene_decoder(text, ids != PAD, rng)
-        layered = scene.masks is not None
-        if s.channel:
-            arrived = transmit(scene, severity, rng, host_rng, circle.scene_decoder.compose if layered else None)
-        else:
-            arrived = transmit(scene, severity, rng, host_rng, wear=("none",))
-        caption, direct, seen = circle.caption_network(arrived, ids, s.word_dropout, rng)
-
-    targets = losses.targets_of(ids)
-    distance = losses.word_distance(ids, vocab_size)
-    out = {
-        "caption": losses.word_loss(caption, targets),
-        "direct": losses.word_loss(direct, targets),
-        "language": losses.word_loss(text.logits, targets),
-        "consistency": losses.consistency_loss(seen, text.sentence),
-        "kl": losses.kl_loss(scene.kl) if s.use_vae else scene.kl.sum() * 0,
-        "spatial": losses.spatial_loss(scene.picture),
-        "diversity": losses.diversity_loss(scene.picture, distance),
-        "perceptual": losses.perceptual_loss(scene.picture, distance),
-    }
-    if layered:
-        word, place, weight = losses.shown_words(scene.attention, scene.presence, ids)
-        rivalry = losses.rivals(word, place, weight, vocab_size)
-        out["layout"] = losses.layout_loss(scene.attention, ids, vocab_size)
-        out["color"] = losses.color_loss(scene.colors.flatten(0, 1), word, weight, scene.ground, vocab_size, rivalry)
-        out["perceptual"] = out["perceptual"] + losses.shape_loss(scene.masks.flatten(0, 1), word, weight, vocab_size, rivalry)
-    else:  # a picture's mean colour stands for each of its words
-        words = ids.flatten()
-        mean = scene.picture.float().mean((2, 3)).repeat_interleave(ids.shape[1], 0)
-        out["color"] = losses.color_loss(mean, words, (words != PAD).float(), None, vocab_size)
-    return out
-
-
-def weighted(parts, settings):
-    """The sum that is minimised."""
-    return sum(getattr(settings, f"lambda_{name}") * value for name, value in parts.items())
-
-
-def learning_rate(step, total, settings):
-    """Linear warm-up, then a cosine to 2 % (Loshchilov & Hutter 2017)."""
-    warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    return settings.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total)))))
-
-
-class Trainer:
-    """Model, optimiser and everything that a checkpoint must bring back."""
-
-    def __init__(self, settings, data, device):
-        self.settings, self.data, self.device = settings, data, device
-        torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
-        self.circle = Circle(settings, len(data.vocab), data.max_words).to(device)
-        decay = [p for p in self.circle.parameters() if p.ndim >= 2]
-        rest = [p for p in self.circle.parameters() if p.ndim < 2]
-        groups = [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
-        self.dtype = amp_dtype(device) if settings.use_amp else None
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
-        self.rng = torch.Generator(device)
-        self.severity = torch.zeros((), device=device)
-        self.bad = torch.zeros(2, device=device)  # non-finite steps: in a row, in all
-        self.epoch = self.batch = self.step = 0
-        self.sums = torch.zeros((), device=device)  # of each loss over the good steps since the last report, and their number
-        self.best, self.seconds, self.history, self.saved_at = -1.0, 0.0, [], 0.0
-        self.per_epoch = -(-data.num_samples // settings.batch_size)
-        self.total = self.per_epoch * settings.epochs
-
-    def train_step(self):
-        """One batch, drawn and learned from. Returns the unweighted losses, still on the device."""
-        s = self.settings
-        ids = self.data.batch(self.epoch, self.batch, s.batch_size).to(self.device, non_blocking=True)
-        host_rng = np.random.default_rng([s.seed, self.epoch, self.batch, 0xC4])
-        self.rng.manual_seed(int(host_rng.integers(1 << 62)))  # every step's noise follows from its position
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.total, s)
-        parts = circle_losses(self.circle, s, ids, self.severity, self.rng, host_rng, self.dtype)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = weighted(parts, s)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.circle.parameters(), s.clip if s.clip else float("inf"))
-        bad = 1 - torch.isfinite(norm * loss.detach()).float()
-        if not self.scaler.is_enabled():
-            self.optimizer.found_inf = bad  # the fused optimiser leaves everything as it is where this is 1
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.bad = torch.stack([(self.bad[0] + 1) * bad, self.bad[1] + bad])
-        values = torch.stack([*(v.detach().float() for v in parts.values()), torch.ones_like(bad)])
-        self.sums = self.sums + torch.where(bad > 0, 0, values)
-        self.severity = (self.severity + SEVERITY_RATE * (parts["caption"].detach() < COPES)).clamp(max=1)
-        self.step, self.batch = self.step + 1, self.batch + 1
-        if self.batch == self.per_epoch:
-            self.epoch, self.batch = self.epoch + 1, 0
-        return parts
-
-    def state(self):
-        """Everything that an exact resume needs, in plain types and tensors."""
-        self.saved_at = max(time.time(), self.saved_at + 1e-3)  # grows even where a clock was set back
-        return {
-            **model_state(self.circle, self.data.vocab, self.settings),
-            "data": data_digest(self.data),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
-            "severity": float(self.severity),
-            "bad": self.bad.tolist(),
-            "sums": self.sums.tolist(),
-            "best": self.best,
-            "seconds": self.seconds,
-            "history": self.history,
-            "saved_at": self.saved_at,
-        }
-
-    def restore(self, state, path):
-        """Take over a checkpoint's state. Raises CheckpointError."""
-        try:
-            self.circle.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if state["scaler"]:  # empty if the run was last on a machine that has no use for one
-                self.scaler.load_state_dict(state["scaler"])
-            self.epoch, self.batch, self.step = (int(state["position"][k]) for k in ("epoch", "batch", "step"))
-            if self.step != self.epoch * self.per_epoch + self.batch or not 0 <= self.batch < self.per_epoch:
-                raise ValueError(f"step {self.step} is not batch {self.batch} of epoch {self.epoch}")
-            self.severity.fill_(state["severity"])
-            self.bad = torch.tensor(state["bad"], device=self.device)
-            self.sums = torch.tensor(state["sums"], device=self.device)
-            self.best, self.seconds, self.saved_at = (float(state[k]) for k in ("best", "seconds", "saved_at"))
-            self.history = [row for row in state["history"] if row["step"] <= self.step and row["kind"]]
-        except Exception as error:  # whatever a file made by somebody else leads to
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            raise CheckpointError(f"{path} cannot be resumed ({reason}); take another checkpoint of its folder") from None
-
-
-def data_digest(data):
-    """A hash of a captions file's sentences, so that a resumed run notices another file; "" for the grammar."""
-    if not isinstance(data, CaptionsData):
-        return ""
-    digest = hashlib.blake2b("\n".join(data.test).encode(), digest_size=16)
-    for array in (data._offsets, data._flat):
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -338,7 +180,9 @@ class Run:
         row = {"kind": "validation", "step": t.step, "epoch": t.epoch, "seconds": round(t.seconds, 3)}
         self.log({**row, "exact_match": match, "word_accuracy": word_accuracy(self.unseen, captions), "n": len(captions)})
         if self.bar.disable:
-            self.say(f"epoch {t.epoch}: exact match on {len(captions)} unseen sentences {100 * match:.1f} % after {t.seconds:.0f} s")
+            self.say(
+                f"epoch {t.epoch}: exact match on {len(captions)} unseen sentences {100 * match:.1f} % after {t.seconds:.0f} s"
+            )
         t.best, better = max(t.best, match), match > self.best_on_disk
         self.clock = time.monotonic()
         # last.pt comes last: a process killed between two of them is resumed from the newest, and writes what is missing
@@ -367,9 +211,15 @@ class Run:
                 captions += block[1]
         match = exact_match(sentences, captions)
         shown = torch.cat(pictures)[:16]
-        self.attempt("samples", "sample_generations.png", lambda: round_trips(sentences[:16], shown, captions, "sample_generations.png"))
+        self.attempt(
+            "samples", "sample_generations.png", lambda: round_trips(sentences[:16], shown, captions, "sample_generations.png")
+        )
         lines = [f"exact match on {len(sentences)} unseen sentences, read from PNG files: {100 * match:.2f} %"]
-        lines += [f"best exact match while training: {100 * t.best:.2f} %", f"seconds of training: {t.seconds:.0f}", f"steps: {t.step}"]
+        lines += [
+            f"best exact match while training: {100 * t.best:.2f} %",
+            f"seconds of training: {t.seconds:.0f}",
+            f"steps: {t.step}",
+        ]
         lines += [f"steps skipped for non-finite gradients: {int(t.bad[1])}", "", "settings:"]
         lines += [f"  {k} = {v}" for k, v in dataclasses.asdict(s).items()]
         path = os.path.join(s.log_dir, "training_summary.txt")
@@ -385,7 +235,9 @@ class Run:
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(PRESETS), help="a recipe; a flag that you type beats it")
-    parser.add_argument("--resume", metavar="PATH", help="go on from a checkpoint; auto takes the newest good one of --checkpoint_dir")
+    parser.add_argument(
+        "--resume", metavar="PATH", help="go on from a checkpoint; auto takes the newest good one of --checkpoint_dir"
+    )
     add_arguments(parser)
     typed = vars(parser.parse_args(argv))
     preset, resume = typed.pop("preset"), typed.pop("resume")
@@ -412,7 +264,9 @@ def open_data(settings, path=None, state=None):
         same = False
     if not same:
         had = state["settings"]["captions_file"]
-        raise UserError(f"--captions_file {settings.captions_file} holds other sentences than {had} did for {path}; start a new run")
+        raise UserError(
+            f"--captions_file {settings.captions_file} holds other sentences than {had} did for {path}; start a new run"
+        )
     print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {len(data.test)} unseen", file=sys.stderr)
     return data, data.test[:200], data.test[:1000]
 
@@ -429,7 +283,9 @@ def train(settings, typed, preset, resume, signals):
         if state is not None:
             trainer.restore(state, path)
             if trainer.epoch > settings.epochs:
-                raise UserError(f"--epochs {settings.epochs} contradicts {path}, which has completed {trainer.epoch}; give more epochs")
+                raise UserError(
+                    f"--epochs {settings.epochs} contradicts {path}, which has completed {trainer.epoch}; give more epochs"
+                )
             print(f"resuming {path} at epoch {trainer.epoch}, step {trainer.step} of {trainer.total}", file=sys.stderr)
         if settings.use_amp and trainer.dtype is None:
             print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)
@@ -453,7 +309,9 @@ def complete(run, final):
         again = " ".join(["python train.py --resume auto", *(f"--{k} {shlex.quote(v)}" for k, v in folders.items())])
         stopped = f"interrupted at epoch {t.epoch}, step {t.step}"
         if not run.checkpoint("last.pt"):
-            raise UserError(f"{stopped}, which could not be saved; {run.where_it_stands()}; make room and go on with: {again}") from None
+            raise UserError(
+                f"{stopped}, which could not be saved; {run.where_it_stands()}; make room and go on with: {again}"
+            ) from None
         run.say(f"{stopped}; go on with: {again}")
         return 128 + signal_.args[0]
     if t.step not in run.saved.values() and not run.checkpoint("last.pt"):

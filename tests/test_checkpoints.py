@@ -236,7 +236,12 @@ def test_best_counts_when_nothing_else_is_left_and_nothing_is_nothing(run_folder
 # One run per folder
 # ---------------------------------------------------------------------------------------------
 
-HOLDER = "import sys, time; sys.path.insert(0, {root!r})\nfrom runs import RunLock\nlock = RunLock({folder!r}); print('held', flush=True); time.sleep(60)"
+HOLDER = """import sys, time
+sys.path.insert(0, {root!r})
+from runs import RunLock
+lock = RunLock({folder!r})
+print('held', flush=True)
+time.sleep(60)"""
 
 
 def test_a_second_run_is_refused_by_process_id_and_a_dead_one_holds_nobody_up(tmp_path):

@@ -37,7 +37,12 @@ def evaluation(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "QUICK", SMALL)
-        assert evaluate.main(["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(folder), "--quick", "--threads", "1"]) == 0
+        assert (
+            evaluate.main(
+                ["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(folder), "--quick", "--threads", "1"]
+            )
+            == 0
+        )
     return folder, json.loads((folder / "metrics.json").read_text())
 
 
@@ -81,7 +86,12 @@ def test_all_sections_splits_and_slots_are_there(evaluation):
     assert set(sections) == set(evaluate.SECTIONS)
     names = set(sections["circle"]["figures"])
     for split in ("test", "test_pairs", "test_ood"):
-        assert {f"{split} · exact match", f"{split} · word error rate", f"{split} · slot: color", f"{split} · slot: position2"} <= names
+        assert {
+            f"{split} · exact match",
+            f"{split} · word error rate",
+            f"{split} · slot: color",
+            f"{split} · slot: position2",
+        } <= names
     baselines = sections["circle"]["figures"]["test · exact match"]["baselines"]
     assert {"chance", "majority", "blank picture", "another's picture"} <= set(baselines)
     assert sum("reader taught 3 steps" in b for b in baselines) == 2  # the random drawer and the drawing program
@@ -151,7 +161,12 @@ def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, sm
 
 
 def test_captions_file_leaves_slots_out_by_name(tmp_path, small_plan):
-    lines = [f"{a} {b} near the {c}" for a in "ein zwei drei vier".split() for b in "rote Blüten|alte Häuser|kleine Boote".split("|") for c in "Fluss Berg Meer".split()]
+    lines = [
+        f"{a} {b} near the {c}"
+        for a in "ein zwei drei vier".split()
+        for b in "rote Blüten|alte Häuser|kleine Boote".split("|")
+        for c in "Fluss Berg Meer".split()
+    ]
     (tmp_path / "lines.txt").write_text("\n".join(lines))
     done = run_script("train.py", *TINY, "--epochs", 1, "--captions_file", "lines.txt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -262,7 +277,10 @@ def test_untrained_model_scores_below_every_threshold_and_stays_finite(tmp_path,
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
     torch.manual_seed(0)
     save(tmp_path / "c.pt", model_state(Circle(settings, len(vocab), 14), vocab, settings))
-    assert evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out"), "--quick", "--threads", "1"]) == 0
+    assert (
+        evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out"), "--quick", "--threads", "1"])
+        == 0
+    )
     result = json.loads((tmp_path / "out/metrics.json").read_text())
     assert check_figures(result) > 70
     sections = result["models"][0]["sections"]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (scripts for the browser)
 """The page in a real Chromium: it loads without errors or requests, and what a reader touches works."""
 
 import copy
@@ -23,7 +24,16 @@ SMALL = Plan(24, 12, 30, 19, 40, 3, 2, 8, ("plain convolutions",), 20, 10, True)
 
 
 def figure(value, **more):
-    return {"value": value, "n": 9, "seed": 0, "range": [0.0, 1.0], "interval": None, "baselines": {"chance": 0.1}, "better": "high", **more}
+    return {
+        "value": value,
+        "n": 9,
+        "seed": 0,
+        "range": [0.0, 1.0],
+        "interval": None,
+        "baselines": {"chance": 0.1},
+        "better": "high",
+        **more,
+    }
 
 
 def result_of(subject, settings):
@@ -40,7 +50,13 @@ def result_of(subject, settings):
         },
     }
     model = {"name": subject.name, "sections": sections, "left_out": {"Soft": "<needs & slots>"}}
-    about = {"seed": 7, "version": "0123abcd", "torch": "2", "quick": True, "checkpoints": [{"path": "c.pt", "sha256": "00", "settings": settings}]}
+    about = {
+        "seed": 7,
+        "version": "0123abcd",
+        "torch": "2",
+        "quick": True,
+        "checkpoints": [{"path": "c.pt", "sha256": "00", "settings": settings}],
+    }
     return {**about, "models": [model]}
 
 
@@ -60,7 +76,15 @@ def built(subject, tmp_path_factory):
 
 def browse(path, *flags):
     """The page's DOM after its scripts ran, and what the browser said."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--enable-logging=stderr"]
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--enable-logging=stderr",
+    ]
     flags = [*flags, "--allow-file-access-from-files", "--virtual-time-budget=4000", "--dump-dom", f"file://{path}"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -208,11 +232,20 @@ def test_text_stands_out_in_the_light_and_in_the_dark(built, scheme):
 
 @pytest.mark.slow
 def test_page_of_a_captions_file_model(tmp_path):
-    lines = [f"{a} {b} near the {c}" for a in "one two three four".split() for b in "boats birds houses".split() for c in "river hill sea".split()]
+    lines = [
+        f"{a} {b} near the {c}"
+        for a in "one two three four".split()
+        for b in "boats birds houses".split()
+        for c in "river hill sea".split()
+    ]
     (tmp_path / "lines.txt").write_text("\n".join(lines))
-    done = run_script("train.py", *TINY, "--decoder", "conv", "--epochs", 1, "--captions_file", str(tmp_path / "lines.txt"), cwd=tmp_path)
+    done = run_script(
+        "train.py", *TINY, "--decoder", "conv", "--epochs", 1, "--captions_file", str(tmp_path / "lines.txt"), cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     circle, vocab, settings = load_model(tmp_path / "checkpoints/last.pt", torch.device("cpu"))
-    other = Subject(circle, vocab, settings, torch.device("cpu"), str(tmp_path / "checkpoints/last.pt"), *open_data(settings, vocab))
+    other = Subject(
+        circle, vocab, settings, torch.device("cpu"), str(tmp_path / "checkpoints/last.pt"), *open_data(settings, vocab)
+    )
     text = page.build(result_of(other, vars(settings)), other, SMALL, 0)
     assert 'data-word="near"' in text and "Grammar sheets" not in text and "latents cannot be set" in text

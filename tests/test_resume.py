@@ -12,6 +12,7 @@ from conftest import ROOT, TINY, run_script, script_command, script_env
 import checkpoints
 import data_utils
 import train
+import training
 from settings import Settings
 
 ONE_EPOCH = [*TINY, "--epochs", 1]
@@ -264,7 +265,7 @@ def tiny_settings(**more):
 
 def tiny_trainer(**more):
     settings = tiny_settings(**more)
-    return train.Trainer(settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu"))
+    return training.Trainer(settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu"))
 
 
 def tiny_command(**more):
@@ -305,7 +306,7 @@ def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypa
 
 def poison(monkeypatch, when, kind):
     """Make the loss, or only its gradient, NaN at steps for which `when` (a number from 0) is true."""
-    clean, count = train.circle_losses, iter(range(10**6))
+    clean, count = training.circle_losses, iter(range(10**6))
 
     def losses(circle, *rest):
         parts = clean(circle, *rest)
@@ -314,7 +315,7 @@ def poison(monkeypatch, when, kind):
             parts["caption"] = parts["caption"] + (float("nan") if kind == "loss" else nothing.sqrt())
         return parts
 
-    monkeypatch.setattr(train, "circle_losses", losses)
+    monkeypatch.setattr(training, "circle_losses", losses)
 
 
 def learned(trainer):

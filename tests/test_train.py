@@ -9,6 +9,7 @@ from conftest import TINY, run_script
 from PIL import Image
 
 import train
+import training
 from channel import round_8bit
 from checkpoints import load, load_model
 from data_utils import GrammarData, sample_sentences
@@ -19,7 +20,12 @@ from settings import PRESETS, Settings, check
 
 
 def test_a_run_leaves_every_file_that_users_know(tiny_run):
-    for name in ("checkpoints/checkpoint_epoch_1.pt", "checkpoints/checkpoint_epoch_2.pt", "checkpoints/last.pt", "checkpoints/best.pt"):
+    for name in (
+        "checkpoints/checkpoint_epoch_1.pt",
+        "checkpoints/checkpoint_epoch_2.pt",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+    ):
         assert load(tiny_run / name)["format"] == 1
     for name in ("logs/training_curves.png", "logs/scenes_epoch_1.png", "logs/scenes_epoch_2.png", "sample_generations.png"):
         with Image.open(tiny_run / name) as image:
@@ -109,9 +115,9 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
         settings = dataclasses.replace(base, **{**zero, name: 1.0})
         circle.zero_grad(set_to_none=True)
         rng, host = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        parts = train.circle_losses(circle, settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, None)
+        parts = training.circle_losses(circle, settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, None)
         assert {f"lambda_{k}" for k in parts} == set(weights)
-        train.weighted(parts, settings).backward()
+        training.weighted(parts, settings).backward()
 
         def reached(module):
             return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
@@ -123,7 +129,7 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
 def test_the_optimiser_skips_a_non_finite_step():
     data = GrammarData(64, 0)
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=16)
-    trainer = train.Trainer(settings, data, torch.device("cpu"))
+    trainer = training.Trainer(settings, data, torch.device("cpu"))
     trainer.train_step()
     before = {k: v.clone() for k, v in trainer.circle.state_dict().items()}
     trainer.circle.caption_network.turn.register_hook(lambda g: g * float("nan"))
@@ -140,9 +146,18 @@ def test_the_optimiser_skips_a_non_finite_step():
 def test_no_batch_size_and_no_amp_makes_numbers_go_bad(batch_size, amp):
     """The "batch 8 only, no AMP" of other programs: every loss finite and no step skipped over 30 steps, and learning."""
     settings = Settings(
-        d_model=64, n_heads=2, n_layers=2, hidden_dim=64, z_dim=54, use_vae=True, batch_size=batch_size, use_amp=amp, lr=1e-3, warmup_steps=5
+        d_model=64,
+        n_heads=2,
+        n_layers=2,
+        hidden_dim=64,
+        z_dim=54,
+        use_vae=True,
+        batch_size=batch_size,
+        use_amp=amp,
+        lr=1e-3,
+        warmup_steps=5,
     )
-    trainer = train.Trainer(settings, GrammarData(10000, 0), torch.device("cpu"))
+    trainer = training.Trainer(settings, GrammarData(10000, 0), torch.device("cpu"))
     first = None
     for _ in range(30):
         parts = trainer.train_step()
@@ -168,9 +183,18 @@ def learned():
     """A small circle after some 300 steps: it reads most sentences of the two shortest templates."""
     torch.set_num_threads(2)
     settings = Settings(
-        d_model=96, n_heads=4, n_layers=2, hidden_dim=96, use_vae=True, batch_size=64, lr=2e-3, num_samples=64 * 350, epochs=1, use_amp=True
+        d_model=96,
+        n_heads=4,
+        n_layers=2,
+        hidden_dim=96,
+        use_vae=True,
+        batch_size=64,
+        lr=2e-3,
+        num_samples=64 * 350,
+        epochs=1,
+        use_amp=True,
     )
-    trainer = train.Trainer(settings, GrammarData(settings.num_samples, 0), torch.device("cpu"))
+    trainer = training.Trainer(settings, GrammarData(settings.num_samples, 0), torch.device("cpu"))
     while trainer.epoch < 1:
         trainer.train_step()
     yield trainer
