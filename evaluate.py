@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,9 @@ SECTIONS = {
 }
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
 # what the other sections leave out for a captions file, by name
-WITHOUT_SLOTS = "per-slot accuracy; Soft; Hard; confusion matrices; hand-made renderer; posdis; bosdis; synonyms; share that parses".split("; ")
+WITHOUT_SLOTS = (
+    "per-slot accuracy; Soft; Hard; confusion matrices; hand-made renderer; posdis; bosdis; synonyms; share that parses".split("; ")
+)
 WITHOUT_SLOTS += ["splits test_pairs and test_ood"]
 
 
@@ -125,10 +128,12 @@ def digest(*paths):
     return h.hexdigest()[:16]
 
 
+@lru_cache(maxsize=1)
 def version():
-    """A digest of the program's own modules: two results with the same one were measured alike."""
+    """A digest of the program's own modules in use: two results with the same one were measured alike."""
     here = Path(__file__).resolve().parent
-    return digest(*sorted(here.glob("*.py")))
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return digest(*sorted(f for f in files if f and Path(f).resolve().parent == here))
 
 
 def open_subject(path, captions_file, device):

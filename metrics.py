@@ -117,24 +117,33 @@ def confusion_matrix(pairs, words):
     return out
 
 
-def bootstrap_interval(values, seed, resamples=1000, level=0.95):
-    """Percentile bootstrap (Efron 1979) of a mean: (low, high). Cost O(n resamples).
+def bootstrap_interval(values, seed, weights=None, resamples=1000, level=0.95):
+    """Percentile bootstrap (Efron 1979) of sum(values) / sum(weights): (low, high). Cost O(n resamples).
 
-    Where all values are alike resampling sees no doubt at all; there the interval is Wilson's (1927),
-    for shares.
+    values and weights (n,), or (n, columns) for the mean over columns of their ratios; weights default to 1,
+    which makes it the mean. Items are resampled whole. At exactly 0 or 1 resampling sees no doubt at all;
+    there the interval is Wilson's (1927), for shares.
 
     >>> low, high = bootstrap_interval([1.0] * 90 + [0.0] * 10, seed=0)
     >>> low < 0.9 < high, bootstrap_interval([1.0] * 100, seed=0)[0] < 0.97
     (True, True)
     """
     values = np.asarray(values, float)
+    weights = np.ones_like(values) if weights is None else np.asarray(weights, float)
+    if values.ndim == 1:
+        values, weights = values[:, None], weights[:, None]
     if len(values) == 0:
         return (0.0, 1.0)
-    if np.all(values == values[0]) and values[0] in (0.0, 1.0):
-        interval = binomtest(int(values.sum()), len(values)).proportion_ci(level, "wilson")
+    found = values.sum() / max(weights.sum(), 1e-12)
+    if found in (0.0, 1.0):
+        n = max(1, round(weights.sum(0).min()))
+        interval = binomtest(int(found * n), n).proportion_ci(level, "wilson")
         return float(interval.low), float(interval.high)
-    rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)])
+    rng, means = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        pick = rng.integers(len(values), size=len(values))
+        total = weights[pick].sum(0)
+        means.append((values[pick].sum(0)[total > 0] / total[total > 0]).mean())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -52,7 +52,7 @@ class TextState:
     """What the language model knows of a batch of sentences."""
 
     logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
-    roles: torch.Tensor  # (B, T, D) the state *before* each word: what is expected, not what comes
+    roles: torch.Tensor  # (B, T, D) what is expected at each place, and which place it is; not which word comes
     words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbours
     surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
     sentence: torch.Tensor  # (B, D) the whole sentence
@@ -92,7 +92,10 @@ class AutoregressiveLanguageModel(nn.Module):
         self.position = nn.Embedding(max_words + 1, d_model)
         self.blocks = nn.ModuleList(Block(d_model, n_heads) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
+        self.role_norm = nn.LayerNorm(d_model)
+        self.role_position = nn.Embedding(max_words, d_model)
         self.to_sentence = nn.Linear(d_model, d_model)
+        nn.init.normal_(self.role_position.weight, std=0.3)
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
@@ -111,7 +114,11 @@ class AutoregressiveLanguageModel(nn.Module):
         here = (ids != PAD).float()  # (B, T)
         surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
         mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
-        return TextState(logits, x[:, :-1], self.embedding(ids), surprisal, self.to_sentence(mean), attention)
+        # A role is the mean embedding of the words expected next. The state itself would also tell which words came
+        # before, and the layout would come to depend on them ("red" elsewhere after "tiny" than after "huge").
+        expected = logits[:, :-1].detach().softmax(-1) @ self.embedding.weight.float()  # (B, T, D)
+        roles = self.role_norm(expected) + self.role_position.weight[: ids.shape[1]]
+        return TextState(logits, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
     @torch.no_grad()
     def sample(self, n, rng, temperature=1.0):

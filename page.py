@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 MARKS = ["triangle", "square", "diamond", "cross", "plus", "ring", "bar", "down"]
 PATHS = {
     "triangle": "M0 -5 L5 4 L-5 4 Z", "square": "M-4 -4 H4 V4 H-4 Z", "diamond": "M0 -5.5 L5.5 0 L0 5.5 L-5.5 0 Z",
-    "cross": "M-4 -4 L4 4 M-4 4 L4 -4", "plus": "M0 -5 V5 M-5 0 H5", 
+    "cross": "M-4 -4 L4 4 M-4 4 L4 -4", "plus": "M0 -5 V5 M-5 0 H5",
     "ring": "M-4 0 A4 4 0 1 1 4 0 A4 4 0 1 1 -4 0", "bar": "M-1 -6 H1 V6 H-1 Z",
     "down": "M0 5 L5 -4 L-5 -4 Z",
 }  # fmt: skip
@@ -46,12 +46,27 @@ def look(i):
     return {"mark": MARKS[i % len(MARKS)], "hue": i % 7}
 
 
+def row_of(name, figure, at):
+    """One line of a plot; at: value -> per cent of the axis."""
+    return {
+        "name": name,
+        "figure": figure,
+        "shown": show(figure, figure["value"]),
+        "at": at(figure["value"]),
+        "interval": [at(v) for v in figure["interval"]] if figure["interval"] else None,
+        "interval_shown": [show(figure, v) for v in figure["interval"]] if figure["interval"] else None,
+        "marks": [
+            {"at": at(v), "name": b, "shown": show(figure, v), **look(i)} for i, (b, v) in enumerate(figure["baselines"].items())
+        ],
+    }
+
+
 def dot_groups(figures):
     """Figures with the same range and baselines -> groups for the plots, each with its legend and axis."""
     groups = {}
     for name, figure in figures.items():
-        key = (name.split(" · ")[0] if name.startswith("test") else "", tuple(figure["range"]), tuple(figure["baselines"]))
-        groups.setdefault(key, []).append((name, figure))
+        split = name.split(" · ")[0] if name.startswith("test") else ""
+        groups.setdefault((split, tuple(figure["range"]), tuple(figure["baselines"])), []).append((name, figure))
     out = []
     for (split, _, baselines), rows in groups.items():
         low, high = scale_of([f for _, f in rows])
@@ -59,20 +74,15 @@ def dot_groups(figures):
         def at(value, low=low, high=high):
             return None if value is None else round(100 * min(1, max(0, (value - low) / (high - low))), 2)
 
-        out.append({
-            "title": split if not out or out[-1]["split"] != split else "", "split": split,
-            "legend": [{"name": b, **look(i)} for i, b in enumerate(baselines)],
-            "axis": [show(rows[0][1], v) for v in (low, (low + high) / 2, high)],
-            "rows": [
-                {
-                    "name": name.removeprefix(split + " · "), "figure": f, "shown": show(f, f["value"]), "at": at(f["value"]),
-                    "interval": [at(v) for v in f["interval"]] if f["interval"] else None,
-                    "interval_shown": [show(f, v) for v in f["interval"]] if f["interval"] else None,
-                    "marks": [{"at": at(v), "name": b, "shown": show(f, v), **look(i)} for i, (b, v) in enumerate(f["baselines"].items())],
-                }
-                for name, f in rows
-            ],
-        })  # fmt: skip
+        out.append(
+            {
+                "title": split if not out or out[-1]["split"] != split else "",
+                "split": split,
+                "legend": [{"name": b, **look(i)} for i, b in enumerate(baselines)],
+                "axis": [show(rows[0][1], v) for v in (low, (low + high) / 2, high)],
+                "rows": [row_of(name.removeprefix(split + " · "), f, at) for name, f in rows],
+            }
+        )
     return out
 
 

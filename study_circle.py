@@ -39,20 +39,28 @@ def score(originals, captions, with_slots=True):
 
 
 def per_sentence(name, originals, captions):
-    """The values whose mean a measure is, for its bootstrap; one a sentence (slots: one an occurrence)."""
+    """A measure as (values, weights) of sentences, their sums' ratio being the measure; for its bootstrap.
+    A slot counts the sentences that have it; Soft has a column for each slot."""
+    pairs = [(a.split(), b.split()) for a, b in zip(originals, captions)]
+    ones = np.ones(len(pairs))
     if name == "exact match":
-        return [float(a == b) for a, b in zip(originals, captions)]
+        return np.array([a == b for a, b in zip(originals, captions)], float), ones
+    if name == "word accuracy":
+        return np.array([sum(x == y for x, y in zip(a, b)) for a, b in pairs], float), np.array(
+            [max(len(a), len(b)) for a, b in pairs], float
+        )
+    if name == "word error rate":
+        return np.array([metrics.edit_distance(a, b) for a, b in pairs], float), np.array([len(a) for a, _ in pairs], float)
     if name == "Hard (all slots)":
-        return metrics.hard_slots(slots_of, originals, captions)
+        return np.array(metrics.hard_slots(slots_of, originals, captions)), ones
     if name.startswith("slot: "):
-        return [float(a == b) for a, b in metrics.slot_hits(slots_of, originals, captions)[name[6:]]]
-    one = {"word accuracy": metrics.word_accuracy, "word error rate": metrics.word_error_rate}.get(name)
-    if one is None:  # Soft: the mean over the slots of a sentence
-        return [
-            np.mean([a == b for v in metrics.slot_hits(slots_of, [x], [y]).values() for a, b in v])
-            for x, y in zip(originals, captions)
-        ]
-    return [one([a], [b]) for a, b in zip(originals, captions)]
+        right = np.array([x == y for x, y in metrics.slot_hits(slots_of, originals, captions)[name[6:]]], float)
+        return right, np.ones(len(right))
+    hits, there = np.zeros((len(pairs), len(SLOTS))), np.zeros((len(pairs), len(SLOTS)))
+    for i, (a, b) in enumerate(zip(originals, captions)):
+        for slot, [(x, y)] in metrics.slot_hits(slots_of, [a], [b]).items():
+            hits[i, SLOTS.index(slot)], there[i, SLOTS.index(slot)] = x == y, 1
+    return hits[:, there.any(0)], there[:, there.any(0)]
 
 
 def circle_section(subject, plan, seed, say):
@@ -76,8 +84,8 @@ def circle_section(subject, plan, seed, say):
         }
         for name, value in score(sentences, captions, slots).items():
             worse = name == "word error rate"
-            values = per_sentence(name, sentences, captions)
-            interval = metrics.bootstrap_interval(values, seed)
+            values, weights = per_sentence(name, sentences, captions)
+            interval = metrics.bootstrap_interval(values, seed, weights)
             beside = {k: v[name] for k, v in baselines.items()}
             figures[f"{split} · {name}"] = figure(
                 value, len(values), seed, beside, interval, high=None if worse else 1.0, better="low" if worse else "high"

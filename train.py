@@ -260,7 +260,7 @@ def open_data(settings, path=None, state=None):
         vocab = Vocabulary(state["vocabulary"], state["articles"]) if state else None
         data = CaptionsData(settings.captions_file, settings.seed, settings.train_split, vocab)
         same = state is None or data_digest(data) == state.get("data")
-    except KeyError:  # a word that the checkpoint does not know
+    except (KeyError, TypeError):  # the file has no vocabulary
         same = False
     if not same:
         had = state["settings"]["captions_file"]

@@ -12,6 +12,7 @@ anything was lost.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -43,14 +44,18 @@ OFTEN = ["--save_minutes", "0.0003"]  # about at every step, so that a good part
 # Processes
 # ---------------------------------------------------------------------------------------------
 
+RUNNING = set()  # process ids, so that none is left behind when this program is stopped
+
 
 def start(folder, *argv, file_limit=None):
     """Fork a training process that works in `folder` and writes to its out.txt; returns the process id."""
     pid = os.fork()
     if pid:
+        RUNNING.add(pid)
         return pid
     code = 99
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(folder)
         out = os.open("out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
@@ -70,7 +75,9 @@ def start(folder, *argv, file_limit=None):
 
 def finish(pid):
     """Wait for a process -> its exit code, negative for the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = os.waitpid(pid, 0)[1]
+    RUNNING.discard(pid)
+    return os.waitstatus_to_exitcode(status)
 
 
 def signal_after(pid, number, delay, writes_in=None):
@@ -82,6 +89,7 @@ def signal_after(pid, number, delay, writes_in=None):
     while time.monotonic() < until or (writes_in and not unfinished(writes_in)):
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
+            RUNNING.discard(pid)
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.0005)
     os.kill(pid, number)
@@ -200,6 +208,8 @@ def kills(count, work, reference, length, rng):
             if code != -signal.SIGKILL:
                 break
             case.n += 1
+            if case.n % 20 == 0:
+                print(f"{case.n} of {count} kills", file=sys.stderr, flush=True)
             now, at, complaints = completed(folder)
             writing += bool(unfinished(os.path.join(folder, "checkpoints")))
             patience = patience + 0.2 if at <= step else 0  # a process that never reaches a save learns nothing
@@ -338,7 +348,9 @@ def main(argv=None):
     parser.add_argument("--out", help="write the figures to this file too, as JSON")
     args = parser.parse_args(argv)
     rng, cases = random.Random(args.seed), []
-    with tempfile.TemporaryDirectory() as work:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no process, mount or folder behind
+    with tempfile.TemporaryDirectory() as work, contextlib.ExitStack() as last:
+        last.callback(lambda: [os.kill(pid, signal.SIGKILL) for pid in RUNNING])
         reference = os.path.join(work, "reference")
         if args.kills or args.terms or args.disks:
             length = uninterrupted(reference)

@@ -116,6 +116,7 @@ def test_nothing_is_overwritten_without_force(evaluation, tiny_run, capsys, smal
     assert before == {name: (folder / name).read_bytes() for name in evaluate.OUTPUTS}
 
 
+@pytest.mark.slow
 def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypatch, small_plan):
     """The second start measures only what the first had not, and the end is that of a run in one go."""
     arguments = ["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(tmp_path), "--quick", "--threads", "1"]
@@ -147,6 +148,7 @@ def test_partial_results_of_another_evaluation_are_refused(tiny_run, tmp_path, c
     assert os.listdir(tmp_path) == ["partial.json"]
 
 
+@pytest.mark.slow
 def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, small_plan):
     for name in ("meaning", "structure", "bottleneck", "coherence"):
         monkeypatch.delitem(evaluate.SECTIONS, name)
@@ -160,6 +162,7 @@ def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, sm
     assert "Who reads whom" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_captions_file_leaves_slots_out_by_name(tmp_path, small_plan):
     lines = [
         f"{a} {b} near the {c}"
@@ -194,6 +197,7 @@ def one_line(done, *words):
         assert word in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_bad_checkpoints_are_one_line(tmp_path, tiny_run):
     (tmp_path / "text.pt").write_text("no checkpoint")
     one_line(run_script("evaluate.py", "--checkpoint", "text.pt", "--out_dir", "out", cwd=tmp_path), "text.pt")
@@ -239,7 +243,7 @@ class LowestBit:
     def read(self, picture, temperature=0.0, rng=None):
         bits = (picture * 255).round().long().flatten(1)[:, : self.places * 8].view(len(picture), self.places, 8) & 1
         words = (bits << torch.arange(8)).sum(2)
-        words = torch.where(words < 50, words, 3)
+        words = torch.where(words < len(Vocabulary.of_grammar()), words, 3)
         return torch.where(words == 0, EOS, words), torch.zeros(len(picture)), torch.full((*words.shape, 64), 1 / 64)
 
 
@@ -272,6 +276,7 @@ def test_cheat_cannot_be_read_by_a_person(cheat):
     assert own["naive_reader_4_mean"] < 0.6
 
 
+@pytest.mark.slow
 def test_untrained_model_scores_below_every_threshold_and_stays_finite(tmp_path, small_plan):
     vocab = Vocabulary.of_grammar()
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
@@ -296,6 +301,7 @@ def test_drawing_program_draws_every_sentence_differently():
     assert len({draw_by_hand(t).tobytes() for t in texts}) == len(texts)
 
 
+@pytest.mark.slow
 def test_fresh_readers_learn_a_drawer(tiny_run):
     """The plain reader gets somewhere on the drawing program within 60 steps, and the curve says so."""
     circle, vocab, settings = load_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
@@ -304,6 +310,14 @@ def test_fresh_readers_learn_a_drawer(tiny_run):
     result = study_circle.readers_section(subject, plan, 0, lambda _: None)
     scores = result["details"]["scores"]["hand-made"]["test"]
     assert scores["word accuracy"] > 0.3 and len(result["details"]["curves"]["hand-made, plain convolutions"]) == 2
+
+
+def test_soft_interval_holds_its_value():
+    """A slot that few sentences have weighs as much as the others, in the interval too."""
+    originals = ["a red ball", "a huge red ball", "a blue box", "a tiny pink star"]
+    captions = ["a red box", "a huge red ball", "a blue box", "a small pink star"]
+    values, weights = study_circle.per_sentence("Soft (mean of slots)", originals, captions)
+    assert (values.sum(0) / weights.sum(0)).mean() == pytest.approx(study_circle.score(originals, captions)["Soft (mean of slots)"])
 
 
 @pytest.mark.slow

@@ -143,6 +143,7 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
 
 def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)  # its thousand sentences are not needed here
     lines = data_utils.sample_sentences(40, "train", 0)
     for name, text in (
         ("a.txt", lines),
@@ -157,7 +158,7 @@ def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monke
     for name in ("other.txt", "words.txt"):
         assert train.main(["--resume", "auto", "--captions_file", name]) == 1
         said = capsys.readouterr().err
-        assert name in said and "a.txt" in said and len(said.splitlines()) == 1
+        assert name in said and "other sentences" in said and len(said.splitlines()) == 1
     assert train.main(["--resume", "auto", "--captions_file", "moved.txt"]) == 0
 
 
@@ -231,7 +232,7 @@ def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgot
     try:
         while "step" not in process.stderr.readline():
             pass
-        for flags in ([], ["--resume", "auto"], ["--checkpoint_dir", "other"]):
+        for flags in (["--resume", "auto"], ["--checkpoint_dir", "other"]):  # the second would share the log folder
             done = run_script("train.py", *TINY, *flags, cwd=tmp_path)
             assert done.returncode == 1 and f"in use by process {process.pid}" in done.stderr
     finally:
@@ -278,8 +279,10 @@ def steps_by_exact_match(monkeypatch, matches):
     monkeypatch.setattr(train, "exact_match", lambda a, b: next(left) if len(a) == 200 else 0.0)
 
 
+@pytest.mark.slow
 def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)
 
     def best():
         return checkpoints.best_match("checkpoints"), checkpoints.load("checkpoints/best.pt")["position"]["epoch"]
