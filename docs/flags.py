@@ -1,4 +1,4 @@
-"""Print the README's table of flags from `settings.py`: python docs/flags.py"""
+"""Write the table of flags into the README from `settings.py`: python docs/flags.py"""
 
 import dataclasses
 import sys
@@ -18,4 +18,7 @@ def table():
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    path = Path(__file__).resolve().parent.parent / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- flags -->\n")
+    after = rest.partition("<!-- end of flags -->\n")[2]
+    path.write_text(f"{before}<!-- flags -->\n" + "\n".join(table()) + f"\n<!-- end of flags -->\n{after}", encoding="utf-8")
