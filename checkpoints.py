@@ -217,12 +217,17 @@ def load_model(path, device):
     return build(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
 
 
-def best_match(folder):
-    """The exact match of a folder's best.pt, -1 if there is none that can be read."""
+def best_quality(folder):
+    """What a better checkpoint than a folder's best.pt must exceed: (exact match, log probability of the captions).
+
+    The second decides between equals: long after every sentence comes back, the reader still grows surer and
+    the marks clearer. (-1, -inf) if there is none that can be read.
+    """
     with contextlib.suppress(CheckpointError, KeyError, TypeError, IndexError, ValueError):
         history = load(os.path.join(folder, "best.pt"), whole=False)["history"]
-        return float([r["exact_match"] for r in history if r["kind"] == "validation"][-1])
-    return -1.0
+        row = [r for r in history if r["kind"] == "validation"][-1]
+        return float(row["exact_match"]), float(row["log_prob"])
+    return -1.0, float("-inf")
 
 
 def age(state):

@@ -133,7 +133,7 @@ def version():
     """A digest of the program's own modules in use: two results with the same one were measured alike."""
     here = Path(__file__).resolve().parent
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    return digest(*sorted(f for f in files if f and Path(f).resolve().parent == here))
+    return digest(*sorted(f for f in files if f and os.path.isfile(f) and Path(f).resolve().parent == here))
 
 
 def open_subject(path, captions_file, device):
@@ -259,7 +259,6 @@ def _terminate(_number, _frame):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         result = evaluate(args)
     except (UserError, CheckpointError, CaptionsFileError, UnknownWord, ValueError, OSError) as error:
@@ -284,4 +283,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

@@ -22,7 +22,7 @@ import time
 import torch
 from tqdm import tqdm
 
-from checkpoints import CheckpointError, age, all_finite, best_match, load, prune, pt_bytes, write_atomically
+from checkpoints import CheckpointError, age, all_finite, best_quality, load, prune, pt_bytes, write_atomically
 from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary, sample_sentences
 from devices import choose_device, set_threads
 from metrics import exact_match, word_accuracy
@@ -51,7 +51,7 @@ class Run:
         self.warned = set()
         self.last_save = self.clock = time.monotonic()
         self.metrics_path = os.path.join(self.s.log_dir, "metrics.jsonl")
-        self.best_on_disk = best_match(self.s.checkpoint_dir)
+        self.best_on_disk = best_quality(self.s.checkpoint_dir)
         self.bar = tqdm(total=trainer.total, initial=trainer.step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         self.metrics_whole = self.attempt("metrics", self.metrics_path, self.rewrite_metrics)
 
@@ -171,26 +171,35 @@ class Run:
     def end_of_epoch(self):
         t, s = self.t, self.s
         self.tick()
-        pictures, captions = [], []
+        pictures, captions, log_probs = [], [], []
         for start in range(0, len(self.unseen), 50):
             self.signals.check()
             pictures.append(draw_sentences(t.circle, t.data.vocab, self.unseen[start : start + 50], t.device))
-            captions += read_pictures(t.circle, t.data.vocab, pictures[-1], t.device)[0]
-        pictures, match = torch.cat(pictures), exact_match(self.unseen, captions)
+            words, log_prob = read_pictures(t.circle, t.data.vocab, pictures[-1], t.device)
+            captions, log_probs = captions + words, log_probs + log_prob
+        pictures, match, log_prob = torch.cat(pictures), exact_match(self.unseen, captions), sum(log_probs) / len(log_probs)
         row = {"kind": "validation", "step": t.step, "epoch": t.epoch, "seconds": round(t.seconds, 3)}
-        self.log({**row, "exact_match": match, "word_accuracy": word_accuracy(self.unseen, captions), "n": len(captions)})
+        self.log(
+            {
+                **row,
+                "exact_match": match,
+                "word_accuracy": word_accuracy(self.unseen, captions),
+                "log_prob": log_prob,
+                "n": len(captions),
+            }
+        )
         if self.bar.disable:
             self.say(
                 f"epoch {t.epoch}: exact match on {len(captions)} unseen sentences {100 * match:.1f} % after {t.seconds:.0f} s"
             )
-        t.best, better = max(t.best, match), match > self.best_on_disk
+        t.best, better = max(t.best, match), (match, log_prob) > self.best_on_disk
         self.clock = time.monotonic()
         # last.pt comes last: a process killed between two of them is resumed from the newest, and writes what is missing
         names = [*["best.pt"] * better, f"checkpoint_epoch_{t.epoch}.pt", "last.pt"]
         if t.bad[0] >= TROUBLE:
             self.say(f"warning: {int(t.bad[0])} steps in a row had a non-finite loss or gradient; epoch {t.epoch} is not saved")
         elif "best.pt" in self.checkpoint(*names):
-            self.best_on_disk = match
+            self.best_on_disk = match, log_prob
         self.attempt("old checkpoints in", s.checkpoint_dir, lambda: prune(s.checkpoint_dir, s.keep_last, t.epoch))
         texts = [a if a == b else f"{a} → {b}" for a, b in zip(self.unseen, captions)]
         path = os.path.join(s.log_dir, f"scenes_epoch_{t.epoch}.png")

@@ -285,7 +285,7 @@ def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypa
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)
 
     def best():
-        return checkpoints.best_match("checkpoints"), checkpoints.load("checkpoints/best.pt")["position"]["epoch"]
+        return checkpoints.best_quality("checkpoints")[0], checkpoints.load("checkpoints/best.pt")["position"]["epoch"]
 
     steps_by_exact_match(monkeypatch, [0.2, 0.5, 0.4])
     assert train.main(tiny_command(epochs=3)) == 0
