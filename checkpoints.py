@@ -226,7 +226,8 @@ def best_quality(folder):
     with contextlib.suppress(CheckpointError, KeyError, TypeError, IndexError, ValueError):
         history = load(os.path.join(folder, "best.pt"), whole=False)["history"]
         row = [r for r in history if r["kind"] == "validation"][-1]
-        return float(row["exact_match"]), float(row["log_prob"])
+        log_prob = row.get("log_prob")  # a reader whose weights are ruined has none
+        return float(row["exact_match"]), float("-inf") if log_prob is None else float(log_prob)
     return -1.0, float("-inf")
 
 

@@ -6,7 +6,7 @@ import torch
 
 
 def choose_device(name):
-    """"auto", "cpu", "cuda", "cuda:1", "mps" -> torch.device. Raises ValueError in one line."""
+    """ "auto", "cpu", "cuda", "cuda:1", "mps" -> torch.device. Raises ValueError in one line."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

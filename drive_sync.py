@@ -275,14 +275,18 @@ def take_newest(copy, checkpoint_dir, say=print):
 def take_best(copy, checkpoint_dir):
     """Bring best.pt back from Drive, unless the local one is as good. Raises OSError."""
     local, incoming = os.path.join(checkpoint_dir, "best.pt"), os.path.join(checkpoint_dir, "from_drive.pt")
+
+    def quality(state):  # of equals the later is the better one, or it would not have been kept
+        return state.get("best", -1.0), step_of(state)
+
     try:
-        best = load(local)["best"]
-    except (CheckpointError, KeyError):
-        best = -1.0
+        best = quality(load(local))
+    except (CheckpointError, KeyError, TypeError):
+        best = (-1.0, -1)
     state = copy.fetch("best", -1, incoming)
     if state is None:
         return
-    if state.get("best", -1.0) > best:
+    if quality(state) > best:
         put_in_place(incoming, local)
     else:
         os.remove(incoming)

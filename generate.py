@@ -122,7 +122,7 @@ def generate(args):
                 row = {"text": text, "image": os.path.basename(path), "caption": caption, "exact_match": match}
                 out.write(json.dumps(row) + "\n")
                 exact += match
-                labels += [text if match else f"{text} → {caption or '(nothing)'}"][: ON_SHEET - len(labels)]
+                labels += [text if match else f"{text} -> {caption or '(nothing)'}"][: ON_SHEET - len(labels)]
             if done < ON_SHEET:
                 shown.append(pictures[: ON_SHEET - done].clone())  # a view would keep its whole block in memory
             if args.layers and not done:

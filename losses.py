@@ -89,7 +89,9 @@ def srgb_to_lab(rgb, axis=-1):
     rgb = rgb.float().movedim(axis, -1)
     low = rgb <= 0.04045
     linear = torch.where(low, rgb / 12.92, ((torch.where(low, 1.0, rgb) + 0.055) / 1.055) ** 2.4)
-    to_xyz = rgb.new_tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    to_xyz = rgb.new_tensor(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
     xyz = linear @ (to_xyz / rgb.new_tensor([0.95047, 1.0, 1.08883])[:, None]).T
     dark = xyz <= (6 / 29) ** 3
     f = torch.where(dark, xyz * (29 / 6) ** 2 / 3 + 4 / 29, torch.where(dark, 1.0, xyz) ** (1 / 3))

@@ -62,7 +62,10 @@ class Settings:
 
 
 # What a resumed run may not change: it would be another model, or other data.
-FIXED_ON_RESUME = [f.name for f in dataclasses.fields(Settings) if f.metadata["group"] in ("model", "data")] + ["seed", "batch_size"]
+FIXED_ON_RESUME = [f.name for f in dataclasses.fields(Settings) if f.metadata["group"] in ("model", "data")] + [
+    "seed",
+    "batch_size",
+]
 
 PRESETS = {
     # two CPU cores, some minutes

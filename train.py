@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shlex
 import sys
@@ -184,7 +185,7 @@ class Run:
                 **row,
                 "exact_match": match,
                 "word_accuracy": word_accuracy(self.unseen, captions),
-                "log_prob": log_prob,
+                "log_prob": log_prob if math.isfinite(log_prob) else None,  # JSON has no NaN
                 "n": len(captions),
             }
         )
@@ -201,7 +202,7 @@ class Run:
         elif "best.pt" in self.checkpoint(*names):
             self.best_on_disk = match, log_prob
         self.attempt("old checkpoints in", s.checkpoint_dir, lambda: prune(s.checkpoint_dir, s.keep_last, t.epoch))
-        texts = [a if a == b else f"{a} → {b}" for a, b in zip(self.unseen, captions)]
+        texts = [a if a == b else f"{a} -> {b}" for a, b in zip(self.unseen, captions)]
         path = os.path.join(s.log_dir, f"scenes_epoch_{t.epoch}.png")
         self.attempt("scenes", path, lambda: scene_sheet(pictures[:24], texts, path))
         path = os.path.join(s.log_dir, "training_curves.png")

@@ -45,7 +45,7 @@ def _write(draw, at, text, width, size=12, fill=INK):
 def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     """Pictures (n, 3, 64, 64) with a text under each."""
     side = 64 * zoom
-    cell_w, cell_h = side + 16, side + 58
+    cell_w, cell_h = side + 16, side + 70
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * cell_w + 8, rows * cell_h + 8), "white")

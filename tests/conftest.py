@@ -24,7 +24,9 @@ def script_env(env=None):
 
 def run_script(name, *args, cwd, env=None, timeout=120):
     """`python name args` in a folder, to its end; output is text."""
-    return subprocess.run(script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, text=True, timeout=timeout
+    )
 
 
 @pytest.fixture(scope="session")

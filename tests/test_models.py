@@ -143,7 +143,9 @@ def test_sampled_sentences_end_and_hold_no_special_words():
 
 def test_attention_matches_the_library():
     q, k, v = torch.randn(3, 2, 4, 6, 8, generator=rng()).unbind(0)
-    assert torch.allclose(attend(q, k, v, causal=True)[0], torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), atol=1e-5)
+    assert torch.allclose(
+        attend(q, k, v, causal=True)[0], torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("flat", [0.0, 0.5, 1.0])
