@@ -31,8 +31,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from checkpoints import write_atomically
-from data_utils import GrammarData, sample_sentences
+from data_utils import GrammarData
 from devices import choose_device, set_threads
+from grammar import sample_sentences
 from metrics import exact_match
 from roundtrip import draw_sentences, read_pictures
 from settings import PRESETS, Settings

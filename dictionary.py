@@ -16,7 +16,8 @@ import torch.nn.functional as F
 
 from channel import blur, round_8bit
 from checkpoints import CheckpointError, load, load_model, settings_of
-from data_utils import COLORS, OBJECTS, PAD, POSITIONS, SIZES, SLOT_WORDS, pad, render
+from data_utils import PAD, pad
+from grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from losses import srgb_to_lab
 from roundtrip import read_pictures, to_image
 from study_language import word_scenes

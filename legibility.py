@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from channel import blur, round_8bit
-from data_utils import PAD, SLOT_WORDS, pad, parse, render
+from data_utils import PAD, pad
+from grammar import SLOT_WORDS, parse, render
 from losses import srgb_to_lab
 from roundtrip import BATCH, draw_sentences, read_pictures
 

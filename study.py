@@ -6,7 +6,8 @@ from functools import lru_cache
 import torch
 
 from baselines import READERS, HandMade, Pair, random_drawer
-from data_utils import SPLITS, TEMPLATES, CaptionsData, CaptionsFileError, GrammarData, parse, sample_sentences
+from data_utils import CaptionsData, CaptionsFileError, GrammarData
+from grammar import SPLITS, TEMPLATES, parse, sample_sentences
 from roundtrip import draw_sentences
 
 

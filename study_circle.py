@@ -13,7 +13,7 @@ import legibility
 import metrics
 import robustness
 from baselines import Pair, fresh_reader, train_reader
-from data_utils import SLOT_WORDS, SLOTS
+from grammar import SLOT_WORDS, SLOTS
 from legibility import FOUR_SLOTS
 from roundtrip import BATCH, draw_sentences, read_pictures, through_png
 from study import figure, slots_of

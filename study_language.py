@@ -17,11 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import data_utils
+import grammar
 import legibility
 import losses
 import metrics
 from channel import blur
-from data_utils import PAD, SLOT_WORDS, SLOTS, TEMPLATES, pad, parse, sample_sentences
+from data_utils import PAD, pad
+from grammar import SLOT_WORDS, SLOTS, TEMPLATES, parse, sample_sentences
 from legibility import FOUR_SLOTS, draw_slots, random_slots
 from roundtrip import BATCH, draw_sentences
 from study import figure
@@ -79,7 +81,7 @@ def structure_section(subject, plan, seed, say):
         codes = np.array([[SLOT_WORDS[k].index(s[k]) for k in FOUR_SLOTS] for s in slots])
         spaces = {
             "slots": (
-                [data_utils.render(legibility.TEMPLATE, s) for s in slots],
+                [grammar.render(legibility.TEMPLATE, s) for s in slots],
                 squareform((codes[:, None] != codes[None]).sum(2)),
             )
         }
@@ -120,8 +122,8 @@ def _disentanglement(figures, pictures, codes, seed):
 def word_scenes(draw, slot, seed, contexts, template=legibility.TEMPLATE):
     """Every word of a slot in the same contexts -> pictures (words, contexts, 3, 64, 64), sentences [words][contexts]."""
     rng = np.random.default_rng([seed, SLOTS.index(slot)])
-    frames = [{s: str(rng.choice(SLOT_WORDS[s])) for s in data_utils._TEMPLATE_SLOTS[template]} for _ in range(contexts)]
-    sentences = [[data_utils.render(template, {**f, slot: w}) for f in frames] for w in SLOT_WORDS[slot]]
+    frames = [{s: str(rng.choice(SLOT_WORDS[s])) for s in grammar.TEMPLATE_SLOTS[template]} for _ in range(contexts)]
+    sentences = [[grammar.render(template, {**f, slot: w}) for f in frames] for w in SLOT_WORDS[slot]]
     return draw(sum(sentences, [])).unflatten(0, (len(sentences), contexts)), sentences
 
 
@@ -193,7 +195,7 @@ def meaning_section(subject, plan, seed, say):
 def entropy_of_split(split):
     """Entropy in bits of a split's sentences: templates evenly, then its sentences evenly. Counts them all."""
     bits = []
-    for number, slots in enumerate(data_utils._TEMPLATE_SLOTS):
+    for number, slots in enumerate(grammar.TEMPLATE_SLOTS):
         sizes = [len(SLOT_WORDS[s]) for s in slots]
         total, count = math.prod(sizes), 0
         for start in range(0, total, 100_000):
@@ -201,7 +203,7 @@ def entropy_of_split(split):
             values = np.full((len(index), len(SLOTS)), -1)
             for slot, column in zip(slots, np.unravel_index(index, sizes)):
                 values[:, SLOTS.index(slot)] = column
-            count += int(data_utils._in_split(np.full(len(index), number), values, split).sum())
+            count += int(grammar.in_split(np.full(len(index), number), values, split).sum())
         bits.append(math.log2(max(1, count)))
     return math.log2(len(TEMPLATES)) + float(np.mean(bits))
 
@@ -317,7 +319,7 @@ def language_section(subject, plan, seed, say):
 def _trainable(sentence):
     template, slots = parse(sentence)
     row = np.array([[SLOT_WORDS[s].index(slots[s]) if s in slots else -1 for s in SLOTS]])
-    return bool(data_utils._in_split(np.array([template]), row, "train")[0])
+    return bool(grammar.in_split(np.array([template]), row, "train")[0])
 
 
 def coherence_section(subject, plan, seed, say):

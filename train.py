@@ -24,8 +24,9 @@ import torch
 from tqdm import tqdm
 
 from checkpoints import CheckpointError, age, all_finite, best_quality, load, prune, pt_bytes, write_atomically
-from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary, sample_sentences
+from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary
 from devices import choose_device, set_threads
+from grammar import sample_sentences
 from metrics import exact_match, word_accuracy
 from roundtrip import draw_sentences, read_pictures, through_png
 from runs import Interrupted, Signals, UserError, find_start, hold_folders

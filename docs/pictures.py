@@ -9,7 +9,8 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from checkpoints import load_model  # noqa: E402
-from data_utils import COLORS, OBJECTS, PAD, POSITIONS, SIZES, pad, render, sample_sentences  # noqa: E402
+from data_utils import PAD, pad  # noqa: E402
+from grammar import COLORS, OBJECTS, POSITIONS, SIZES, render, sample_sentences  # noqa: E402
 from legibility import TEMPLATE  # noqa: E402
 from roundtrip import draw_sentences, read_pictures  # noqa: E402
 from visualization import grid_sheet, layer_sheet, round_trips  # noqa: E402

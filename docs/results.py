@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import legibility  # noqa: E402
 import robustness  # noqa: E402
 from checkpoints import load_model  # noqa: E402
-from data_utils import SPLITS, sample_sentences  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
+from grammar import SPLITS, sample_sentences  # noqa: E402
 from metrics import exact_match  # noqa: E402
 from roundtrip import draw_sentences, read_pictures  # noqa: E402
 

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import losses  # noqa: E402
-from data_utils import PAD, Vocabulary, sample_sentences  # noqa: E402
+from data_utils import PAD, Vocabulary  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
+from grammar import sample_sentences  # noqa: E402
 from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder  # noqa: E402
 from settings import Settings  # noqa: E402
 

@@ -13,12 +13,24 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import data_utils
+import grammar
 from data_utils import (
-    COLORS,
     EOS,
+    PAD,
+    CaptionsData,
+    CaptionsFileError,
+    GrammarData,
+    UnknownWord,
+    Vocabulary,
+    pad,
+    read_lines,
+    shuffled,
+    tokenize,
+)
+from grammar import (
+    COLORS,
     HELD_OUT_PAIRS,
     OBJECTS,
-    PAD,
     RARE_COLOR,
     RARE_COLOR_PARTNERS,
     RARE_OBJECT,
@@ -27,19 +39,10 @@ from data_utils import (
     SLOTS,
     SPLITS,
     TEMPLATES,
-    CaptionsData,
-    CaptionsFileError,
-    GrammarData,
-    UnknownWord,
-    Vocabulary,
     count_sentences,
-    pad,
     parse,
-    read_lines,
     render,
     sample_sentences,
-    shuffled,
-    tokenize,
 )
 
 UNSEEN_PAIRS = {(RARE_COLOR, o) for o in OBJECTS if o not in RARE_COLOR_PARTNERS} | {
@@ -63,7 +66,7 @@ class Everything:
         data = GrammarData(1, 0)
         self.vocab, self.ids = data.vocab, data.to_ids(self.template, self.slots).astype(np.uint8)
         self.pairs = self.ids[:, :-1].astype(np.uint16) << 8 | self.ids[:, 1:]  # each word with the next
-        self.members = {split: data_utils._in_split(self.template, self.slots, split) for split in SPLITS}
+        self.members = {split: grammar.in_split(self.template, self.slots, split) for split in SPLITS}
 
     def sentence(self, i):
         return render(self.template[i], {s: SLOT_WORDS[s][k] for s, k in zip(SLOTS, self.slots[i], strict=True) if k >= 0})
@@ -168,10 +171,10 @@ def test_training_shows_every_word_in_every_slot(everything):
 def test_what_is_drawn_belongs_to_its_split_with_templates_even(everything, split):
     members = everything.members[split]
     rows = {everything.ids[i].tobytes() for i in np.flatnonzero(members)} if split == "test" else None
-    template, slots = data_utils.sample_slots(20_000, split, np.random.default_rng(3))
+    template, slots = grammar.sample_slots(20_000, split, np.random.default_rng(3))
     counts = np.bincount(template, minlength=len(TEMPLATES))
     assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
-    assert data_utils._in_split(template, slots, split).all()
+    assert grammar.in_split(template, slots, split).all()
     if rows:
         drawn = GrammarData(1, 0).to_ids(template, slots).astype(np.uint8)
         assert all(row.tobytes() in rows for row in drawn[:2000])

@@ -16,7 +16,8 @@ import evaluate
 import study_circle
 from baselines import Pair
 from checkpoints import load_model, model_state, save
-from data_utils import EOS, GrammarData, Vocabulary, sample_sentences
+from data_utils import EOS, GrammarData, Vocabulary
+from grammar import sample_sentences
 from models import Circle, Scene
 from settings import Settings
 from study import Plan, Subject

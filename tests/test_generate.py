@@ -12,7 +12,8 @@ from PIL import Image
 
 import generate
 from checkpoints import load_model
-from data_utils import Vocabulary, parse
+from data_utils import Vocabulary
+from grammar import parse
 from roundtrip import load_pngs, read_pictures
 
 

@@ -15,7 +15,7 @@ from conftest import TINY, run_script
 import dictionary
 import page
 from checkpoints import load_model
-from data_utils import parse
+from grammar import parse
 from study import Plan, Subject, open_data
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

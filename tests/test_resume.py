@@ -11,6 +11,7 @@ from conftest import ROOT, TINY, run_script, script_command, script_env
 
 import checkpoints
 import data_utils
+import grammar
 import train
 import training
 from settings import Settings
@@ -144,7 +145,7 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
 def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)  # its thousand sentences are not needed here
-    lines = data_utils.sample_sentences(40, "train", 0)
+    lines = grammar.sample_sentences(40, "train", 0)
     for name, text in (
         ("a.txt", lines),
         ("moved.txt", lines),

@@ -12,7 +12,8 @@ import train
 import training
 from channel import round_8bit
 from checkpoints import load, load_model
-from data_utils import GrammarData, sample_sentences
+from data_utils import GrammarData
+from grammar import sample_sentences
 from metrics import exact_match
 from models import Circle
 from roundtrip import draw_sentences, read_pictures
