@@ -170,7 +170,12 @@ def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monke
 
 def stopped(folder, *flags, after, numbers):
     """Start train.py, send signals once it has said a line with `after`; returns the exit code and what it said."""
-    process = subprocess.Popen(script_command("train.py", *flags), cwd=folder, env=script_env(), stderr=subprocess.PIPE, text=True)
+
+    def hear():  # a session under nohup hands its children an ignored SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    command = script_command("train.py", *flags)
+    process = subprocess.Popen(command, cwd=folder, env=script_env(), stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     said = []
     while process.poll() is None and not (said and after in said[-1]):
         said.append(process.stderr.readline())

@@ -145,7 +145,7 @@ def test_the_optimiser_skips_a_non_finite_step():
 @pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.parametrize("batch_size", [4, 8, 16, 32, 128])
 def test_no_batch_size_and_no_amp_makes_numbers_go_bad(batch_size, amp):
-    """The "batch 8 only, no AMP" of other programs: every loss finite and no step skipped over 30 steps, and learning."""
+    """The "batch 8 only, no AMP" of other programs: every loss finite and no step skipped over 40 steps, and learning."""
     settings = Settings(
         d_model=64,
         n_heads=2,
@@ -160,11 +160,11 @@ def test_no_batch_size_and_no_amp_makes_numbers_go_bad(batch_size, amp):
     )
     trainer = training.Trainer(settings, GrammarData(10000, 0), torch.device("cpu"))
     first = None
-    for _ in range(30):
+    for _ in range(40):
         parts = trainer.train_step()
         assert all(torch.isfinite(v) for v in parts.values())
-        first = first or float(parts["caption"])
-    assert trainer.bad.tolist() == [0, 0] and float(parts["caption"]) < first - 0.5
+        first = first or parts["caption"].item()
+    assert trainer.bad.tolist() == [0, 0] and parts["caption"].item() < first - 0.5
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_captions_file_of_another_language(tmp_path):
 
 @pytest.fixture(scope="module")
 def learned():
-    """A small circle after some 300 steps: it reads most sentences of the two shortest templates."""
+    """A small circle after 550 steps: it reads most sentences."""
     torch.set_num_threads(2)
     settings = Settings(
         d_model=96,
@@ -191,7 +191,7 @@ def learned():
         use_vae=True,
         batch_size=64,
         lr=2e-3,
-        num_samples=64 * 350,
+        num_samples=64 * 550,
         epochs=1,
         use_amp=True,
     )
