@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from data_utils import EOS, PAD
+import os
+CW=float(os.environ.get("CW","3")); CS=float(os.environ.get("CS","25"))
+SW=float(os.environ.get("SW","30")); SS=float(os.environ.get("SS",".4"))
 
 # ---------------------------------------------------------------------------------------------
 # Words
@@ -71,6 +74,10 @@ def layout_loss(attention, ids, vocab_size, eps=1e-6):
     place = words.sum(1) / (words.sum() + eps)
     given = words / (words.sum(1, keepdim=True) + eps)
     kinds = -(place[:, None] * given * (given + eps).log()).sum()
+    import os
+    HPW=float(os.environ.get("HPW",".5"))
+    where_w = words / (words.sum(0, keepdim=True) + eps)
+    kinds = kinds - HPW * (words.sum(0)/ (words.sum()+eps) * (where_w * (where_w + eps).log()).sum(0)).sum()
     shown = share.sum(2)
     collisions = 0.5 * (shown**2 - (share**2).sum(2)).sum(1).mean()
     mass = share.sum(1)  # (B, T)
@@ -160,17 +167,18 @@ def word_means(features, word, weight, vocab_size, eps=1e-6):
     return summed / (total[:, None] + eps), total
 
 
-def push_apart(means, total, margin):
-    """Mean of relu(margin - distance)^2 over pairs of words present (total weight > 0.5).
+def crowding(means, total, sigma, rivalry):
+    """How close words that are present (total weight > 0.5) look: mean of exp(-d^2 / 2 sigma^2) over pairs, each
+    weighted by its rivalry + 0.1, in [0, 1].
 
-    means (V, F), total (V,), margin a number or (V, V) -> 0-dim tensor.
+    means (V, F), total (V,), rivalry a number or (V, V) -> 0-dim tensor. A Gaussian potential spreads points evenly over
+    the room there is (Wang & Isola 2020); a margin wider than that room would drive them into its corners.
     """
     there = (total > 0.5).float()
-    pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device))
+    pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device)) * (rivalry + 0.1)
     square = (means**2).sum(1)
     gram = square[:, None] + square[None] - 2 * means @ means.T
-    distance = torch.sqrt(gram.clamp(min=0) + 1e-3)
-    return (torch.relu(margin - distance) ** 2 * pair).sum() / pair.sum().clamp(min=1)
+    return (torch.exp(-gram / (2 * sigma**2)) * pair).sum() / pair.sum().clamp(min=1)
 
 
 def rivals(word, place, weight, vocab_size, eps=1e-6):
@@ -198,7 +206,7 @@ def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, margin=25.
     means, total = word_means(lab, word, weight, vocab_size)
     mean_over = weight.sum() + 1e-6
     loss = (weight * ((lab - means[word]) ** 2).sum(1)).sum() / mean_over
-    loss = loss + push_apart(means, total, margin + (rival_margin - margin) * rivalry)
+    loss = loss + 1000 * CW * crowding(means, total, CS, rivalry)
     if ground is not None:
         away = torch.sqrt(((lab - srgb_to_lab(ground)) ** 2).sum(1) + 1e-3)
         loss = loss + (weight * torch.relu(contrast - away) ** 2).sum() / mean_over
@@ -214,7 +222,19 @@ def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, margin=0.4, rival_m
     small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
     means, total = word_means(small, word, weight.float(), vocab_size)
     scale = torch.sqrt((weight[:, None] * small**2).sum() / (weight.sum() + 1e-6) + 1e-6).detach()
-    return 100 * push_apart(means / scale, total, margin + (rival_margin - margin) * rivalry)
+    return SW * crowding(means / scale, total, SS, rivalry)
+
+
+def mark_loss(masks, colors, ground, word, weight, vocab_size, rivalry=0.0, margin=0.6, rival_margin=1.3):
+    """Marks as they look from afar differ: masks (N, side, side) and colours (N, 3) over ground (3,), in cells of 4x4 pixels.
+
+    relu(margin - d)^2 x 100 between the words' mean marks, d relative to a mark's own norm (1.41 would be orthogonal).
+    """
+    cells = F.avg_pool2d(masks.float()[:, None], 4)  # (N, 1, side / 4, side / 4)
+    marks = (cells * (colors.float() - ground.detach())[:, :, None, None]).flatten(1)
+    means, total = word_means(marks, word, weight.float(), vocab_size)
+    scale = torch.sqrt((weight[:, None] * marks**2).sum() / (weight.sum() + 1e-6) + 1e-6).detach()
+    return SW * crowding(means / scale, total, SS, rivalry)
 
 
 def shown_words(attention, presence, ids):

@@ -16,9 +16,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from data_utils import BOS, EOS, PAD
+from losses import targets_of
 from sprites import Coherence, Colors, Layout, Shapes, gaussian_kl
 
 PICTURE_SIZE = 64
+import os
+ORD_STD=float(os.environ.get("ORD_STD","1")); ORD_POW=float(os.environ.get("ORD_POW","4")); ORD_EPS=float(os.environ.get("ORD_EPS",".05"))
 
 
 def dropout(x, p, rng):
@@ -52,7 +55,8 @@ class TextState:
     """What the language model knows of a batch of sentences."""
 
     logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
-    roles: torch.Tensor  # (B, T, D) what is expected at each place, and which place it is; not which word comes
+    cloze: torch.Tensor  # (B, T, V) the word that stands here, from the words before it and the one behind it
+    roles: torch.Tensor  # (B, T, D) what kind of word could stand here, and the how-manieth of its kind it is; not which one does
     words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbours
     surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
     sentence: torch.Tensor  # (B, D) the whole sentence
@@ -92,10 +96,13 @@ class AutoregressiveLanguageModel(nn.Module):
         self.position = nn.Embedding(max_words + 1, d_model)
         self.blocks = nn.ModuleList(Block(d_model, n_heads) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
-        self.role_norm = nn.LayerNorm(d_model)
-        self.role_position = nn.Embedding(max_words, d_model)
+        self.cloze = nn.Linear(d_model, d_model)
+        self.cloze_norm = nn.LayerNorm(d_model)
+        self.role_scale = d_model**0.5
+        self.role_count = nn.Embedding(max_words + 1, d_model)
         self.to_sentence = nn.Linear(d_model, d_model)
-        nn.init.normal_(self.role_position.weight, std=0.3)
+        nn.init.normal_(self.role_count.weight, std=ORD_STD)
+        nn.init.zeros_(self.role_count.weight[0])
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
@@ -114,11 +121,28 @@ class AutoregressiveLanguageModel(nn.Module):
         here = (ids != PAD).float()  # (B, T)
         surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
         mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
-        # A role is the mean embedding of the words expected next. The state itself would also tell which words came
-        # before, and the layout would come to depend on them ("red" elsewhere after "tiny" than after "huge").
-        expected = logits[:, :-1].detach().softmax(-1) @ self.embedding.weight.float()  # (B, T, D)
-        roles = self.role_norm(expected) + self.role_position.weight[: ids.shape[1]]
-        return TextState(logits, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
+        behind = self.embedding(targets_of(ids)[:, 1:])  # (B, T, D) the word after each word
+        cloze = (self.cloze_norm(x[:, :-1] + self.cloze(behind)) @ self.embedding.weight.T).float()  # (B, T, V)
+        roles = self.roles(cloze.detach(), here)
+        return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
+
+    def roles(self, cloze, here):
+        """cloze (B, T, V), here (B, T) float -> (B, T, D).
+
+        A role is the mean embedding of the words that could stand in a word's stead, and the number of earlier
+        words of its kind. Neither tells which words there are, so the layout cannot depend on them.
+        """
+        embedding = self.embedding.weight.float()
+        kinds = cloze.softmax(-1) @ embedding  # (B, T, D)
+        centred = kinds - embedding.mean(0)
+        spread = (embedding.detach() - embedding.detach().mean(0)).square().sum(1).mean()
+        centred = centred / torch.sqrt(centred.square().sum(-1, keepdim=True) + ORD_EPS * spread)
+        alike = torch.relu(centred.detach() @ centred.detach().transpose(1, 2)) ** ORD_POW * here[:, None]  # (B, T, T)
+        count = alike.tril(-1).sum(2)  # (B, T) earlier words of this kind
+        low = count.floor().long()
+        part = (count - low)[..., None]
+        table = self.role_count.weight
+        return self.role_scale * centred + table[low] * (1 - part) + table[(low + 1).clamp(max=len(table) - 1)] * part
 
     @torch.no_grad()
     def sample(self, n, rng, temperature=1.0):
@@ -154,6 +178,7 @@ class Scene:
     colors: torch.Tensor = None  # (B, K, 3) sRGB in [0, 1]
     masks: torch.Tensor = None  # (B, K, side, side) in [0, 1], the sprite's own window
     ground: torch.Tensor = None  # (3,) sRGB in [0, 1]
+    preference: torch.Tensor = None  # (B, K, T)
 
 
 def bottleneck(mu, logvar, rng):
@@ -203,10 +228,10 @@ class SceneDecoder(nn.Module):
 
     def encode(self, text, here):
         """TextState, (B, T) bool -> mu, logvar (B, K, share), attention (B, K, T), presence (B, K)."""
-        attention, presence = self.layout(text.roles, text.surprisal, here)
+        attention, presence, preference = self.layout(text.roles, text.surprisal, here)
         shown = attention.sum(2, keepdim=True)  # (B, K, 1)
         value = attention @ self.norm(text.words.float()) / (shown + 1e-3)  # (B, K, D)
-        return self.to_mu(value), self.to_logvar(value), attention, presence
+        return self.to_mu(value), self.to_logvar(value), attention, presence, preference
 
     def paint(self, z, presence):
         """z (B, K, share), presence (B, K) -> masks (B, K, side, side), colours (B, K, 3)."""
@@ -231,14 +256,14 @@ class SceneDecoder(nn.Module):
         """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
         with torch.autocast(here.device.type, enabled=False):
             text = TextState(*(t.float() if torch.is_tensor(t) else t for t in vars(text).values()))
-            mu, logvar, attention, presence = self.encode(text, here)
+            mu, logvar, attention, presence, preference = self.encode(text, here)
             z = bottleneck(mu, logvar, rng if self.use_vae else None)  # (B, K, share)
             masks, colors = self.paint(z, presence)
             picture = self.compose(masks, colors)
             kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2))
         rest = (0, self.z_dim - self.n_sprites * self.share)  # numbers that no sprite needs stay 0
         mu, logvar = F.pad(mu.flatten(1), rest), F.pad(logvar.flatten(1), rest)
-        return Scene(picture, mu, logvar, kl, attention, presence, colors, masks, torch.sigmoid(self.ground_logit))
+        return Scene(picture, mu, logvar, kl, attention, presence, colors, masks, torch.sigmoid(self.ground_logit), preference)
 
 
 class ConvSceneDecoder(nn.Module):

@@ -4,6 +4,12 @@ Shapes: B sentences, T words, K sprites, D = d_model. Everything here is float32
 """
 
 import math
+import os
+INI=float(os.environ.get("INI","8"))
+ORD=float(os.environ.get("ORD","3"))
+SZ=float(os.environ.get("SZ",".55"))
+DEPTH=float(os.environ.get("DEPTH",".8"))
+PREF_T=float(os.environ.get("PREF_T","4"))
 
 import torch
 import torch.nn as nn
@@ -44,18 +50,20 @@ class Layout(nn.Module):
 
     def __init__(self, d_model, n_sprites, width=64, sharpness=4.0):
         super().__init__()
-        self.key = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, width))
+        self.key = nn.Linear(d_model, width, bias=False)
         self.query = nn.Parameter(torch.randn(n_sprites, width))
         self.width, self.sharpness = width, sharpness
 
     def forward(self, roles, surprisal, here):
         """(B, T, D), (B, T), (B, T) bool -> attention (B, K, T), presence (B, K), both float32."""
-        keys = F.layer_norm(self.key(roles).float(), (self.width,))
+        keys = self.key(roles).float()
+        keys = keys / torch.sqrt(keys.square().mean(-1, keepdim=True) + 0.1)
         queries = F.layer_norm(self.query.float(), (self.width,))
         logits = self.sharpness * (queries @ keys.transpose(1, 2)) / math.sqrt(self.width)
         wanted = torch.sigmoid(6 * (surprisal - self.SURPRISE)) * here
         attention = sinkhorn(logits, wanted)  # (B, K, T)
-        return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5))
+        preference = (logits / PREF_T).softmax(1) * wanted[:, None]
+        return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5)), preference
 
 
 class Shapes(nn.Module):
@@ -65,15 +73,15 @@ class Shapes(nn.Module):
     discs, ovals, triangles, squares, stars and petals, with or without a hole.
     """
 
-    TERMS = 5
+    ORDERS = (2, 3, 4, 5)
 
     def __init__(self, z_shape, z_layout, side, hidden_dim):
         super().__init__()
         self.side, self.radius = side, side / 2 - 1
-        self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2 * self.TERMS + 1))
+        self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3 * len(self.ORDERS) + 2))
         self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
         with torch.no_grad():  # unlike words start with unlike outlines and places
-            self.outline[2].weight *= 4
+            self.outline[2].weight *= INI
             self.place[2].weight *= 4
         axis = torch.arange(side) - (side - 1) / 2
         y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -83,19 +91,24 @@ class Shapes(nn.Module):
     def forward(self, z_shape, z_layout):
         """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
         size, dx, dy = self.place(z_layout).split(1, -1)
-        size = self.radius * (0.7 + 0.3 * torch.sigmoid(size))  # px
+        size = self.radius * (SZ + (1 - SZ) * torch.sigmoid(size))  # px
         reach = self.radius - size + 1.0  # a small mark may stand further from the middle
         x, y = self.x - torch.tanh(dx) * reach, self.y - torch.tanh(dy) * reach  # (B, K, side^2)
         distance = torch.sqrt(x * x + y * y + 1e-3)
         cos1, sin1 = x / distance, y / distance
-        hole, waves = self.outline(z_shape).split([1, 2 * self.TERMS], -1)
-        waves = 0.6 * torch.tanh(waves)
+        n = len(self.ORDERS)
+        hole, depth, order, turn = self.outline(z_shape).split([1, 1, n, 2 * n], -1)
+        order = (ORD * order).softmax(-1)
+        turn = turn.unflatten(-1, (n, 2))
+        turn = turn / torch.sqrt(turn.square().sum(-1, keepdim=True) + 1e-3)
         cos, sin, wave = cos1, sin1, 0.0
-        for n in range(self.TERMS):  # cos and sin of n angles, without an arc tangent
-            wave = wave + waves[..., 2 * n, None] * cos + waves[..., 2 * n + 1, None] * sin
+        for k in range(1, self.ORDERS[-1] + 1):  # cos and sin of k angles, without an arc tangent
+            if k in self.ORDERS:
+                i = self.ORDERS.index(k)
+                wave = wave + order[..., i, None] * (turn[..., i, 0, None] * cos + turn[..., i, 1, None] * sin)
             cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
-        outer = size * torch.sigmoid(1.5 + 2 * wave) * 1.1
-        inner = 0.7 * torch.sigmoid(hole - 2) * outer
+        outer = size * (1 - DEPTH * torch.sigmoid(depth + 0.5) * (1 - wave) / 2)
+        inner = 0.6 * torch.sigmoid(hole - 2) * outer
         mask = torch.sigmoid((outer - distance) * 1.5) * torch.sigmoid((distance - inner) * 1.5 + 1)
         return mask.unflatten(-1, (self.side, self.side))
 

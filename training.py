@@ -6,6 +6,9 @@ gradients, clipping and the optimiser (`Trainer.train_step`).
 
 import hashlib
 import math
+import os
+MW=float(os.environ.get("MW","1"))
+PW=float(os.environ.get("PW","1"))
 import time
 
 import numpy as np
@@ -39,7 +42,7 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype):
     out = {
         "caption": losses.word_loss(caption, targets),
         "direct": losses.word_loss(direct, targets),
-        "language": losses.word_loss(text.logits, targets),
+        "language": losses.word_loss(text.logits, targets) + losses.word_loss(text.cloze, ids),
         "consistency": losses.consistency_loss(seen, text.sentence),
         "kl": losses.kl_loss(scene.kl) if s.use_vae else scene.kl.sum() * 0,
         "spatial": losses.spatial_loss(scene.picture),
@@ -49,7 +52,7 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype):
     if layered:
         word, place, weight = losses.shown_words(scene.attention, scene.presence, ids)
         rivalry = losses.rivals(word, place, weight, vocab_size)
-        out["layout"] = losses.layout_loss(scene.attention, ids, vocab_size)
+        out["layout"] = losses.layout_loss(scene.attention, ids, vocab_size) + PW * losses.layout_loss(scene.preference, ids, vocab_size)
         out["color"] = losses.color_loss(scene.colors.flatten(0, 1), word, weight, scene.ground, vocab_size, rivalry)
         out["perceptual"] = out["perceptual"] + losses.shape_loss(scene.masks.flatten(0, 1), word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words
