@@ -125,10 +125,11 @@ def pair_hinge(features, wanted, eps=1e-6):
     return (torch.relu(wanted - distance) ** 2 * off).sum() / off.sum().clamp(min=1)
 
 
-def diversity_loss(picture, distance, spread=0.3):
+def diversity_loss(picture, distance, spread=0.3, gather=lambda x: x):
     """Pictures differ as much as their sentences do: hinge on the RMSE of 16x16 pictures, wanted to be
-    at least spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all."""
-    small = F.avg_pool2d(picture.float(), 4).flatten(1)
+    at least spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all. `gather`
+    brings in the other processes' pictures."""
+    small = gather(F.avg_pool2d(picture.float(), 4).flatten(1))
     return 100 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
 
 
@@ -141,10 +142,10 @@ def edges(picture, eps=1e-4):
     return torch.sqrt((gradient**2).sum(1, keepdim=True) + eps)
 
 
-def perceptual_loss(picture, distance, spread=0.06):
+def perceptual_loss(picture, distance, spread=0.06, gather=lambda x: x):
     """The hinge of `diversity_loss` on edge maps (averaged over 4x4 pixels): outlines differ too, not
     only colours. Prevents a code of coloured blots that all have one form."""
-    small = F.avg_pool2d(edges(picture), 4).flatten(1)
+    small = gather(F.avg_pool2d(edges(picture), 4).flatten(1))
     return 1000 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
 
 
