@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT, TINY, run_script, script_command, script_env
+from conftest import ROOT, TINY, script_command, script_env
 
 import checkpoints
 import distributed
