@@ -91,12 +91,13 @@ def silhouettes(scene, compose):
 WEAR = ("none", "noise", "blur", "resample", "jpeg", "shift", "silhouettes", "silhouettes")
 
 
-def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR):
+def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR, first=0):
     """Send a batch of scenes through the channel -> what arrives, (B, 3, 64, 64).
 
     severity: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: numpy
     Generator for choices that must not wait for the device. The batch is dealt out evenly over
-    the kinds of wear, from a random start; `silhouettes` needs `compose` (the layered decoder).
+    the kinds of wear, from a random start; `silhouettes` needs `compose` (the layered decoder). Of a
+    batch that several processes share, these are the scenes from number `first` on.
     """
     picture = scene.picture.float()
     kinds = [w for w in wear if w != "silhouettes" or compose is not None]
@@ -106,10 +107,8 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR):
     everyone = torch.arange(len(picture), device=picture.device)
     parts, rows = [], []
     for i, kind in enumerate(kinds):
-        row = everyone[(start + i) % len(kinds) :: len(kinds)]
-        if not len(row):
-            continue
-        x = picture[row]
+        row = everyone[(start + i - first) % len(kinds) :: len(kinds)]
+        x = picture[row] if len(row) else picture[:1]  # the same numbers are drawn whether or not a kind has a row here
         if kind == "noise":
             x = add_noise(x, 0.03 + 0.12 * severity * float(host_rng.random()), rng)
         elif kind == "blur":
@@ -121,8 +120,9 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR):
         elif kind == "shift":
             x = shift(x, *(int(d) for d in host_rng.integers(-3, 4, size=2)))
         elif kind == "silhouettes":
-            x = severity * gray[row] + (1 - severity) * x
-        parts.append(x)
-        rows.append(row)
+            x = severity * (gray[row] if len(row) else gray[:1]) + (1 - severity) * x
+        if len(row):
+            parts.append(x)
+            rows.append(row)
     arrived = torch.cat(parts)[torch.argsort(torch.cat(rows))]
     return round_8bit(add_noise(arrived, 0.02, rng))

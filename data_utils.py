@@ -17,6 +17,8 @@ import re
 import stat
 import sys
 import unicodedata
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +39,7 @@ from grammar import (  # noqa: F401 (users look for the grammar here)
     TEMPLATES,
     count_sentences,
     mix64,
+    numbered_slots,
     parse,
     render,
     sample_sentences,
@@ -146,16 +149,15 @@ def pad(rows):
 class GrammarData:
     """Batches of grammar sentences as integer tensors, trimmed to their longest sentence.
 
-    With `fixed` the same `num_samples` sentences are shown every epoch, in a new order;
-    otherwise sentences are drawn anew.
+    With `fixed` the same `num_samples` sentences are shown every epoch, in a new order; otherwise
+    sentences are drawn anew. Neither is stored: a fixed sentence follows from its number.
     """
 
     def __init__(self, num_samples, seed, fixed=False):
-        self.num_samples, self.seed = num_samples, seed
+        self.num_samples, self.seed, self.fixed = num_samples, seed, fixed
         self.vocab = Vocabulary.of_grammar()
         self.max_words = max(map(len, TEMPLATE_WORDS))
         self._table = self._word_table()
-        self.fixed = self._draw(num_samples, [seed, 0xF1]) if fixed else None  # (n, max_words) uint8
 
     def _word_table(self):
         """Per template and word place: a fixed word number, or -1 - slot."""
@@ -175,16 +177,15 @@ class GrammarData:
         value = np.maximum(np.take_along_axis(slots, slot, 1), 0)
         return np.where(ids < 0, self._slot_ids[slot, value], ids)
 
-    def _draw(self, n, key):
-        return self.to_ids(*sample_slots(n, "train", np.random.default_rng(key))).astype(np.uint8)
-
     def batch(self, epoch, number, size):
         """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch."""
-        if self.fixed is None:
-            ids = self._draw(min(size, self.num_samples - number * size), [self.seed, 1 + epoch, number])
+        if self.fixed:
+            drawn = numbered_slots(shuffled(number * size, size, self.num_samples, [self.seed, epoch]), "train", self.seed)
         else:
-            ids = self.fixed[shuffled(number * size, size, self.num_samples, [self.seed, epoch])]
-        return torch.from_numpy(ids[:, : int((ids != PAD).sum(1).max())].astype(np.int64))
+            rng = np.random.default_rng([self.seed, 1 + epoch, number])
+            drawn = sample_slots(min(size, self.num_samples - number * size), "train", rng)
+        ids = self.to_ids(*drawn)
+        return torch.from_numpy(np.ascontiguousarray(ids[:, : int((ids != PAD).sum(1).max())]))
 
 
 def shuffled(start, size, n, key):
@@ -258,15 +259,70 @@ def read_lines(path):
             yield line, cut, "\ufffd" in line
 
 
+class _Rows:
+    """Sentences as they are read: word numbers, lengths and a hash of each, in arrays; equal ones are merged on the way."""
+
+    BLOCK = 1 << 17  # sentences between two looks for duplicates
+
+    def __init__(self):
+        self.index, self.duplicates = {}, 0  # word -> number, in order of appearance
+        self.words, self.lengths, self.hashes = [], [], []  # arrays of whole blocks
+        self.known = np.empty(0, np.uint64)  # the hashes so far, sorted
+        self._clear()
+
+    def _clear(self):
+        self._words, self._lengths, self._hashes = array("i"), array("B"), array("Q")
+
+    def add(self, words):
+        index = self.index
+        self._words.extend([index.setdefault(w, len(index)) for w in words])
+        self._lengths.append(len(words))
+        digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8, salt=b"split").digest()
+        self._hashes.append(int.from_bytes(digest, "big"))
+        if len(self._lengths) == self.BLOCK:
+            self.settle()
+
+    def settle(self):
+        """Keep the first of equal sentences of the open block, and none that an earlier block has."""
+        hashes, lengths = np.array(self._hashes, np.uint64), np.array(self._lengths, np.uint8)
+        keep = np.zeros(len(hashes), bool)
+        keep[np.unique(hashes, return_index=True)[1]] = True
+        if len(self.known):
+            keep &= self.known[np.minimum(np.searchsorted(self.known, hashes), len(self.known) - 1)] != hashes
+        words = np.array(self._words, np.int32)[np.repeat(keep, lengths)]
+        self.words.append(words.astype(np.uint16) if len(self.index) <= 1 << 16 else words)
+        self.lengths.append(lengths[keep])
+        self.hashes.append(hashes[keep])
+        self.known = np.sort(np.concatenate([self.known, hashes[keep]]), kind="stable")  # fast on what is nearly sorted
+        self.duplicates += int((~keep).sum())
+        self._clear()
+
+
+class _Sentences(Sequence):
+    """Sentences of a captions file, written out when they are asked for. A slice is a list."""
+
+    def __init__(self, data, rows):
+        self.data, self.rows = data, rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [self.data.sentence(row) for row in self.rows[i]]
+        return self.data.sentence(self.rows[i])
+
+
 class CaptionsData:
     """A user's sentences, one a line, split by a hash of each sentence into train and test.
 
-    Raises CaptionsFileError, OSError.
+    The file is read once, as a stream; what stays is 2 or 4 bytes a word and 16 a sentence. `test` is a sequence
+    of str. Raises CaptionsFileError, OSError.
     """
 
     def __init__(self, path, seed, train_split=0.8, vocab=None):
         self.seed, self.report = seed, CaptionsReport()
-        seen, rows = set(), []
+        rows = _Rows()
         for line, cut, damaged in read_lines(path):
             self.report.lines += 1
             self.report.damaged += damaged
@@ -275,33 +331,58 @@ class CaptionsData:
                 self.report.empty += 1
                 continue
             self.report.cut += cut or len(words) > MAX_LINE_WORDS
-            words = tuple(sys.intern(w) for w in words[:MAX_LINE_WORDS])
-            digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
-            if digest in seen:
-                self.report.duplicates += 1
-                continue
-            seen.add(digest)
-            rows.append(words)
+            rows.add(words[:MAX_LINE_WORDS])
+        rows.settle()
+        self.report.duplicates = rows.duplicates
+        lengths, hashes = np.concatenate(rows.lengths), np.concatenate(rows.hashes)
         if self.report.damaged > (self.report.lines - self.report.empty) / 2:
             raise CaptionsFileError(f"{path}: most lines are no UTF-8 text ({self.report}); save the file as UTF-8")
-        if len(rows) < 2:
-            raise CaptionsFileError(f"{path}: {len(rows)} usable sentence(s), at least 2 are needed ({self.report})")
-        self.vocab = vocab or Vocabulary.of(w for row in rows for w in row)
-        if strange := next((w for row in rows for w in row if w not in self.vocab.index), None):
+        if len(lengths) < 2:
+            raise CaptionsFileError(f"{path}: {len(lengths)} usable sentence(s), at least 2 are needed ({self.report})")
+        self.vocab = vocab or Vocabulary.of(rows.index)
+        if strange := next((w for w in rows.index if w not in self.vocab.index), None):
             raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
-        self.max_words = max(map(len, rows))
+        self.max_words = int(lengths.max())
+        rows.known = None
+        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])  # of each sentence in _flat, in the file's order
+        self._flat = np.empty(self._starts[-1], np.uint16 if len(self.vocab) <= 1 << 16 else np.int32)
+        number, at = np.array([self.vocab.index[w] for w in rows.index]), 0
+        while rows.words:
+            block = rows.words.pop(0)
+            self._flat[at : at + len(block)] = number[block]
+            at += len(block)
         # The share is by rank of a hash, so that it is exact and no order of lines matters.
-        rows.sort(key=lambda r: hashlib.blake2b(" ".join(r).encode(), digest_size=8, salt=b"split").digest())
-        cut = min(max(round(len(rows) * train_split), 1), len(rows) - 1)
-        self.test = [" ".join(r) for r in rows[cut:]]
-        lengths = np.array([len(r) for r in rows[:cut]])
-        self._offsets = np.concatenate([[0], np.cumsum(lengths)])
-        self._flat = np.fromiter((self.vocab.index[w] for r in rows[:cut] for w in r), np.int32, self._offsets[-1])
-        self.num_samples = cut
+        self._order = np.argsort(hashes, kind="stable")
+        self.num_samples = min(max(round(len(lengths) * train_split), 1), len(lengths) - 1)
+        self.test = _Sentences(self, self._order[self.num_samples :])
+
+    def sentence(self, row):
+        """The words of row `row` of the file, joined by spaces."""
+        return " ".join(self.vocab.words[i] for i in self._flat[self._starts[row] : self._starts[row + 1]].tolist())
 
     def batch(self, epoch, number, size):
-        rows = shuffled(number * size, size, self.num_samples, [self.seed, epoch])
-        return pad([self._flat[self._offsets[r] : self._offsets[r + 1]].tolist() for r in rows])
+        rows = self._order[shuffled(number * size, size, self.num_samples, [self.seed, epoch])]
+        return pad([self._flat[self._starts[r] : self._starts[r + 1]].tolist() for r in rows])
+
+    @functools.cached_property
+    def digest(self):
+        """A hash of all sentences, their split and their word numbers; the order of lines does not matter."""
+        hasher, block, train = hashlib.blake2b(digest_size=16), 1 << 16, self._order[: self.num_samples]
+        for start in range(0, len(self.test), block):
+            hasher.update(("\n" * (start > 0) + "\n".join(self.test[start : start + block])).encode())
+        hasher.update(np.int64(0).tobytes())
+        end = np.int64(0)
+        for start in range(0, len(train), block):
+            rows = train[start : start + block]
+            ends = end + np.cumsum(self._starts[rows + 1] - self._starts[rows])
+            hasher.update(ends.tobytes())
+            end = ends[-1]
+        for start in range(0, len(train), block):
+            rows = train[start : start + block]
+            lengths = self._starts[rows + 1] - self._starts[rows]
+            within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            hasher.update(self._flat[np.repeat(self._starts[rows], lengths) + within].astype(np.int32).tobytes())
+        return hasher.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------

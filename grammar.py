@@ -151,15 +151,38 @@ def sample_slots(n, split, rng):
     rng: numpy Generator -> template (n,) int64, slots (n, 10) int64 with -1 for an absent slot.
     Raises ValueError for an unknown split.
     """
-    _split_number(split)
     template = rng.integers(len(TEMPLATES), size=n)
-    slots = np.empty((n, len(SLOTS)), np.int64)
-    todo = np.arange(n)
+    return template, _fill(template, split, lambda todo: rng.random((todo.size, len(SLOTS))))
+
+
+def numbered_slots(numbers, split, seed):
+    """Sentences of a split that follow each from its number and the seed, templates evenly.
+
+    numbers: (n,) int -> template (n,) int64, slots (n, 10) int64 as `sample_slots`. Raises ValueError for an
+    unknown split.
+    """
+    start = mix64(mix64(np.array([seed], np.uint64)) ^ np.asarray(numbers).astype(np.uint64))  # (n,)
+    count = np.zeros(len(start), np.uint64)  # draws of each sentence so far
+
+    def uniform(todo):
+        count[todo] += np.uint64(len(SLOTS))
+        bits = mix64(start[todo, None] + count[todo, None] + np.arange(len(SLOTS), dtype=np.uint64))
+        return (bits >> np.uint64(11)) * 2.0**-53
+
+    template = (mix64(start) % np.uint64(len(TEMPLATES))).astype(np.int64)
+    return template, _fill(template, split, uniform)
+
+
+def _fill(template, split, uniform):
+    """Slots of a split for each template; uniform(places) draws (len(places), 10) numbers in [0, 1)."""
+    _split_number(split)
+    slots = np.empty((len(template), len(SLOTS)), np.int64)
+    todo = np.arange(len(template))
     while todo.size:  # rejection keeps the template, so that templates stay even
-        draw = np.where(_HAS_SLOT[template[todo]], (rng.random((todo.size, len(SLOTS))) * SLOT_SIZES).astype(np.int64), -1)
+        draw = np.where(_HAS_SLOT[template[todo]], (uniform(todo) * SLOT_SIZES).astype(np.int64), -1)
         slots[todo] = draw
         todo = todo[~in_split(template[todo], draw, split)]
-    return template, slots
+    return slots
 
 
 def sample_sentences(n, split, seed):

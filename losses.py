@@ -8,9 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from data_utils import EOS, PAD
-import os
-CW=float(os.environ.get("CW","3")); CS=float(os.environ.get("CS","25"))
-SW=float(os.environ.get("SW","30")); SS=float(os.environ.get("SS",".4"))
 
 # ---------------------------------------------------------------------------------------------
 # Words
@@ -63,10 +60,11 @@ def kl_loss(kl):
 def layout_loss(attention, ids, vocab_size, eps=1e-6):
     """Few words per sprite, and one kind of word per place; attention (B, K, T), nats.
 
-    H(word | place) over the batch, so that a place keeps to one kind of word;
-    + 3 x sum over pairs t < t' of a_t a_t' per sprite, so that two words of a sentence never share
-    a sprite; + 0.1 x H(place | this word), so that a word stands in one place. Prevents the stall in
-    which every sprite shows a little of everything.
+    H(word | place) over the batch, so that a place keeps to one kind of word, and 0.5 x H(place | word), so that a
+    word keeps to few places; + 3 x sum over pairs t < t' of a_t a_t' per sprite, so that two words of a sentence never
+    share a sprite; + 0.1 x H(place | this word), so that a word stands in one place. Prevents the stall in
+    which every sprite shows a little of everything. Felt by what words prefer, too (`Layout`): if no two of them
+    prefer one place, none is pushed aside by its neighbours, and each stands where its kind stands.
     """
     share = attention.float()  # (B, K, T)
     rows = share.transpose(0, 1).flatten(1)  # (K, B T)
@@ -74,16 +72,15 @@ def layout_loss(attention, ids, vocab_size, eps=1e-6):
     place = words.sum(1) / (words.sum() + eps)
     given = words / (words.sum(1, keepdim=True) + eps)
     kinds = -(place[:, None] * given * (given + eps).log()).sum()
-    import os
-    HPW=float(os.environ.get("HPW",".5"))
-    where_w = words / (words.sum(0, keepdim=True) + eps)
-    kinds = kinds - HPW * (words.sum(0)/ (words.sum()+eps) * (where_w * (where_w + eps).log()).sum(0)).sum()
+    total = words.sum() + eps
+    spread = words / (words.sum(0) + eps)  # (K, V) the places of each word
+    places = -((words.sum(0) / total) * (spread * (spread + eps).log()).sum(0)).sum()
     shown = share.sum(2)
     collisions = 0.5 * (shown**2 - (share**2).sum(2)).sum(1).mean()
     mass = share.sum(1)  # (B, T)
     where = share / (mass[:, None] + eps)
     undecided = -(where * (where + eps).log()).sum(1)  # (B, T)
-    return kinds + 3 * collisions + 0.1 * (undecided * mass).sum() / (mass.sum() + eps)
+    return kinds + 0.5 * places + 3 * collisions + 0.1 * (undecided * mass).sum() / (mass.sum() + eps)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -132,10 +129,11 @@ def pair_hinge(features, wanted, eps=1e-6):
     return (torch.relu(wanted - distance) ** 2 * off).sum() / off.sum().clamp(min=1)
 
 
-def diversity_loss(picture, distance, spread=0.3):
+def diversity_loss(picture, distance, spread=0.3, gather=lambda x: x):
     """Pictures differ as much as their sentences do: hinge on the RMSE of 16x16 pictures, wanted to be
-    at least spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all."""
-    small = F.avg_pool2d(picture.float(), 4).flatten(1)
+    at least spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all. `gather`
+    brings in the other processes' pictures."""
+    small = gather(F.avg_pool2d(picture.float(), 4).flatten(1))
     return 100 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
 
 
@@ -148,10 +146,10 @@ def edges(picture, eps=1e-4):
     return torch.sqrt((gradient**2).sum(1, keepdim=True) + eps)
 
 
-def perceptual_loss(picture, distance, spread=0.06):
+def perceptual_loss(picture, distance, spread=0.06, gather=lambda x: x):
     """The hinge of `diversity_loss` on edge maps (averaged over 4x4 pixels): outlines differ too, not
     only colours. Prevents a code of coloured blots that all have one form."""
-    small = F.avg_pool2d(edges(picture), 4).flatten(1)
+    small = gather(F.avg_pool2d(edges(picture), 4).flatten(1))
     return 1000 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
 
 
@@ -193,12 +191,11 @@ def rivals(word, place, weight, vocab_size, eps=1e-6):
     return (counts @ counts.T).detach()
 
 
-def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, margin=25.0, rival_margin=70.0, contrast=60.0):
+def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=28.0, contrast=60.0):
     """Colours in CIELAB: colors (N, 3) sRGB of the marks of words (N,), ground (3,) sRGB or None.
 
-    Pull: the variance of a word's colour over its occurrences. Push: relu(margin - dE)^2 between
-    words, with a wider margin between rivals. Contrast: relu(contrast - dE)^2 to the ground. Unit:
-    dE^2 / 1000 (CIE76). Nobody says which colour is whose. Prevents words that look alike, or that
+    Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: 3 x `crowding` of words nearer
+    than some `near`, rivals above all. Contrast: relu(contrast - dE)^2 / 1000 to the ground. Nobody says which colour is whose. Prevents words that look alike, or that
     cannot be seen.
     """
     lab = srgb_to_lab(colors)
@@ -206,35 +203,22 @@ def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, margin=25.
     means, total = word_means(lab, word, weight, vocab_size)
     mean_over = weight.sum() + 1e-6
     loss = (weight * ((lab - means[word]) ** 2).sum(1)).sum() / mean_over
-    loss = loss + 1000 * CW * crowding(means, total, CS, rivalry)
     if ground is not None:
         away = torch.sqrt(((lab - srgb_to_lab(ground)) ** 2).sum(1) + 1e-3)
         loss = loss + (weight * torch.relu(contrast - away) ** 2).sum() / mean_over
-    return loss / 1000
+    return loss / 1000 + 3 * crowding(means, total, near, rivalry)
 
 
-def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, margin=0.4, rival_margin=0.7):
+def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.4):
     """Silhouettes of different words differ: masks (N, side, side) of words (N,).
 
-    relu(margin - d)^2 x 100 between the words' mean silhouettes after a 3x3 mean, d the root mean
-    square difference relative to a mark's own size. Prevents marks that differ in colour alone.
+    60 x `crowding` of the words' mean silhouettes after a 3x3 mean, d the root mean square difference
+    relative to a mark's own size. Prevents marks that differ in colour alone.
     """
     small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
     means, total = word_means(small, word, weight.float(), vocab_size)
     scale = torch.sqrt((weight[:, None] * small**2).sum() / (weight.sum() + 1e-6) + 1e-6).detach()
-    return SW * crowding(means / scale, total, SS, rivalry)
-
-
-def mark_loss(masks, colors, ground, word, weight, vocab_size, rivalry=0.0, margin=0.6, rival_margin=1.3):
-    """Marks as they look from afar differ: masks (N, side, side) and colours (N, 3) over ground (3,), in cells of 4x4 pixels.
-
-    relu(margin - d)^2 x 100 between the words' mean marks, d relative to a mark's own norm (1.41 would be orthogonal).
-    """
-    cells = F.avg_pool2d(masks.float()[:, None], 4)  # (N, 1, side / 4, side / 4)
-    marks = (cells * (colors.float() - ground.detach())[:, :, None, None]).flatten(1)
-    means, total = word_means(marks, word, weight.float(), vocab_size)
-    scale = torch.sqrt((weight[:, None] * marks**2).sum() / (weight.sum() + 1e-6) + 1e-6).detach()
-    return SW * crowding(means / scale, total, SS, rivalry)
+    return 60 * crowding(means / scale, total, near, rivalry)
 
 
 def shown_words(attention, presence, ids):

@@ -20,8 +20,6 @@ from losses import targets_of
 from sprites import Coherence, Colors, Layout, Shapes, gaussian_kl
 
 PICTURE_SIZE = 64
-import os
-ORD_STD=float(os.environ.get("ORD_STD","1")); ORD_POW=float(os.environ.get("ORD_POW","4")); ORD_EPS=float(os.environ.get("ORD_EPS",".05"))
 
 
 def dropout(x, p, rng):
@@ -56,7 +54,7 @@ class TextState:
 
     logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
     cloze: torch.Tensor  # (B, T, V) the word that stands here, from the words before it and the one behind it
-    roles: torch.Tensor  # (B, T, D) what kind of word could stand here, and the how-manieth of its kind it is; not which one does
+    roles: torch.Tensor  # (B, T, D) what kind of word stands here, and how many of its kind came before; not which word
     words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbours
     surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
     sentence: torch.Tensor  # (B, D) the whole sentence
@@ -98,10 +96,9 @@ class AutoregressiveLanguageModel(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.cloze = nn.Linear(d_model, d_model)
         self.cloze_norm = nn.LayerNorm(d_model)
-        self.role_scale = d_model**0.5
         self.role_count = nn.Embedding(max_words + 1, d_model)
         self.to_sentence = nn.Linear(d_model, d_model)
-        nn.init.normal_(self.role_count.weight, std=ORD_STD)
+        nn.init.normal_(self.role_count.weight, std=1.0)
         nn.init.zeros_(self.role_count.weight[0])
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
@@ -127,22 +124,22 @@ class AutoregressiveLanguageModel(nn.Module):
         return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
     def roles(self, cloze, here):
-        """cloze (B, T, V), here (B, T) float -> (B, T, D).
+        """What could stand in a word's stead, and how many words of that kind came before.
 
-        A role is the mean embedding of the words that could stand in a word's stead, and the number of earlier
-        words of its kind. Neither tells which words there are, so the layout cannot depend on them.
+        cloze (B, T, V), here (B, T) float -> (B, T, D). A kind is the mean embedding of all words that would fit; it
+        is near 0 as long as any word would, so that layout waits until there are kinds. Neither kind nor number
+        tells which words the sentence has, so the layout cannot come to depend on them.
         """
         embedding = self.embedding.weight.float()
-        kinds = cloze.softmax(-1) @ embedding  # (B, T, D)
-        centred = kinds - embedding.mean(0)
-        spread = (embedding.detach() - embedding.detach().mean(0)).square().sum(1).mean()
-        centred = centred / torch.sqrt(centred.square().sum(-1, keepdim=True) + ORD_EPS * spread)
-        alike = torch.relu(centred.detach() @ centred.detach().transpose(1, 2)) ** ORD_POW * here[:, None]  # (B, T, T)
-        count = alike.tril(-1).sum(2)  # (B, T) earlier words of this kind
-        low = count.floor().long()
+        kinds = cloze.softmax(-1) @ embedding - embedding.mean(0)  # (B, T, D)
+        usual = (embedding - embedding.mean(0)).detach().square().sum(1).mean()
+        kinds = kinds / torch.sqrt(kinds.square().sum(-1, keepdim=True) + 0.05 * usual)
+        same = torch.relu(kinds @ kinds.transpose(1, 2)).detach() ** 4 * here[:, None]  # (B, T, T), 1 for words of one kind
+        count = same.tril(-1).sum(2)  # (B, T)
+        low, table = count.floor().long(), self.role_count.weight
         part = (count - low)[..., None]
-        table = self.role_count.weight
-        return self.role_scale * centred + table[low] * (1 - part) + table[(low + 1).clamp(max=len(table) - 1)] * part
+        number = table[low] * (1 - part) + table[(low + 1).clamp(max=len(table) - 1)] * part
+        return math.sqrt(table.shape[1]) * kinds + number
 
     @torch.no_grad()
     def sample(self, n, rng, temperature=1.0):
@@ -178,7 +175,7 @@ class Scene:
     colors: torch.Tensor = None  # (B, K, 3) sRGB in [0, 1]
     masks: torch.Tensor = None  # (B, K, side, side) in [0, 1], the sprite's own window
     ground: torch.Tensor = None  # (3,) sRGB in [0, 1]
-    preference: torch.Tensor = None  # (B, K, T)
+    preference: torch.Tensor = None  # (B, K, T) where each word would stand if it were alone
 
 
 def bottleneck(mu, logvar, rng):
@@ -227,7 +224,7 @@ class SceneDecoder(nn.Module):
         self.coherence = Coherence()
 
     def encode(self, text, here):
-        """TextState, (B, T) bool -> mu, logvar (B, K, share), attention (B, K, T), presence (B, K)."""
+        """TextState, (B, T) bool -> mu, logvar (B, K, share), attention (B, K, T), presence (B, K), preference (B, K, T)."""
         attention, presence, preference = self.layout(text.roles, text.surprisal, here)
         shown = attention.sum(2, keepdim=True)  # (B, K, 1)
         value = attention @ self.norm(text.words.float()) / (shown + 1e-3)  # (B, K, D)

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import time
 
 from checkpoints import CHECKPOINT_NAME, CheckpointError, load, newest_valid, settings_of
 from settings import FIXED_ON_RESUME, PRESETS, resolve
@@ -16,6 +17,13 @@ LOG_NAME = r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_ep
 
 class UserError(Exception):
     """Something that the user can mend, said in one line."""
+
+
+def in_one_line(error):
+    """An exception as a line for the user."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -30,11 +38,12 @@ class Interrupted(Exception):
 class Signals:
     """Remembers Ctrl-C, SIGTERM and a closed terminal until a safe moment; a second one ends the process at once.
 
-    A context manager: on leaving, the former handlers are back, for a notebook that goes on.
+    A context manager: on leaving, the former handlers are back, for a notebook that goes on. What comes within
+    `echo` seconds of the first counts as the same one: a scheduler and torchrun both pass a signal on.
     """
 
-    def __init__(self):
-        self.number, self._former = 0, {}
+    def __init__(self, echo=0.0):
+        self.number, self._former, self.echo, self._since = 0, {}, echo, 0.0
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
@@ -49,9 +58,10 @@ class Signals:
             signal.signal(number, signal.SIG_DFL if former is None else former)
 
     def _note(self, number, _frame):
-        if self.number:
+        if not self.number:
+            self.number, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since >= self.echo:
             os._exit(128 + number)
-        self.number = number
 
     def check(self):
         """Raise Interrupted if a signal has come."""

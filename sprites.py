@@ -4,12 +4,6 @@ Shapes: B sentences, T words, K sprites, D = d_model. Everything here is float32
 """
 
 import math
-import os
-INI=float(os.environ.get("INI","8"))
-ORD=float(os.environ.get("ORD","3"))
-SZ=float(os.environ.get("SZ",".55"))
-DEPTH=float(os.environ.get("DEPTH",".8"))
-PREF_T=float(os.environ.get("PREF_T","4"))
 
 import torch
 import torch.nn as nn
@@ -41,8 +35,8 @@ def sinkhorn(logits, mass, rounds=8):
 class Layout(nn.Module):
     """Which sprite shows which word.
 
-    A sprite looks at *roles* (what the language model expects before a word comes), never at the
-    word itself, so a place in the picture goes with a role in the sentence and a mark with a word.
+    A sprite looks at *roles* (a kind of word, and how many of it came before), never at the word itself,
+    so a place in the picture goes with a kind of word and a mark with a word.
     Only words that surprise the language model are shown: what it can predict needs no drawing.
     """
 
@@ -55,22 +49,26 @@ class Layout(nn.Module):
         self.width, self.sharpness = width, sharpness
 
     def forward(self, roles, surprisal, here):
-        """(B, T, D), (B, T), (B, T) bool -> attention (B, K, T), presence (B, K), both float32."""
+        """(B, T, D), (B, T), (B, T) bool -> attention (B, K, T), presence (B, K), preference (B, K, T).
+
+        Attention is what is drawn; preference is where each word would go without its neighbours, softer so that
+        a loss can still move it (`losses.layout_loss`).
+        """
         keys = self.key(roles).float()
         keys = keys / torch.sqrt(keys.square().mean(-1, keepdim=True) + 0.1)
         queries = F.layer_norm(self.query.float(), (self.width,))
         logits = self.sharpness * (queries @ keys.transpose(1, 2)) / math.sqrt(self.width)
         wanted = torch.sigmoid(6 * (surprisal - self.SURPRISE)) * here
         attention = sinkhorn(logits, wanted)  # (B, K, T)
-        preference = (logits / PREF_T).softmax(1) * wanted[:, None]
+        preference = (logits / 4).softmax(1) * wanted[:, None]
         return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5)), preference
 
 
 class Shapes(nn.Module):
     """A latent -> the soft silhouette of one compact thing, as a radius that varies with the angle.
 
-    r(angle) is a Fourier series of five terms (Zahn & Roskies 1972 describe closed curves so):
-    discs, ovals, triangles, squares, stars and petals, with or without a hole.
+    r(angle) is a sum of waves of a few orders with one of them in the lead (Zahn & Roskies 1972 describe closed
+    curves by such series), so that a mark can be named: disc, dumbbell, trefoil, cross, star, with or without a hole.
     """
 
     ORDERS = (2, 3, 4, 5)
@@ -81,7 +79,7 @@ class Shapes(nn.Module):
         self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3 * len(self.ORDERS) + 2))
         self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
         with torch.no_grad():  # unlike words start with unlike outlines and places
-            self.outline[2].weight *= INI
+            self.outline[2].weight *= 12
             self.place[2].weight *= 4
         axis = torch.arange(side) - (side - 1) / 2
         y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -91,14 +89,14 @@ class Shapes(nn.Module):
     def forward(self, z_shape, z_layout):
         """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
         size, dx, dy = self.place(z_layout).split(1, -1)
-        size = self.radius * (SZ + (1 - SZ) * torch.sigmoid(size))  # px
+        size = self.radius * (0.8 + 0.2 * torch.sigmoid(size))  # px
         reach = self.radius - size + 1.0  # a small mark may stand further from the middle
         x, y = self.x - torch.tanh(dx) * reach, self.y - torch.tanh(dy) * reach  # (B, K, side^2)
         distance = torch.sqrt(x * x + y * y + 1e-3)
         cos1, sin1 = x / distance, y / distance
         n = len(self.ORDERS)
         hole, depth, order, turn = self.outline(z_shape).split([1, 1, n, 2 * n], -1)
-        order = (ORD * order).softmax(-1)
+        order = (1.5 * order).softmax(-1)
         turn = turn.unflatten(-1, (n, 2))
         turn = turn / torch.sqrt(turn.square().sum(-1, keepdim=True) + 1e-3)
         cos, sin, wave = cos1, sin1, 0.0
@@ -107,9 +105,9 @@ class Shapes(nn.Module):
                 i = self.ORDERS.index(k)
                 wave = wave + order[..., i, None] * (turn[..., i, 0, None] * cos + turn[..., i, 1, None] * sin)
             cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
-        outer = size * (1 - DEPTH * torch.sigmoid(depth + 0.5) * (1 - wave) / 2)
-        inner = 0.6 * torch.sigmoid(hole - 2) * outer
-        mask = torch.sigmoid((outer - distance) * 1.5) * torch.sigmoid((distance - inner) * 1.5 + 1)
+        outer = size * (1 - 0.75 * torch.sigmoid(depth + 0.5) * (1 - wave) / 2)  # from a quarter of the size to all of it
+        filled = 1 - torch.sigmoid(2 * hole - 2) * torch.sigmoid((0.55 * outer - distance) * 1.5)
+        mask = torch.sigmoid((outer - distance) * 1.5) * filled
         return mask.unflatten(-1, (self.side, self.side))
 
 

@@ -5,6 +5,7 @@ python train.py --preset full                           one GPU
 python train.py --epochs 50 --batch_size 8 --use_vae
 python train.py --captions_file my_sentences.txt --preset quick
 python train.py --resume auto                           go on where a run was interrupted
+torchrun --nproc_per_node=2 train.py --preset quick     several processes; --batch_size is that of all together
 """
 
 import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
@@ -25,11 +26,12 @@ from tqdm import tqdm
 
 from checkpoints import CheckpointError, age, all_finite, best_quality, load, prune, pt_bytes, write_atomically
 from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary
-from devices import choose_device, set_threads
+from devices import set_threads
+from distributed import ALONE, Lost, join, only_the_first_speaks, world_size
 from grammar import sample_sentences
 from metrics import exact_match, word_accuracy
 from roundtrip import draw_sentences, read_pictures, through_png
-from runs import Interrupted, Signals, UserError, find_start, hold_folders
+from runs import Interrupted, Signals, UserError, find_start, hold_folders, in_one_line
 from settings import PRESETS, Settings, add_arguments, check, resolve
 from training import Trainer, data_digest, learning_rate
 from visualization import round_trips, scene_sheet, training_curves
@@ -45,10 +47,13 @@ TROUBLE = 3  # and so many hold back its saves: the weights may be ruined alread
 
 
 class Run:
-    """The life of a training run around its trainer: progress, logs, checkpoints, signals."""
+    """The life of a training run around its trainer: progress, logs, checkpoints, signals.
+
+    Of several processes the first validates, writes and speaks; the others wait for it where it does.
+    """
 
     def __init__(self, trainer, unseen, signals):
-        self.t, self.s, self.unseen, self.signals = trainer, trainer.settings, unseen, signals
+        self.t, self.s, self.unseen, self.signals, self.team = trainer, trainer.settings, unseen, signals, trainer.team
         self.saved = {}  # name of a checkpoint on disk -> its step
         self.warned = set()
         self.last_save = self.clock = time.monotonic()
@@ -63,6 +68,8 @@ class Run:
 
     def attempt(self, what, path, action):
         """Do what writes a file; a failure is said once per path, until it succeeds again, and never stops the run."""
+        if not self.team.first:
+            return True
         try:
             action()
             self.warned.discard(path)
@@ -116,15 +123,19 @@ class Run:
         return f"{os.path.join(self.s.checkpoint_dir, name)} of step {self.saved[name]} is whole"
 
     def run(self):
-        """All epochs that are left. Raises Interrupted, UserError."""
-        t, s = self.t, self.s
+        """All epochs that are left. Raises Interrupted, UserError, Lost."""
+        t, s, first_does = self.t, self.s, self.team.first_does
         self.clock = time.monotonic()
-        if not t.step:
-            self.checkpoint("last.pt")  # shows before the first hour, not after it, whether the folder can be written to
+        if not t.step:  # shows before the first hour, not after it, whether the folder can be written to
+            first_does(lambda: self.checkpoint("last.pt"))
         elif t.batch == 0 and not any(r["kind"] == "validation" and r["step"] == t.step for r in t.history):
-            self.end_of_epoch()  # it was interrupted
+            first_does(self.end_of_epoch)  # it was interrupted
         while t.epoch < s.epochs:
-            self.signals.check()
+            signal_, save = self.team.agree(self.signals.number, self.save_is_due())
+            if signal_:
+                raise Interrupted(signal_)
+            if save:
+                first_does(lambda: self.checkpoint("last.pt"))
             parts = t.train_step()
             self.bar.update()
             if t.step % s.log_interval == 0 or t.batch == 0:
@@ -132,13 +143,15 @@ class Run:
             if t.step % BAD_STEPS_IN_A_ROW == 0 or t.batch == 0:
                 self.check_numbers()
             if t.batch == 0:
-                self.end_of_epoch()
-            elif s.save_minutes and time.monotonic() - self.last_save > 60 * s.save_minutes and t.bad[0] < TROUBLE:
-                self.checkpoint("last.pt")
+                first_does(self.end_of_epoch)
         self.check_numbers(TROUBLE)
-        if self.saved.get("last.pt", -1) < t.step:
-            self.checkpoint("last.pt")
+        first_does(lambda: self.saved.get("last.pt", -1) < t.step and self.checkpoint("last.pt"))
         self.bar.close()
+
+    def save_is_due(self):
+        """Whether the first process wants to save inside an epoch: 0 or 1."""
+        late = self.s.save_minutes and time.monotonic() - self.last_save > 60 * self.s.save_minutes
+        return int(bool(self.team.first and self.t.batch and late and self.t.bad[0] < TROUBLE))
 
     def report(self, names):
         """Log the mean losses of the good steps since the last report."""
@@ -282,15 +295,17 @@ def open_data(settings, path=None, state=None):
     return data, data.test[:200], data.test[:1000]
 
 
-def train(settings, typed, preset, resume, signals):
+def train(settings, typed, preset, resume, signals, team):
     """The whole run. Returns the exit code."""
-    path, state, settings = find_start(settings, typed, preset, resume)
-    check(settings)
-    device = choose_device(settings.device)
-    set_threads(settings.threads)
-    data, unseen, final = open_data(settings, path, state)
-    with hold_folders(settings, state, path):
-        trainer = Trainer(settings, data, device)
+    with contextlib.ExitStack() as folders:
+        path, state, settings = team.tell(team.first_does(lambda: find_start(settings, typed, preset, resume)))
+        check(settings)
+        device = team.together(lambda: team.device(settings.device))
+        team.connect(device)
+        set_threads(settings.threads)
+        data, unseen, final = team.together(lambda: open_data(settings, path, state))
+        team.first_does(lambda: folders.enter_context(hold_folders(settings, state, path)))
+        trainer = Trainer(settings, data, device, team)
         if state is not None:
             trainer.restore(state, path)
             if trainer.epoch > settings.epochs:
@@ -310,21 +325,20 @@ def train(settings, typed, preset, resume, signals):
 
 def complete(run, final):
     """Run to the end, or to a signal; say how it went. Returns the exit code. Raises UserError."""
-    t, s = run.t, run.s
+    t, s, team = run.t, run.s, run.team
     try:
-        run.run()
-        match = run.finish(final)
+        with team.watch():
+            run.run()
+            match = team.first_does(lambda: run.finish(final))
     except Interrupted as signal_:
-        run.bar.close()
-        folders = {k: getattr(s, k) for k in ("checkpoint_dir", "log_dir") if getattr(s, k) != getattr(Settings(), k)}
-        again = " ".join(["python train.py --resume auto", *(f"--{k} {shlex.quote(v)}" for k, v in folders.items())])
-        stopped = f"interrupted at epoch {t.epoch}, step {t.step}"
-        if not run.checkpoint("last.pt"):
-            raise UserError(
-                f"{stopped}, which could not be saved; {run.where_it_stands()}; make room and go on with: {again}"
-            ) from None
-        run.say(f"{stopped}; go on with: {again}")
+        team.first_does(lambda: save_to_go_on(run, f"interrupted at epoch {t.epoch}, step {t.step}"))
         return 128 + signal_.args[0]
+    except Lost as lost:
+        if team.first:  # a step changes the weights only after its last word with the others: they are whole
+            save_to_go_on(run, f"{lost} at epoch {t.epoch}, step {t.step}")
+        return 1
+    if not team.first:
+        return 0
     if t.step not in run.saved.values() and not run.checkpoint("last.pt"):
         raise UserError(f"the trained model could not be saved; {run.where_it_stands()}")
     best = "best.pt" if os.path.exists(os.path.join(s.checkpoint_dir, "best.pt")) else "last.pt"
@@ -333,17 +347,35 @@ def complete(run, final):
     return 0
 
 
+def save_to_go_on(run, stopped):
+    """Save a run that stops before its end, and say how it goes on. Raises UserError."""
+    run.bar.close()
+    folders = {k: getattr(run.s, k) for k in ("checkpoint_dir", "log_dir") if getattr(run.s, k) != getattr(Settings(), k)}
+    program = (
+        f"torchrun --nproc_per_node={os.environ.get('LOCAL_WORLD_SIZE', run.team.size)}" if run.team is not ALONE else "python"
+    )
+    again = " ".join([f"{program} train.py --resume auto", *(f"--{k} {shlex.quote(v)}" for k, v in folders.items())])
+    if not run.checkpoint("last.pt"):
+        raise UserError(f"{stopped}, which could not be saved; {run.where_it_stands()}; make room and go on with: {again}")
+    run.say(f"{stopped}; go on with: {again}")
+
+
 def main(argv=None):
-    settings, typed, preset, resume = parse_arguments(argv)
-    try:
-        with Signals() as signals:
-            return train(settings, typed, preset, resume, signals)
-    except (UserError, CheckpointError, CaptionsFileError, ValueError, OSError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"train.py: {text}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    with only_the_first_speaks():
+        settings, typed, preset, resume = parse_arguments(argv)
+        team = ALONE
+        with Signals(echo=2.0 if world_size() > 1 else 0.0) as signals:
+            try:
+                team = join()
+                with team.watch():
+                    return train(settings, typed, preset, resume, signals, team)
+            except (UserError, CheckpointError, CaptionsFileError, Lost, ValueError, OSError) as error:
+                print(f"train.py: {in_one_line(error)}", file=sys.stderr, flush=True)
+                return 1
+            except KeyboardInterrupt:
+                return 130
+            finally:
+                team.leave()
 
 
 if __name__ == "__main__":

@@ -4,11 +4,7 @@ A step reads from top to bottom: text -> scene -> channel -> caption -> losses (
 gradients, clipping and the optimiser (`Trainer.train_step`).
 """
 
-import hashlib
 import math
-import os
-MW=float(os.environ.get("MW","1"))
-PW=float(os.environ.get("PW","1"))
 import time
 
 import numpy as np
@@ -19,45 +15,58 @@ from channel import transmit
 from checkpoints import CheckpointError, model_state
 from data_utils import PAD, CaptionsData
 from devices import amp_dtype
+from distributed import ALONE
 from models import Circle
 
 SEVERITY_RATE, COPES = 0.004, 0.3  # the channel hardens by this per step while the reader's loss (nats) is below
 
 
-def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype):
-    """One batch around the circle: word numbers (B, T) -> dict of unweighted losses, each a 0-dim tensor."""
+def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=ALONE):
+    """One batch around the circle: word numbers (B, T) -> dict of unweighted losses, each a 0-dim tensor.
+
+    With a team, `ids` is this process's part of the batch. Losses that compare sentences are of the whole batch;
+    the mean of the others over the team is.
+    """
     s, vocab_size = settings, circle.language_model.embedding.num_embeddings
     with torch.autocast(ids.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         text = circle.language_model(ids, rng)
         scene = circle.scene_decoder(text, ids != PAD, rng)
         layered = scene.masks is not None
         if s.channel:
-            arrived = transmit(scene, severity, rng, host_rng, circle.scene_decoder.compose if layered else None)
+            compose = circle.scene_decoder.compose if layered else None
+            arrived = transmit(scene, severity, rng, host_rng, compose, first=team.rank * len(ids))
         else:
             arrived = transmit(scene, severity, rng, host_rng, wear=("none",))
         caption, direct, seen = circle.caption_network(arrived, ids, s.word_dropout, rng)
 
-    targets = losses.targets_of(ids)
-    distance = losses.word_distance(ids, vocab_size)
+    targets, everyone = losses.targets_of(ids), team.gather(ids)
+    distance = losses.word_distance(everyone, vocab_size)
+
+    def share(words):
+        """A word counts the same in whichever process's sentences it stands."""
+        return team.size * (words != PAD).sum() / (team.gather(words) != PAD).sum() if team.size > 1 else 1
+
     out = {
-        "caption": losses.word_loss(caption, targets),
-        "direct": losses.word_loss(direct, targets),
-        "language": losses.word_loss(text.logits, targets) + losses.word_loss(text.cloze, ids),
-        "consistency": losses.consistency_loss(seen, text.sentence),
+        "caption": losses.word_loss(caption, targets) * share(targets),
+        "direct": losses.word_loss(direct, targets) * share(targets),
+        "language": losses.word_loss(text.logits, targets) * share(targets) + losses.word_loss(text.cloze, ids) * share(ids),
+        "consistency": losses.consistency_loss(team.gather(seen), team.gather(text.sentence)),
         "kl": losses.kl_loss(scene.kl) if s.use_vae else scene.kl.sum() * 0,
         "spatial": losses.spatial_loss(scene.picture),
-        "diversity": losses.diversity_loss(scene.picture, distance),
-        "perceptual": losses.perceptual_loss(scene.picture, distance),
+        "diversity": losses.diversity_loss(scene.picture, distance, gather=team.gather),
+        "perceptual": losses.perceptual_loss(scene.picture, distance, gather=team.gather),
     }
     if layered:
-        word, place, weight = losses.shown_words(scene.attention, scene.presence, ids)
+        attention, colors, masks = team.gather(scene.attention), team.gather(scene.colors), team.gather(scene.masks)
+        word, place, weight = losses.shown_words(attention, team.gather(scene.presence), everyone)
         rivalry = losses.rivals(word, place, weight, vocab_size)
-        out["layout"] = losses.layout_loss(scene.attention, ids, vocab_size) + PW * losses.layout_loss(scene.preference, ids, vocab_size)
-        out["color"] = losses.color_loss(scene.colors.flatten(0, 1), word, weight, scene.ground, vocab_size, rivalry)
-        out["perceptual"] = out["perceptual"] + losses.shape_loss(scene.masks.flatten(0, 1), word, weight, vocab_size, rivalry)
+        out["layout"] = losses.layout_loss(attention, everyone, vocab_size)
+        out["layout"] = out["layout"] + losses.layout_loss(team.gather(scene.preference), everyone, vocab_size)
+        out["color"] = losses.color_loss(colors.flatten(0, 1), word, weight, scene.ground, vocab_size, rivalry)
+        out["perceptual"] = out["perceptual"] + losses.shape_loss(masks.flatten(0, 1), word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words
-        words = ids.flatten()
-        mean = scene.picture.float().mean((2, 3)).repeat_interleave(ids.shape[1], 0)
+        words = everyone.flatten()
+        mean = team.gather(scene.picture.float().mean((2, 3))).repeat_interleave(ids.shape[1], 0)
         out["color"] = losses.color_loss(mean, words, (words != PAD).float(), None, vocab_size)
     return out
 
@@ -73,11 +82,25 @@ def learning_rate(step, total, settings):
     return settings.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total)))))
 
 
-class Trainer:
-    """Model, optimiser and everything that a checkpoint must bring back."""
+class Step(torch.nn.Module):
+    """`circle_losses` as a module, which is what DistributedDataParallel takes."""
 
-    def __init__(self, settings, data, device):
-        self.settings, self.data, self.device = settings, data, device
+    def __init__(self, circle, settings, dtype):
+        super().__init__()
+        self.circle, self.settings, self.dtype = circle, settings, dtype
+
+    def forward(self, ids, severity, rng, host_rng, team):
+        return circle_losses(self.circle, self.settings, ids, severity, rng, host_rng, self.dtype, team)
+
+
+class Trainer:
+    """Model, optimiser and everything that a checkpoint must bring back. Raises ValueError for a batch that the
+    processes of a team cannot divide."""
+
+    def __init__(self, settings, data, device, team=ALONE):
+        if settings.batch_size % team.size:
+            raise ValueError(f"--batch_size {settings.batch_size} cannot be divided evenly among {team.size} processes")
+        self.settings, self.data, self.device, self.team = settings, data, device, team
         torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
         self.circle = Circle(settings, len(data.vocab), data.max_words).to(device)
         decay = [p for p in self.circle.parameters() if p.ndim >= 2]
@@ -86,6 +109,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
         self.dtype = amp_dtype(device) if settings.use_amp else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        # The plain decoder has no use for the language model's roles.
+        self.losses_of = team.parallel(Step(self.circle, settings, self.dtype), find_unused_parameters=settings.decoder == "conv")
         self.rng = torch.Generator(device)
         self.severity = torch.zeros((), device=device)
         self.bad = torch.zeros(2, device=device)  # non-finite steps: in a row, in all
@@ -97,27 +122,30 @@ class Trainer:
 
     def train_step(self):
         """One batch, drawn and learned from. Returns the unweighted losses, still on the device."""
-        s = self.settings
-        ids = self.data.batch(self.epoch, self.batch, s.batch_size).to(self.device, non_blocking=True)
+        s, ids = self.settings, self.data.batch(self.epoch, self.batch, self.settings.batch_size)
+        team = self.team if len(ids) % self.team.size == 0 else ALONE  # each does all of a batch that cannot be divided
+        ids = team.part(ids).to(self.device, non_blocking=True)
         host_rng = np.random.default_rng([s.seed, self.epoch, self.batch, 0xC4])
-        self.rng.manual_seed(int(host_rng.integers(1 << 62)))  # every step's noise follows from its position
+        self.rng.manual_seed(int(host_rng.integers(1 << 62)) + team.rank)  # every step's noise follows from its position
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.total, s)
-        parts = circle_losses(self.circle, s, ids, self.severity, self.rng, host_rng, self.dtype)
+        parts = self.losses_of(ids, self.severity, self.rng, host_rng, team)
         self.optimizer.zero_grad(set_to_none=True)
         loss = weighted(parts, s)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.circle.parameters(), s.clip if s.clip else float("inf"))
-        bad = 1 - torch.isfinite(norm * loss.detach()).float()
+        values = torch.stack([v.detach().float() for v in (loss, *parts.values(), torch.ones_like(loss))])
+        values = self.team.mean(values)  # all processes decide alike
+        parts = dict(zip(parts, values[1:-1].unbind(), strict=True))
+        bad = 1 - torch.isfinite(norm * values[0]).float()
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = bad  # the fused optimiser leaves everything as it is where this is 1
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.bad = torch.stack([(self.bad[0] + 1) * bad, self.bad[1] + bad])
-        values = torch.stack([*(v.detach().float() for v in parts.values()), torch.ones_like(bad)])
-        self.sums = self.sums + torch.where(bad > 0, 0, values)
-        self.severity = (self.severity + SEVERITY_RATE * (parts["caption"].detach() < COPES)).clamp(max=1)
+        self.sums = self.sums + torch.where(bad > 0, 0, values[1:])
+        self.severity = (self.severity + SEVERITY_RATE * (parts["caption"] < COPES)).clamp(max=1)
         self.step, self.batch = self.step + 1, self.batch + 1
         if self.batch == self.per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -163,9 +191,4 @@ class Trainer:
 
 def data_digest(data):
     """A hash of a captions file's sentences, so that a resumed run notices another file; "" for the grammar."""
-    if not isinstance(data, CaptionsData):
-        return ""
-    digest = hashlib.blake2b("\n".join(data.test).encode(), digest_size=16)
-    for array in (data._offsets, data._flat):
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    return data.digest if isinstance(data, CaptionsData) else ""

@@ -1,4 +1,4 @@
-"""benchmark.py and the plain implementation that it compares with."""
+"""benchmark.py, measuring.py and the plain implementation that it compares with."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from conftest import ROOT, run_script
 from plain import Sentences
 
 import benchmark
+import measuring
 
 # ---------------------------------------------------------------------------------------------
 # Figures
@@ -24,9 +25,9 @@ def test_flops_of_products_and_lstms_are_counted_forth_and_back():
     lstm, linear = torch.nn.LSTM(inputs, hidden, batch_first=True), torch.nn.Linear(hidden, 5)
     x = torch.randn(4, 7, inputs, requires_grad=True)
     lstm_flops = 2 * rows * (inputs + hidden) * 4 * hidden
-    assert benchmark.count_flops(lambda: lstm(x)) == lstm_flops
+    assert measuring.count_flops(lambda: lstm(x)) == lstm_flops
     linear_flops = 2 * rows * hidden * 5
-    assert benchmark.count_flops(lambda: linear(lstm(x)[0]).sum().backward()) == 3 * (lstm_flops + linear_flops)
+    assert measuring.count_flops(lambda: linear(lstm(x)[0]).sum().backward()) == 3 * (lstm_flops + linear_flops)
 
 
 def test_a_goal_is_reached_when_it_is_first_met_and_never_otherwise():
@@ -42,7 +43,7 @@ class FakeWorker:
         self.asked += 1
         self.log.append((self.name, action))
         if self.asked == self.fails_at:
-            raise benchmark.Skipped("does not fit into memory")
+            raise measuring.Skipped("does not fit into memory")
         if action == "start":
             return {"batch": 8, "dtype": "float32", "flops_per_step": 1e9}
         return {"steps": 10, "seconds": float(self.asked), "matmul_flops_per_s": 1e11, "peak_bytes": 1000}
@@ -53,7 +54,7 @@ class FakeWorker:
 
 def test_configurations_take_turns_and_the_median_and_the_range_are_told():
     log = []
-    result = benchmark.take_turns([FakeWorker("a", log), FakeWorker("b", log)], repeats=3)
+    result = measuring.take_turns([FakeWorker("a", log), FakeWorker("b", log)], repeats=3)
     assert [name for name, action in log if action == "turn"] == list("ababab")
     assert result["a"]["sentences_per_s"] == {"median": 80 / 3, "low": 80 / 4, "high": 80 / 2}
     assert result["a"]["ms_per_step"] == {"median": 300, "low": 200, "high": 400}
@@ -63,7 +64,7 @@ def test_configurations_take_turns_and_the_median_and_the_range_are_told():
 def test_what_does_not_fit_is_named_and_the_others_go_on(capsys):
     log = []
     large = FakeWorker("large", log, fails_at=2)
-    result = benchmark.take_turns([large, FakeWorker("small", log)], repeats=3)
+    result = measuring.take_turns([large, FakeWorker("small", log)], repeats=3)
     assert result["large"] == {"skipped": "does not fit into memory"} and large.closed and large.asked == 2
     assert len(result["small"]["turns"]) == 3
     assert "large: skipped: does not fit into memory" in capsys.readouterr().err
@@ -72,7 +73,7 @@ def test_what_does_not_fit_is_named_and_the_others_go_on(capsys):
 
 def result_of(*seconds, name="a"):
     turns = [{"steps": 10, "seconds": s, "matmul_flops_per_s": 1e11, "peak_bytes": 1000} for s in seconds]
-    entry = benchmark.figures({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
+    entry = measuring.figures({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
     return {"format": benchmark.FORMAT, "device": {"name": "x", "threads": 1}, "speed": {name: entry}}
 
 
@@ -117,7 +118,7 @@ def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rat
         assert 0 < entry["share_of_matmul"]["median"] < 1.5
     assert result["speed"]["plain tiny"]["flops_per_step"] > 2 * result["speed"]["tiny"]["flops_per_step"]  # padding to 50
     turn = result["speed"]["tiny"]["turns"][0]
-    assert set(turn["split_ms"]) == set(benchmark.PARTS) and min(turn["split_ms"].values()) > 0
+    assert set(turn["split_ms"]) == set(measuring.PARTS) and min(turn["split_ms"].values()) > 0
     assert turn["split_ms"]["backward"] > turn["split_ms"]["data"]
     whole_step = 1000 * turn["seconds"] / turn["steps"]
     assert 0.8 * whole_step < sum(turn["split_ms"].values()) < 1.001 * whole_step  # nothing of a step is left out
@@ -148,9 +149,9 @@ def test_a_step_longer_than_its_time_is_skipped_by_name_and_exits_1(whole):
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_a_configuration_that_is_skipped():
     options = SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None, seconds=1.0, repeats=1)
-    worker = benchmark.Worker("tiny", options)
+    worker = measuring.Worker("tiny", options)
     os.kill(worker.process.pid, signal.SIGKILL)
-    with pytest.raises(benchmark.Skipped, match="signal 9"):
+    with pytest.raises(measuring.Skipped, match="signal 9"):
         worker.ask("start")
     worker.close()
 

@@ -367,7 +367,7 @@ def test_report_counts_what_was_left_out(tmp_path):
 def test_encodings_and_line_ends(tmp_path, encoding, end):
     lines = ["ein blaues Öl", "שלום עולם", "🙂 und 日本語", "rot"]
     data = captions(tmp_path, end.join(lines).encode(encoding))
-    kept = data.test + [data.vocab.decode(row) for row in data.batch(0, 0, 4).tolist()]
+    kept = [*data.test] + [data.vocab.decode(row) for row in data.batch(0, 0, 4).tolist()]
     assert sorted(kept) == sorted(" ".join(tokenize(x)) for x in lines)
     assert data.report.damaged == 0
 
@@ -381,7 +381,7 @@ def test_utf_16_of_either_order(tmp_path, encoding):
 def test_train_and_test_share_nothing_and_do_not_depend_on_the_order(tmp_path):
     lines = [f"sentence number {i}" for i in range(100)]
     one, two = captions(tmp_path, "\n".join(lines)), captions(tmp_path, "\n".join(reversed(lines)) + "\n")
-    assert one.test == two.test and len(one.test) == 20 and one.num_samples == 80
+    assert [*one.test] == [*two.test] == one.test[:] and len(one.test) == 20 and one.num_samples == 80
     rows = rows_of(one, 0)
     assert rows == rows_of(two, 0) and sorted(rows) == sorted(rows_of(one, 1)) and rows != rows_of(one, 1)
     trained = {one.vocab.decode(row) for row in rows}
@@ -448,3 +448,64 @@ def test_a_line_of_exactly_the_limit_is_not_cut(tmp_path):
         for end in ("", "\n", "\r\n"):
             path.write_bytes((" " * (data_utils.LINE_CHARACTERS - 1 + extra) + "x" + end).encode())
             assert [c for _, c, _ in read_lines(path)] == [cut]
+
+
+def test_duplicates_are_found_across_blocks_and_the_blocks_do_not_show(tmp_path, monkeypatch):
+    lines = [f"sentence number {i % 70} of {i % 3}" for i in range(400)]
+    whole = captions(tmp_path, "\n".join(lines))
+    monkeypatch.setattr(data_utils._Rows, "BLOCK", 7)
+    parts = captions(tmp_path, "\n".join(lines))
+    assert str(whole.report) == str(parts.report) and whole.report.duplicates == 400 - 210
+    assert rows_of(whole, 3) == rows_of(parts, 3) and [*whole.test] == [*parts.test] and whole.digest == parts.digest
+
+
+def test_the_digest_knows_other_sentences_and_another_split_but_not_another_order(tmp_path):
+    lines = [f"sentence number {i}" for i in range(50)]
+    digest = captions(tmp_path, "\n".join(lines)).digest
+    assert digest == captions(tmp_path, "\n".join(reversed(lines))).digest
+    assert digest != captions(tmp_path, "\n".join(lines[1:])).digest
+    assert digest != captions(tmp_path, "\n".join(lines), train_split=0.5).digest
+
+
+def test_more_words_than_two_bytes_can_number(tmp_path):
+    lines = [f"w{i} w{i + 1}" for i in range(0, 70_000, 2)]
+    data = captions(tmp_path, "\n".join(lines))
+    assert len(data.vocab) == 70_003 and {*data.test} <= {*lines}
+    assert {data.vocab.decode(r) for r in data.batch(0, 0, 999).tolist()} <= {*lines}
+
+
+@pytest.mark.slow
+def test_a_file_costs_a_few_bytes_a_word(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "large.txt"
+    words = np.array([f"word{i}" for i in range(5000)])
+    with open(path, "w") as f:
+        for _ in range(40):
+            f.write("\n".join(map(" ".join, words[rng.integers(5000, size=(5000, 12))])) + "\n")
+    tracemalloc.start()
+    data = CaptionsData(str(path), 0)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert data.num_samples + len(data.test) == 200_000
+    assert kept < 12e6 and peak < 40e6 and path.stat().st_size > 20e6  # 2 bytes a word, 16 a sentence, and the words
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_ten_million_sentences_cost_no_memory(fixed):
+    tracemalloc.start()
+    data = GrammarData(10_000_000, 0, fixed)
+    for number in (0, 1, 156_249):
+        assert data.batch(1, number, 64).shape[0] == 64
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_numbered_sentences_belong_to_their_split_with_templates_even(split):
+    template, slots = grammar.numbered_slots(np.arange(20_000), split, 3)
+    assert np.abs(np.bincount(template, minlength=len(TEMPLATES)) - 2000).max() < 5 * np.sqrt(2000)
+    assert grammar.in_split(template, slots, split).all()
+    some = np.random.default_rng(0).choice(20_000, 500)
+    again = grammar.numbered_slots(some, split, 3)
+    assert (again[0] == template[some]).all() and (again[1] == slots[some]).all()
+    assert (grammar.numbered_slots(some, split, 4)[0] != again[0]).any()

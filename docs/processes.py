@@ -1,0 +1,82 @@
+"""How much faster several processes train: python docs/processes.py --processes 2
+
+One process and several take turns at the same batches, one CPU thread each (or one GPU each), and the ratio of
+their sentences/s is told as median (lowest-highest) of the rounds. Compare only on a machine that does nothing else.
+"""
+
+import argparse
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import quiet_threads  # noqa: E402, F401, I001  (before torch is loaded)
+
+from data_utils import GrammarData  # noqa: E402
+from devices import set_threads  # noqa: E402
+from distributed import join  # noqa: E402
+from measuring import CONFIGURATIONS, wait  # noqa: E402
+from training import Trainer  # noqa: E402
+
+
+def one_process(options):
+    """Train for a while as a process of a team; the first prints the sentences/s of all together."""
+    team = join()
+    device = team.device(options.device)
+    team.connect(device)
+    set_threads(options.threads)
+    settings = dataclasses.replace(CONFIGURATIONS[options.configuration], batch_size=options.batch_size, num_samples=10**7)
+    trainer = Trainer(settings, GrammarData(settings.num_samples, 0), device, team)
+    for _ in range(3):  # the first steps allocate
+        trainer.train_step()
+    wait(device)
+    begin, steps, goes_on = time.perf_counter(), 0, True
+    while goes_on:
+        trainer.train_step()
+        steps += 1
+        late = team.first and time.perf_counter() - begin > options.seconds
+        goes_on = not team.agree(int(late))[0]
+    wait(device)
+    if team.first:
+        print(steps * options.batch_size / (time.perf_counter() - begin))
+    team.leave()
+
+
+def sentences_per_s(size, arguments):
+    """Start `size` processes -> sentences/s. Raises RuntimeError with what they said."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={size}", __file__, *arguments]
+    env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    done = subprocess.run([*command, "--as_one"], capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return float(done.stdout.split()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--configuration", choices=sorted(CONFIGURATIONS), default="quick")
+    parser.add_argument("--batch_size", type=int, default=64, help="of all processes together")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--as_one", action="store_true", help=argparse.SUPPRESS)  # a process that torchrun started
+    options = parser.parse_args()
+    if options.as_one:
+        return one_process(options)
+    ratios, load = [], os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    print(f"{options.configuration}, batch {options.batch_size}; load before {load:.2f}", flush=True)
+    for _ in range(options.rounds):
+        one, many = (sentences_per_s(size, sys.argv[1:]) for size in (1, options.processes))
+        ratios.append(many / one)
+        print(f"1 process {one:.1f}, {options.processes} processes {many:.1f} sentences/s: {many / one:.2f} times", flush=True)
+    print(f"speed-up: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+"""What `benchmark.py` measures: configurations, each in a process of its own, which take turns.
+
+Seconds are of `time.perf_counter`, memory is in bytes, work in FLOPs (2 for a multiplication and an addition).
+"""
+
+import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import signal
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_utils import GrammarData
+from devices import choose_device, set_threads
+from grammar import sample_sentences
+from metrics import exact_match
+from roundtrip import draw_sentences, read_pictures
+from settings import PRESETS, Settings
+from training import Trainer
+
+RECOMMENDED = dict(d_model=512, n_layers=6, hidden_dim=256, z_dim=128, use_vae=True, use_amp=True)
+TINY = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, epochs=1, num_samples=1280, batch_size=32)
+CONFIGURATIONS = {
+    **{name: Settings(**preset) for name, preset in PRESETS.items()},
+    **{f"recommended_{b}": Settings(**RECOMMENDED, batch_size=b, num_samples=1000 * b) for b in (8, 64, 512)},
+    "tiny": Settings(**TINY),  # shows in seconds whether everything works; not measured unless named
+}
+PLAIN = "plain "  # + a configuration's name: the plain implementation at its sizes
+PARTS = ("data", "language model", "drawer", "channel", "reader", "losses", "backward", "optimiser")
+GOALS = (0.5, 0.9, 0.95, 0.99)
+QUALITY_SEED, QUALITY_SENTENCES, QUALITY_STEPS = 3003, 200, 20  # exact match is taken every so many steps
+
+
+class Skipped(Exception):
+    """A configuration that could not be measured here; the message says why."""
+
+
+# ---------------------------------------------------------------------------------------------
+# What is measured, inside a configuration's own process
+# ---------------------------------------------------------------------------------------------
+
+
+def wait(device):
+    """Until the device has done what it was given."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def matmul_rate(device, dtype, seconds=0.3):
+    """FLOP/s of a large square matrix product, the most that this device gives at this moment."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    a @ b
+    wait(device)
+    begin, calls, block = time.perf_counter(), 0, 10 if device.type == "cuda" else 1
+    while time.perf_counter() - begin < seconds:
+        for _ in range(block):
+            a @ b
+        wait(device)
+        calls += block
+    return calls * 2 * side**3 / (time.perf_counter() - begin)
+
+
+def _recurrent(factor):
+    def flops(rows, weights, *more, **_):
+        matrices = weights if isinstance(weights, list) else [weights, more[0]]
+        return factor * 2 * math.prod(rows[:-1]) * sum(math.prod(m) for m in matrices if len(m) == 2)
+
+    return flops
+
+
+# The counter sees an LSTM of cuDNN or oneDNN as one unknown operation.
+RECURRENT = {
+    getattr(torch.ops.aten, name + suffix): _recurrent(factor)
+    for name in ("_cudnn_rnn", "mkldnn_rnn_layer")
+    for suffix, factor in (("", 1), ("_backward", 2))
+}
+
+
+def count_flops(step):
+    """FLOPs of the matrix products, convolutions and LSTMs of a call, forth and back; the rest is not counted."""
+    with FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+class Laps:
+    """Splits the steps of a trainer at the borders of its networks, without a change to the step.
+
+    On a GPU the borders are events in its queue, so that nothing waits; elsewhere moments of the clock.
+    """
+
+    def __init__(self, trainer):
+        self.cuda, self.marks, circle, scaler = trainer.device.type == "cuda", [], trainer.circle, trainer.scaler
+        circle.language_model.register_forward_pre_hook(lambda *_: self.mark("data"))
+        circle.language_model.register_forward_hook(lambda *_: self.mark("language model"))
+        circle.scene_decoder.register_forward_hook(lambda *_: self.mark("drawer"))
+        circle.caption_network.register_forward_pre_hook(lambda *_: self.mark("channel"))
+        circle.caption_network.register_forward_hook(lambda *_: self.mark("reader"))
+        scaler.scale = self.before("losses", scaler.scale)  # called between the losses and the backward pass
+        scaler.unscale_ = self.before("backward", scaler.unscale_)
+
+    def before(self, name, function):
+        def call(*arguments):
+            self.mark(name)
+            return function(*arguments)
+
+        return call
+
+    def mark(self, name):
+        """What ran since the last mark was `name`."""
+        now = torch.cuda.Event(enable_timing=True) if self.cuda else time.perf_counter()
+        if self.cuda:
+            now.record()
+        self.marks.append((name, now))
+
+    def take(self):
+        """{part: seconds} since the last call; the device must have finished."""
+        seconds = dict.fromkeys(PARTS, 0.0)
+        for (_, before), (name, now) in zip(self.marks, self.marks[1:]):
+            if name is not None:
+                seconds[name] += before.elapsed_time(now) / 1000 if self.cuda else now - before
+        self.marks = []
+        return seconds
+
+
+class Subject:
+    """A configuration at work. Its public methods are what the main process can ask for."""
+
+    def __init__(self, name, options):
+        self.options, self.plain = options, name.startswith(PLAIN)
+        self.settings = dataclasses.replace(CONFIGURATIONS[name.removeprefix(PLAIN)], seed=options.seed)
+        if options.use_amp is not None:
+            self.settings.use_amp = options.use_amp
+        self.device = choose_device(options.device)
+        set_threads(options.threads)
+
+    def build(self):
+        """The trainer. Nothing is timed or hooked yet."""
+        if self.plain:
+            sys.path.append(str(Path(__file__).resolve().parent / "tests"))
+            from plain import PlainTrainer
+
+            return PlainTrainer(self.settings, self.device)
+        return Trainer(self.settings, GrammarData(self.settings.num_samples, self.settings.seed), self.device)
+
+    def start(self):
+        """Warm up and count; returns what does not change from turn to turn. Raises Skipped."""
+        s, before = self.settings, self.peak_memory()
+        self.trainer = self.build()
+        for _ in range(2):  # the first step allocates and chooses kernels
+            begin = time.perf_counter()
+            self.trainer.train_step()
+            wait(self.device)
+            seconds = time.perf_counter() - begin
+        if seconds > self.options.seconds:
+            raise Skipped(f"one step takes {seconds:.2g} s, more than --seconds {self.options.seconds:g}")
+        steps = max(1, 64 // s.batch_size)  # short batches differ in length
+        flops = count_flops(lambda: [self.trainer.train_step() for _ in range(steps)]) / steps
+        self.dtype = None if self.plain else self.trainer.dtype
+        self.dtype = self.dtype or torch.float32
+        self.laps = None if self.plain or self.device.type == "mps" else Laps(self.trainer)
+        return {
+            "batch": s.batch_size,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "flops_per_step": flops,
+            "start_bytes": before,
+        }
+
+    def turn(self):
+        """Steps for a share of the time -> their number, their seconds, and the matmul rate beside them."""
+        rate = matmul_rate(self.device, self.dtype, min(0.3, self.options.seconds / self.options.repeats))
+        wait(self.device)
+        begin, steps = time.perf_counter(), 0
+        while not steps or time.perf_counter() - begin < self.options.seconds / self.options.repeats:
+            if self.laps:
+                self.laps.mark(None)
+            self.trainer.train_step()
+            if self.laps:
+                self.laps.mark("optimiser")
+            steps += 1
+        wait(self.device)
+        out = {"steps": steps, "seconds": time.perf_counter() - begin, "matmul_flops_per_s": rate, "peak_bytes": self.peak_memory()}
+        if self.laps:
+            out["split_ms"] = {name: 1000 * seconds / steps for name, seconds in self.laps.take().items()}
+        return out
+
+    def peak_memory(self):
+        """Bytes: of the GPU's memory where there is one, else of this process; None where nobody tells."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def quality(self):
+        """Train from the start -> [{"step", "seconds" of training, "exact_match" on unseen sentences}], until the last goal."""
+        trainer, unseen = self.build(), sample_sentences(QUALITY_SENTENCES, "test", QUALITY_SEED)
+        curve, seconds = [], 0.0
+        while trainer.step < trainer.total and not (curve and curve[-1]["exact_match"] >= GOALS[-1]):
+            begin = time.perf_counter()
+            for _ in range(min(QUALITY_STEPS, trainer.total - trainer.step)):
+                trainer.train_step()
+            wait(self.device)
+            seconds += time.perf_counter() - begin
+            pictures = draw_sentences(trainer.circle, trainer.data.vocab, unseen, self.device)
+            match = exact_match(unseen, read_pictures(trainer.circle, trainer.data.vocab, pictures, self.device)[0])
+            curve.append({"step": trainer.step, "seconds": seconds, "exact_match": match})
+            print(f"step {trainer.step}/{trainer.total}: {100 * match:.1f} % after {seconds:.1f} s", file=sys.stderr, flush=True)
+        return curve
+
+
+def serve(pipe, name, options):
+    """A configuration's process: answers until the main process closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as f:
+        f.write("1000")  # should memory run out, this process goes, and nothing else of the user's
+    subject = Subject(name, options)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            action = pipe.recv()
+            try:
+                answer = getattr(subject, action)()
+            except Exception as error:
+                if isinstance(error, Skipped):
+                    answer = error
+                elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error):
+                    answer = Skipped("does not fit into memory")
+                else:
+                    raise
+            pipe.send(answer)
+
+
+# ---------------------------------------------------------------------------------------------
+# Taking turns
+# ---------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """The main process's side of a configuration's process."""
+
+    def __init__(self, name, options):
+        context = multiprocessing.get_context("spawn")
+        self.name, self.busy = name, False
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, name, options))
+        self.process.start()
+        theirs.close()
+
+    def ask(self, action):
+        """The answer of one of Subject's methods. Raises Skipped."""
+        try:
+            self.busy = True
+            self.pipe.send(action)
+            answer = self.pipe.recv()
+            self.busy = False
+        except (EOFError, OSError):
+            self.process.join(10)
+            code = self.process.exitcode
+            why = f"signal {-code}; most likely memory ran out" if code and code < 0 else f"exit code {code}"
+            raise Skipped(f"its process ended ({why})") from None
+        if isinstance(answer, Skipped):
+            raise answer
+        return answer
+
+    def close(self):
+        """End the process: at once in the middle of a task, else in peace, which ends a data loader's workers too."""
+        self.pipe.close()
+        self.process.join(0 if self.busy else 20)
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join()
+
+
+def take_turns(workers, repeats):
+    """Ask each worker to start, then all of them in turn, `repeats` times -> {name: figures or {"skipped": why}}."""
+    started, turns, skipped = {}, {w.name: [] for w in workers}, {}
+    for number in range(-1, repeats):
+        for worker in workers:
+            if worker.name in skipped:
+                continue
+            try:
+                if number < 0:
+                    started[worker.name] = worker.ask("start")
+                else:
+                    turns[worker.name].append(worker.ask("turn"))
+            except Skipped as error:
+                skipped[worker.name] = {"skipped": str(error)}
+                worker.close()  # gives its memory back
+                print(f"{worker.name}: skipped: {error}", file=sys.stderr, flush=True)
+    return {w.name: skipped.get(w.name) or figures(started[w.name], turns[w.name]) for w in workers}
+
+
+def spread(values):
+    """Median, smallest and largest."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def figures(started, turns):
+    """What the turns of a configuration say together."""
+    flops_per_s = [started["flops_per_step"] * t["steps"] / t["seconds"] for t in turns]
+    out = {
+        **started,
+        "ms_per_step": spread([1000 * t["seconds"] / t["steps"] for t in turns]),
+        "sentences_per_s": spread([started["batch"] * t["steps"] / t["seconds"] for t in turns]),
+        "flops_per_s": spread(flops_per_s),
+        "matmul_flops_per_s": spread([t["matmul_flops_per_s"] for t in turns]),
+        "share_of_matmul": spread([f / t["matmul_flops_per_s"] for f, t in zip(flops_per_s, turns)]),
+        "peak_bytes": turns[-1]["peak_bytes"],
+        "turns": turns,
+    }
+    if "split_ms" in turns[0]:
+        out["split_ms"] = {part: statistics.median(t["split_ms"][part] for t in turns) for part in PARTS}
+    return out

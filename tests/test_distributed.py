@@ -1,0 +1,268 @@
+"""Several processes for real: gloo on the CPU, started one by one or by torchrun.
+
+Started as a script, this file is one process of a team that writes the gradients of two steps to a file.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from conftest import ROOT, TINY, script_command, script_env
+
+import checkpoints
+import distributed
+from data_utils import GrammarData
+from settings import Settings
+from training import Trainer
+
+QUIET = "--no-use_vae --word_dropout 0 --no-channel".split()  # nothing random but the sentences
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and torchrun")
+
+
+def two_steps(decoder, team):
+    """The gradients of a batch of 64 and of a last one of 33, with nothing random but the sentences."""
+    settings = Settings(
+        d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder, batch_size=64, num_samples=97,
+        epochs=1, word_dropout=0.0, channel=False, clip=0.0, lr=0.0,
+    )  # fmt: skip
+    trainer, out = Trainer(settings, GrammarData(97, 0), torch.device("cpu"), team), {}
+    for step in range(2):
+        with mock.patch("channel.add_noise", lambda picture, *_: picture):
+            parts = trainer.train_step()
+        out.update({f"{decoder} {step} loss {k}": v.clone() for k, v in parts.items()})
+        out.update({f"{decoder} {step} {n}": p.grad.clone() for n, p in trainer.circle.named_parameters() if p.grad is not None})
+    return out
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(command, cwd, size=2):
+    """The command as processes of one team."""
+    team = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
+    return [
+        subprocess.Popen(
+            command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=script_env({**team, "RANK": str(rank), "LOCAL_RANK": str(rank)}),
+        )
+        for rank in range(size)
+    ]  # fmt: skip
+
+
+def finish(processes, timeout=60):
+    """Exit codes and what each wrote to stderr; nobody may hang."""
+    try:
+        said = [p.communicate(timeout=timeout)[1] for p in processes]
+    finally:
+        for p in processes:
+            p.kill()
+    return [p.returncode for p in processes], said
+
+
+def hear(process, words):
+    """Read what a process says until a line has these words in it."""
+    said = []
+    while not (said and words in said[-1]):
+        said.append(process.stderr.readline())
+        assert said[-1], "".join(said)
+    return said
+
+
+def losses(folder):
+    return [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text().splitlines()]
+
+
+# ---------------------------------------------------------------------------------------------
+# Equal to one process
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradient_of_one(tmp_path):
+    codes, said = finish(start([sys.executable, __file__, str(tmp_path)], tmp_path), 120)
+    assert codes == [0, 0], said
+    one = {k: v for decoder in ("layers", "conv") for k, v in two_steps(decoder, distributed.ALONE).items()}
+    for rank in range(2):
+        two = torch.load(tmp_path / f"{rank}.pt")
+        assert two.keys() == one.keys()
+        for name, value in one.items():
+            error, size = (two[name] - value).norm(), value.norm()
+            assert error <= 1e-5 * size + 1e-9, (name, float(error), float(size))
+
+
+@pytest.mark.slow
+def test_they_train_alike_and_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    flags = [*TINY, *QUIET, "--num_samples", 75, "--batch_size", 16, "--epochs", 1, "--log_interval", 1]
+    for size in (1, 2):
+        (tmp_path / str(size)).mkdir()
+        codes, said = finish(start(script_command("train.py", *flags), tmp_path / str(size), size))
+        assert codes == [0] * size and not any(said[1:]), said
+    one, two = (losses(tmp_path / str(size)) for size in (1, 2))
+    assert [r["step"] for r in one] == [r["step"] for r in two] == [1, 2, 3, 4, 5, 5]
+    for a, b in zip(one[:-1], two[:-1], strict=True):  # the last step has 11 sentences
+        assert a["lr"] == b["lr"] and a["severity"] == b["severity"]
+        assert all(abs(a[k] - b[k]) < 1e-2 * (1 + abs(a[k])) for k in a if k.startswith("loss_"))
+    names = {size: checkpoints.load(tmp_path / str(size) / "checkpoints" / "last.pt")["model"].keys() for size in (1, 2)}
+    assert names[1] == names[2]
+    for size in (1, 2):  # and now the other way round
+        command = script_command("train.py", "--resume", "auto", "--epochs", 2)
+        codes, said = finish(start(command, tmp_path / str(size), 3 - size))
+        assert codes == [0] * (3 - size) and "resuming checkpoints/last.pt at epoch 1, step 5 of 10" in said[0], said
+    one, two = (losses(tmp_path / str(size)) for size in (1, 2))
+    assert [r["step"] for r in one] == [r["step"] for r in two] and two[-1]["step"] == 10
+    a, b = ([r for r in rows if r["kind"] == "train"][-1] for rows in (one, two))
+    assert all(abs(a[k] - b[k]) < 1e-2 * (1 + abs(a[k])) for k in a if k.startswith("loss_"))
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py")]
+    command += [str(a) for a in [*TINY, "--epochs", 1, "--log_interval", 4]]
+    done = subprocess.run(command, cwd=tmp_path, env=script_env(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("exact match on 1000 unseen sentences") == 1 and done.stderr.count("step 4/8") == 1
+    assert not list(tmp_path.glob("*/*.tmp")) and len(losses(tmp_path)) == 3
+
+
+# ---------------------------------------------------------------------------------------------
+# Ends
+# ---------------------------------------------------------------------------------------------
+
+LONG = script_command("train.py", *TINY, "--epochs", 99, "--log_interval", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number, told", [(signal.SIGTERM, [1]), (signal.SIGINT, [0, 1, 1])], ids=["to one", "to all, twice"])
+def test_a_signal_to_any_process_saves_and_ends_all(tmp_path, number, told):
+    processes = start(LONG, tmp_path)
+    hear(processes[0], "step 2/")
+    for rank in told:
+        processes[rank].send_signal(number)
+    codes, said = finish(processes)
+    assert codes == [128 + number] * 2, said
+    last = said[0].splitlines()[-1]
+    state = checkpoints.load(tmp_path / "checkpoints" / "last.pt")
+    assert last.endswith("go on with: torchrun --nproc_per_node=2 train.py --resume auto") and said[1] == ""
+    assert f"step {state['position']['step']};" in last
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_first_validates_ends_all(tmp_path):
+    processes = start(LONG, tmp_path)
+    hear(processes[0], "step 8/")
+    processes[0].send_signal(signal.SIGTERM)
+    codes, said = finish(processes)
+    assert codes == [143, 143] and "epoch 1, step 8; go on with" in said[0], said
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_a_process_at_once_and_the_others_follow(tmp_path):
+    processes = start(LONG, tmp_path)
+    hear(processes[0], "step 2/")
+    processes[1].send_signal(signal.SIGSTOP)  # nobody can agree now
+    processes[0].send_signal(signal.SIGTERM)
+    time.sleep(2.5)
+    processes[0].send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    processes[1].send_signal(signal.SIGCONT)
+    codes, said = finish(processes)
+    assert codes == [143, 1] and "go on with" not in said[0] and said[1] == "", said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_is_killed_ends_the_others(tmp_path, lost):
+    processes = start(LONG, tmp_path)
+    hear(processes[0], "step 3/")
+    processes[lost].kill()
+    begin = time.monotonic()
+    codes, said = finish(processes)
+    assert time.monotonic() - begin < 20
+    assert codes[lost] == -signal.SIGKILL and codes[1 - lost] == 1, said
+    assert "Traceback" not in said[0] + said[1] and said[1] == ""
+    state = checkpoints.load(tmp_path / "checkpoints" / "last.pt")
+    if lost == 1:
+        last = said[0].splitlines()[-1]
+        assert f"another process of this run was lost at epoch 0, step {state['position']['step']}; go on with: torchrun" in last
+        assert checkpoints.all_finite(state) and state["position"]["step"] >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags, code, words",
+    [
+        (["--batch_size", 31], 1, "--batch_size 31 cannot be divided evenly among 2 processes"),
+        (["--captions_file", "none.txt"], 1, "none.txt: No such file"),
+        (["--resume", "none.pt"], 1, "none.pt does not exist"),
+        (["--checkpoint_dir", "file"], 1, "file cannot be written to"),
+        (["--device", "cuda:99"], 1, "--device cuda:99 is not available here"),
+        (["--d_model", 33], 2, "--d_model 33 is not a multiple"),
+    ],
+)
+def test_a_failure_is_one_line_from_the_first_and_ends_all(tmp_path, flags, code, words):
+    (tmp_path / "file").write_text("")
+    codes, said = finish(start(script_command("train.py", *TINY, *flags), tmp_path))
+    assert codes == [code] * 2 and said[1] == "" and words in said[0], said
+    assert "Traceback" not in said[0] and (code == 2 or len(said[0].splitlines()) == 1)
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_ends_all(tmp_path):
+    codes, said = finish(start(script_command("train.py", *TINY, "--epochs", 8, "--lr", "1e9"), tmp_path))
+    assert codes == [1, 1] and "--lr 1e+09 is too high" in said[0].splitlines()[-1] and said[1] == "", said
+
+
+# ---------------------------------------------------------------------------------------------
+# Alone
+# ---------------------------------------------------------------------------------------------
+
+
+def test_other_programs_variables_do_not_make_a_team(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    assert distributed.world_size() == 1 and distributed.join() is distributed.ALONE
+
+
+def test_alone_everything_is_what_it_is():
+    x, team = torch.ones(3, 2, requires_grad=True), distributed.ALONE
+    assert team.gather(x) is x and team.part(x).shape == (3, 2) and team.mean(x) is x and team.agree(3, 1) == (3, 1)
+    assert team.together(lambda: 5) == team.tell(5) == 5
+    with pytest.raises(RuntimeError, match="gloo"), team.watch():
+        raise RuntimeError("gloo")
+
+
+def test_a_part_of_a_batch_is_worn_as_in_the_whole():
+    import numpy as np
+
+    import channel
+    from models import Scene
+
+    picture = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def worn(rows, first):
+        scene = Scene(picture[rows], None, None, None)
+        out = channel.transmit(scene, torch.tensor(0.5), torch.Generator().manual_seed(0), np.random.default_rng(3), first=first)
+        return (out - scene.picture).abs().mean((1, 2, 3))
+
+    whole = worn(slice(0, 24), 0)
+    parts = torch.cat([worn(slice(i, i + 3), i) for i in range(0, 24, 3)])  # fewer rows than kinds of wear
+    assert (whole - parts).abs().max() < 0.1 * whole.max()  # the noise is another, how each is worn is not
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    team = distributed.join()
+    gradients = {k: v for decoder in ("layers", "conv") for k, v in two_steps(decoder, team).items()}
+    torch.save(gradients, Path(sys.argv[1]) / f"{os.environ['RANK']}.pt")
+    team.leave()
