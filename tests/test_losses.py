@@ -100,6 +100,26 @@ def test_shape_loss_tells_silhouettes_apart():
     assert losses.shape_loss(masks, word, weight, 6) < losses.shape_loss(masks[:1].expand(2, -1, -1), word, weight, 6)
 
 
+def test_crowding_spreads_points_instead_of_driving_them_into_corners():
+    """Sixteen words on a line of room for them all: a gradient on their crowding ends with all of them apart."""
+    room = torch.linspace(0.45, 0.55, 16).logit().requires_grad_()
+    optimizer = torch.optim.Adam([room], 0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        losses.crowding(room.sigmoid()[:, None] * 15, torch.ones(16), 0.7, 1.0).backward()
+        optimizer.step()
+    gaps = (room.sigmoid() * 15).sort().values.diff()
+    assert gaps.min() > 0.4  # evenly spread they would be 1 apart
+
+
+def test_crowding_looks_at_rivals_first_and_only_at_words_that_are_there():
+    means, total = torch.tensor([[0.0], [0], [9]]), torch.ones(3)
+    rivalry = torch.zeros(3, 3)
+    rivalry[0, 1] = rivalry[1, 0] = 1
+    assert losses.crowding(means, total, 1.0, rivalry) > 2 * losses.crowding(means, total, 1.0, 0.0)
+    assert losses.crowding(means, torch.tensor([1.0, 0, 1]), 1.0, rivalry) < 1e-3
+
+
 def test_rivals_are_words_of_one_place():
     word, place = torch.tensor([3, 4, 5]), torch.tensor([0, 0, 1])
     r = losses.rivals(word, place, torch.ones(3), 6)
@@ -113,6 +133,13 @@ def test_layout_loss_prefers_one_word_a_sprite_and_one_kind_a_place():
     crowded = torch.tensor([[1.0, 1], [0, 0]]).expand(2, 2, 2)
     best = losses.layout_loss(tidy, ids, 8)
     assert best < losses.layout_loss(mixed, ids, 8) and best < losses.layout_loss(crowded, ids, 8)
+
+
+def test_layout_loss_wants_a_word_in_one_place_in_all_sentences():
+    ids = torch.tensor([[3, 4], [3, 4]])
+    steady = torch.eye(2).expand(2, 2, 2)
+    wandering = torch.stack([torch.eye(2), torch.eye(2).flip(0)])
+    assert losses.layout_loss(steady, ids, 8) < losses.layout_loss(wandering, ids, 8)
 
 
 def test_kl_is_not_clamped():

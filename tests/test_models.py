@@ -74,6 +74,34 @@ def test_language_model_is_causal():
     assert not torch.allclose(a[:, 3], b[:, 3], atol=1e-6)
 
 
+def test_cloze_is_blind_to_the_word_that_it_guesses():
+    c = circle().language_model
+    changed = IDS.clone()
+    changed[:, 2] = 3
+    a, b = c(IDS).cloze, c(changed).cloze
+    assert torch.equal(a[:, 2], b[:, 2])
+    assert not torch.allclose(a[:, 1], b[:, 1], atol=1e-6)  # sees the word behind it
+
+
+def test_a_role_is_a_kind_and_how_many_of_it_came_before():
+    """Two kinds of words, 3-6 and 7-10, known to the cloze: the second word of a kind differs from the first by number."""
+    c = circle().language_model
+    with torch.no_grad():
+        c.embedding.weight.normal_(std=0.1)
+        c.embedding.weight[3:7, 0] += 3
+        c.embedding.weight[7:11, 1] += 3
+    cloze = torch.full((1, 4, len(DATA.vocab)), -20.0)
+    for t, kind in enumerate(["a", "b", "a", "a"]):
+        cloze[0, t, slice(3, 7) if kind == "a" else slice(7, 11)] = 0
+    roles = c.roles(cloze, torch.ones(1, 4))[0]
+    number = c.role_count.weight
+    for t, before in ((2, 1), (3, 2)):
+        want = number[before] - number[0]
+        assert (roles[t] - roles[0] - want).norm() < 0.3 * want.norm()
+    unknown = c.roles(torch.zeros(1, 4, len(DATA.vocab)), torch.ones(1, 4))[0]
+    assert unknown.norm(dim=1).max() < 1e-3  # no kinds yet: no role
+
+
 def test_reader_sees_the_same_words_in_training_as_in_decoding():
     """The logits at step t of greedy decoding equal those of the training pass on the decoded words."""
     c = circle()
