@@ -3,9 +3,7 @@
 A picture is a data URI of its PNG, so that the page is one file.
 """
 
-import base64
 import difflib
-import io
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,24 +12,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+import evolution
 from channel import blur, round_8bit
-from checkpoints import CheckpointError, load, load_model, settings_of
+from checkpoints import CheckpointError, build, load, settings_of
 from data_utils import PAD, pad
+from evolution import data_uri
 from grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from losses import srgb_to_lab
-from roundtrip import read_pictures, to_image
+from roundtrip import draw_sentences, read_pictures
 from study_language import word_scenes
 
 TEMPLATE_OF = {"size": 3, "color": 3, "object": 3, "position": 3, "background": 4, "action": 5}
 CONTEXTS = 12
 MAX_WORDS = 60  # words of a captions file that get an entry
-
-
-def uri(picture):
-    """A picture (3, h, w) in [0, 1] -> data URI of its PNG."""
-    buffer = io.BytesIO()
-    to_image(picture).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -42,7 +35,7 @@ def uri(picture):
 def typical(scenes, sentences, n=3):
     """The n scenes (of (c, 3, 64, 64)) that are nearest to the mean of all."""
     order = ((scenes - scenes.mean(0)) ** 2).sum((1, 2, 3)).argsort()[:n]
-    return [{"picture": uri(scenes[i]), "text": sentences[i]} for i in order.tolist()]
+    return [{"picture": data_uri(scenes[i]), "text": sentences[i]} for i in order.tolist()]
 
 
 def change(a, b):
@@ -78,8 +71,8 @@ def grammar_words(subject, seed, confusion):
             n, right, mistaken = read.get((slot, word), (0, 0, Counter()))
             nearest = [i, *(others[(i + k) % len(others)] for k in range(min(7, len(others))))]
             out.append({
-                "word": word, "slot": slot, "mean": uri(scenes[i].mean(0)), "typical": typical(scenes[i], sentences[i]),
-                "swaps": [{"picture": uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
+                "word": word, "slot": slot, "mean": data_uri(scenes[i].mean(0)), "typical": typical(scenes[i], sentences[i]),
+                "swaps": [{"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
                 "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
             })  # fmt: skip
     return out
@@ -100,7 +93,7 @@ def free_words(subject, sentences, captions, pictures):
         mean = pictures[have].mean(0)
         share, far = change(mean[None], pictures.mean(0)[None])
         out.append({
-            "word": word, "slot": "word", "mean": uri(mean), "swaps": [],
+            "word": word, "slot": "word", "mean": data_uri(mean), "swaps": [],
             "typical": typical(pictures[have], [sentences[i] for i in have]),
             "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": read.most_common(3),
         })  # fmt: skip
@@ -116,7 +109,7 @@ def sheet(subject, title, rows, columns, text_of):
     texts = [[text_of(r, c) for c in columns] for r in rows]
     pictures = subject.draw(sum(texts, []))
     cells = [
-        [{"picture": uri(pictures[i * len(columns) + j]), "text": t} for j, t in enumerate(row)] for i, row in enumerate(texts)
+        [{"picture": data_uri(pictures[i * len(columns) + j]), "text": t} for j, t in enumerate(row)] for i, row in enumerate(texts)
     ]
     return {"title": title, "columns": columns, "rows": [{"name": r, "cells": c} for r, c in zip(rows, cells)]}
 
@@ -138,7 +131,7 @@ def grammar_sheets(subject):
         strips.append(
             {
                 "slot": slot,
-                "cells": [{"word": w, "text": t, "picture": uri(p)} for w, t, p in zip(SLOT_WORDS[slot], texts, pictures)],
+                "cells": [{"word": w, "text": t, "picture": data_uri(p)} for w, t, p in zip(SLOT_WORDS[slot], texts, pictures)],
             }
         )
     return sheets, strips
@@ -171,7 +164,7 @@ def round_trips(subject, plan, seed, shown=48):
     rows.sort(key=lambda r: (r[0], r[1]))
     kept = rows[: shown - 12] + rows[max(shown - 12, len(rows) - 12) :]  # the worst, and a few of the best
     out = [
-        {"right": r[0], "sure": float(np.exp(r[1])), "split": r[2], "text": r[3], "words": marked(r[3], r[4]), "picture": uri(r[5])}
+        {"right": r[0], "sure": float(np.exp(r[1])), "split": r[2], "text": r[3], "words": marked(r[3], r[4]), "picture": data_uri(r[5])}
         for r in kept
     ]
     return out, wrong, len(rows)
@@ -182,39 +175,53 @@ def round_trips(subject, plan, seed, shown=48):
 # ---------------------------------------------------------------------------------------------
 
 
-def evolution(subject, seed, shown=8, frames=10):
-    """The same sentences drawn by the run's earlier checkpoints, which lie beside this one -> (frames, why there are none).
+def growth(subject, seed, most=24, size=3_000_000):
+    """The same sentences at earlier epochs -> (frames, sentences, why there are none).
 
-    Drawn from the latent's mean, so that no noise differs between epochs.
+    From what the run kept of every epoch; where that is missing, drawn by the checkpoints that lie beside this one.
+    Without noise in both cases. At most `most` frames, and about `size` bytes of pictures.
     """
+    try:
+        kept = evolution.find(subject.name, load(subject.name, whole=False))
+    except CheckpointError:  # a folder that export.py wrote
+        kept = None
+    texts, frames = (kept["texts"], kept["frames"]) if kept else _drawn_again(subject, seed)
+    if len(frames) < 2:
+        why = f"Neither {evolution.NAME} of this run's log folder nor two checkpoint_epoch_N.pt of it beside this checkpoint"
+        return [], texts, f"{why} were found, so its growth cannot be shown."
+    frames = evolution.thin(frames, most)
+    largest = max(sum(map(len, f["pictures"])) for f in frames)
+    frames = evolution.thin(frames, max(2, size // largest))
+    return [
+        {
+            "epoch": f["epoch"],
+            "right": sum(t == c for t, c in zip(texts, f["captions"])),
+            "cells": [
+                {"picture": p, "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, f["captions"], f["pictures"])
+            ],
+        }
+        for f in frames
+    ], texts, ""
+
+
+def _drawn_again(subject, seed, shown=8, most=10):
+    """(sentences, frames as `evolution` keeps them) from the run's earlier checkpoints beside this one."""
     folder = Path(subject.name).resolve().parent
-    numbered = sorted(
-        (int(m[1]), p) for p in folder.glob("checkpoint_epoch_*.pt") if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name))
-    )
-    pick = np.unique(np.linspace(0, len(numbered) - 1, min(frames, len(numbered))).round().astype(int)) if numbered else []
-    texts = subject.sentences(shown, "test", seed + 8)
-    out = []
-    for i in pick:
-        epoch, path = numbered[i]
+    found = (re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name) for p in folder.glob("checkpoint_epoch_*.pt"))
+    numbered = [{"epoch": int(m[1]), "path": folder / m[0]} for m in found if m]
+    texts, out = list(dict.fromkeys(subject.sentences(2 * shown, "test", seed + 8)))[:shown], []
+    for f in evolution.thin(sorted(numbered, key=lambda f: f["epoch"]), most):
         try:
-            state = load(path)
-            if settings_of(state, path) != subject.settings or state["vocabulary"] != subject.vocab.words:
+            state = load(f["path"])
+            if settings_of(state, f["path"]) != subject.settings or state["vocabulary"] != subject.vocab.words:
                 continue
-            circle, vocab, _ = load_model(path, subject.device)
+            circle, vocab, _ = build(state, f["path"], subject.device)
         except (CheckpointError, OSError, KeyError):
             continue
-        ids = pad([vocab.encode(t) for t in texts]).to(subject.device)
-        pictures = round_8bit(circle.draw(ids).picture.float().cpu())
+        pictures = draw_sentences(circle, vocab, texts, subject.device)
         captions, _ = read_pictures(circle, vocab, pictures, subject.device)
-        cells = [{"picture": uri(p), "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, captions, pictures)]
-        out.append({"epoch": epoch, "cells": cells})
-    if len(out) < 2:
-        return (
-            [],
-            texts,
-            "Fewer than two checkpoint_epoch_N.pt of the same run lie beside this checkpoint, so its growth cannot be shown.",
-        )
-    return out, texts, ""
+        out.append({"epoch": f["epoch"], "captions": captions, "pictures": [data_uri(p) for p in pictures]})
+    return texts, out
 
 
 # ---------------------------------------------------------------------------------------------
@@ -244,9 +251,9 @@ def insides(subject, seed, shown=3):
         read, _, gaze = circle.caption_network.read(picture)
         got = [w for w in read[0].tolist() if w not in (0, 2)]
         entry = {
-            "text": text, "words": words, "picture": uri(picture[0].cpu()), "surprisal": state.surprisal[0].tolist(),
+            "text": text, "words": words, "picture": data_uri(picture[0].cpu()), "surprisal": state.surprisal[0].tolist(),
             "attention": state.attention[-1][0].mean(0).cpu().tolist(),
-            "gaze": [{"word": vocab.words[w], "picture": uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(got, gaze[0])],
+            "gaze": [{"word": vocab.words[w], "picture": data_uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(got, gaze[0])],
             "layers": [],
         }  # fmt: skip
         if scene.masks is not None:
@@ -258,7 +265,7 @@ def insides(subject, seed, shown=3):
                         layer = decoder.compose(alone, scene.colors)[0].cpu()
                     share = scene.attention[0, k]
                     entry["layers"].append(
-                        {"picture": uri(layer), "word": words[int(share.argmax())], "share": float(share.max()), "sprite": k + 1}
+                        {"picture": data_uri(layer), "word": words[int(share.argmax())], "share": float(share.max()), "sprite": k + 1}
                     )
         out.append(entry)
     return out
@@ -286,7 +293,7 @@ def interpolation(subject, seed, steps=9):
         presence = (1 - t[..., 0]) * ends[0][1] + t[..., 0] * ends[1][1]
         pictures = round_8bit(decoder.compose(*decoder.paint(mu, presence)).float().cpu())
     captions, _ = read_pictures(circle, subject.vocab, pictures, subject.device)
-    return [{"picture": uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t.flatten())]
+    return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t.flatten())]
 
 
 def collect(subject, plan, seed, confusion):
@@ -301,7 +308,7 @@ def collect(subject, plan, seed, confusion):
         words = free_words(subject, sentences, read_pictures(subject.circle, subject.vocab, pictures, subject.device)[0], pictures)
         sheets, strips = [], []
     trips, wrong, n = round_trips(subject, plan, seed)
-    frames, texts, why = evolution(subject, seed)
+    frames, texts, why = growth(subject, seed)
     return {
         "words": words, "sheets": sheets, "strips": strips, "trips": trips, "wrong": wrong, "n_trips": n, "frames": frames,
         "frame_texts": texts, "no_frames": why, "insides": insides(subject, seed), "interpolation": interpolation(subject, seed),

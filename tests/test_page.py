@@ -8,14 +8,16 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_script
 
 import dictionary
+import evolution
 import page
 from checkpoints import load_model
-from grammar import parse
+from grammar import SLOT_WORDS, SLOTS, in_split, parse
 from study import Plan, Subject, open_data
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -158,12 +160,32 @@ def test_wrong_and_missing_words_are_marked():
     assert dictionary.marked("a red ball", "a big red ball")[1] == ("big", "wrong")
 
 
-def test_growth_needs_checkpoints_of_the_same_run(subject, tmp_path):
-    frames, texts, why = dictionary.evolution(subject, 0)
-    assert [f["epoch"] for f in frames] == [1, 2] and len(texts) == len(frames[0]["cells"]) and not why
-    assert frames[0]["cells"][0]["picture"] != frames[1]["cells"][0]["picture"]
-    alone = Subject(**{**vars(subject), "name": str(tmp_path / "c.pt")})
-    assert dictionary.evolution(alone, 0)[0] == [] and "lie beside" in dictionary.evolution(alone, 0)[2]
+def test_growth_comes_from_what_the_run_kept(subject):
+    frames, texts, why = dictionary.growth(subject, 0)
+    assert [f["epoch"] for f in frames] == [0, 1, 2] and len(texts) == len(frames[0]["cells"]) == evolution.SENTENCES and not why
+    assert frames[0]["cells"][0]["picture"] != frames[2]["cells"][0]["picture"]
+    assert all(in_test(t) for t in texts)
+
+
+def in_test(sentence):
+    template, slots = parse(sentence)
+    values = [[SLOT_WORDS[s].index(slots[s]) if s in slots else -1 for s in SLOTS]]
+    return in_split(np.array([template]), np.array(values), "test")[0]
+
+
+def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(subject, tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "checkpoints", tmp_path / "checkpoints")
+    alone = Subject(**{**vars(subject), "name": str(tmp_path / "checkpoints/last.pt")})
+    assert [f["epoch"] for f in dictionary.growth(alone, 0)[0]] == [1, 2]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / evolution.NAME).write_text('{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}')
+    assert [f["epoch"] for f in dictionary.growth(alone, 0)[0]] == [1, 2]
+    shutil.copy(tiny_run / "logs" / evolution.NAME, tmp_path / "logs")
+    assert [f["epoch"] for f in dictionary.growth(alone, 0)[0]] == [0, 1, 2]
+    shutil.rmtree(tmp_path / "logs")
+    (tmp_path / "checkpoints/checkpoint_epoch_1.pt").unlink()
+    frames, _, why = dictionary.growth(alone, 0)
+    assert frames == [] and "cannot be shown" in why
 
 
 # ---------------------------------------------------------------------------------------------
@@ -195,7 +217,7 @@ def test_filter_sort_and_slider_work(built):
     assert answer["none"] == [] and answer["says"]
     assert len(answer["colors"]) == 11 and answer["sorted"] == sorted(answer["all"])
     assert answer["shares"] == sorted(answer["shares"], reverse=True)
-    assert answer["before"] == ["2"] and answer["after"] == ["1"] and answer["epoch"] == "1" and answer["open"]
+    assert answer["before"] == ["2"] and answer["after"] == ["0"] and answer["epoch"] == "0" and answer["open"]
     assert answer["asked"] == 0 and answer["loaded"] == 0
 
 
