@@ -21,6 +21,7 @@ from grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from losses import srgb_to_lab
 from roundtrip import draw_sentences, read_pictures
 from study_language import word_scenes
+from visualization import gaze_picture, project
 
 TEMPLATE_OF = {"size": 3, "color": 3, "object": 3, "position": 3, "background": 4, "action": 5}
 CONTEXTS = 12
@@ -59,8 +60,8 @@ def readings(confusion):
 
 
 def grammar_words(subject, seed, confusion):
-    """An entry for every word of the grammar's slots."""
-    read, out = readings(confusion), []
+    """An entry for every word of the grammar's slots, and their mean scenes (n, 3, 64, 64)."""
+    read, out, means = readings(confusion), [], []
     for slot, template in TEMPLATE_OF.items():
         scenes, sentences = word_scenes(subject.draw, slot, seed, CONTEXTS, template)
         words = SLOT_WORDS[slot]
@@ -75,14 +76,15 @@ def grammar_words(subject, seed, confusion):
                 "swaps": [{"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
                 "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
             })  # fmt: skip
-    return out
+            means.append(scenes[i].mean(0))
+    return out, torch.stack(means)
 
 
 def free_words(subject, sentences, captions, pictures):
-    """An entry for each of the most common words of a captions file's unseen lines."""
+    """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes."""
     rows = [s.split() for s in sentences]
     common = [w for w, _ in Counter(w for r in rows for w in set(r)).most_common(MAX_WORDS)]
-    out = []
+    out, means = [], []
     for word in common:
         have = [i for i, r in enumerate(rows) if word in r]
         read = Counter()
@@ -97,7 +99,8 @@ def free_words(subject, sentences, captions, pictures):
             "typical": typical(pictures[have], [sentences[i] for i in have]),
             "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": read.most_common(3),
         })  # fmt: skip
-    return out
+        means.append(mean)
+    return out, torch.stack(means)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ def round_trips(subject, plan, seed, shown=48):
     """Sentences of every split there and back, worst first: the wrong ones, then those the reader was least sure of."""
     rows = []
     for split in subject.splits:
-        sentences = subject.sentences(min(plan.sentences, 300), split, seed)
+        sentences = list(dict.fromkeys(subject.sentences(min(plan.sentences, 300), split, seed)))
         pictures = subject.draw(sentences)
         captions, log_probs = read_pictures(subject.circle, subject.vocab, pictures, subject.device)
         rows += [(a == b, lp, split, a, b, p) for a, b, lp, p in zip(sentences, captions, log_probs, pictures)]
@@ -229,10 +232,24 @@ def _drawn_again(subject, seed, shown=8, most=10):
 # ---------------------------------------------------------------------------------------------
 
 
-def gaze_picture(picture, weights):
-    """The picture, dark where the reader did not look; weights (64,) over the 8x8 grid."""
-    light = F.interpolate((weights / weights.max()).view(1, 1, 8, 8), 64, mode="bilinear")[0]
-    return picture * (0.25 + 0.75 * light)
+def spaces(subject, words, pictures, seed):
+    """PCA and t-SNE of words as the language model knows them, and of their mean scenes -> a dict a plot.
+
+    words: entries of the dictionary; pictures (n, 3, 64, 64): their mean scenes.
+    """
+    rows = [subject.vocab.index[w["word"]] for w in words]
+    known = subject.circle.language_model.embedding.weight[rows].detach().float().cpu().numpy()
+    seen = F.avg_pool2d(pictures, 4).flatten(1).numpy()
+    kinds = list(dict.fromkeys(w["slot"] for w in words))
+    out = []
+    for what, vectors in (("word embeddings of the language model", known), ("mean scenes of the words", seen)):
+        for how, at in project(vectors, seed).items():
+            points = [
+                {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "kind": kinds.index(w["slot"])}
+                for (x, y), w in zip(at, words)
+            ]
+            out.append({"what": what, "how": how, "points": points})
+    return out, kinds
 
 
 def insides(subject, seed, shown=3):
@@ -300,16 +317,19 @@ def collect(subject, plan, seed, confusion):
     """Everything of this file -> dict for the page's template."""
     grammar = subject.lines is None
     if grammar:
-        words = grammar_words(subject, seed, confusion)
+        words, means = grammar_words(subject, seed, confusion)
         sheets, strips = grammar_sheets(subject)
     else:
         sentences = subject.sentences(plan.sentences, "test", seed)
         pictures = subject.draw(sentences)
-        words = free_words(subject, sentences, read_pictures(subject.circle, subject.vocab, pictures, subject.device)[0], pictures)
+        captions, _ = read_pictures(subject.circle, subject.vocab, pictures, subject.device)
+        words, means = free_words(subject, sentences, captions, pictures)
         sheets, strips = [], []
     trips, wrong, n = round_trips(subject, plan, seed)
     frames, texts, why = growth(subject, seed)
+    plots, kinds = spaces(subject, words, means, seed)
     return {
         "words": words, "sheets": sheets, "strips": strips, "trips": trips, "wrong": wrong, "n_trips": n, "frames": frames,
         "frame_texts": texts, "no_frames": why, "insides": insides(subject, seed), "interpolation": interpolation(subject, seed),
+        "spaces": plots, "kinds": kinds,
     }  # fmt: skip

@@ -138,7 +138,8 @@ def test_names_are_text_not_markup(built):
 
 
 def test_swaps_change_one_word_only(subject):
-    entries = dictionary.grammar_words(subject, 0, {})
+    entries, means = dictionary.grammar_words(subject, 0, {})
+    assert means.shape == (43, 3, 64, 64)
     for entry in entries[::7]:
         own = parse(entry["swaps"][0]["text"])
         assert own[1][entry["slot"]] == entry["word"]
@@ -151,7 +152,7 @@ def test_swaps_change_one_word_only(subject):
 def test_round_trips_are_worst_first(subject):
     trips, wrong, n = dictionary.round_trips(subject, SMALL, 0, shown=30)
     right = [t["right"] for t in trips]
-    assert right == sorted(right) and len(trips) == 30 and n == 72
+    assert right == sorted(right) and len(trips) == 30 and 60 < n <= 72
     assert wrong > 0 and any(fault for t in trips for _, fault in t["words"])
 
 
