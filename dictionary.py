@@ -167,7 +167,14 @@ def round_trips(subject, plan, seed, shown=48):
     rows.sort(key=lambda r: (r[0], r[1]))
     kept = rows[: shown - 12] + rows[max(shown - 12, len(rows) - 12) :]  # the worst, and a few of the best
     out = [
-        {"right": r[0], "sure": float(np.exp(r[1])), "split": r[2], "text": r[3], "words": marked(r[3], r[4]), "picture": data_uri(r[5])}
+        {
+            "right": r[0],
+            "sure": float(np.exp(r[1])),
+            "split": r[2],
+            "text": r[3],
+            "words": marked(r[3], r[4]),
+            "picture": data_uri(r[5]),
+        }
         for r in kept
     ]
     return out, wrong, len(rows)
@@ -195,16 +202,20 @@ def growth(subject, seed, most=24, size=3_000_000):
     frames = evolution.thin(frames, most)
     largest = max(sum(map(len, f["pictures"])) for f in frames)
     frames = evolution.thin(frames, max(2, size // largest))
-    return [
-        {
-            "epoch": f["epoch"],
-            "right": sum(t == c for t, c in zip(texts, f["captions"])),
-            "cells": [
-                {"picture": p, "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, f["captions"], f["pictures"])
-            ],
-        }
-        for f in frames
-    ], texts, ""
+    return (
+        [
+            {
+                "epoch": f["epoch"],
+                "right": sum(t == c for t, c in zip(texts, f["captions"])),
+                "cells": [
+                    {"picture": p, "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, f["captions"], f["pictures"])
+                ],
+            }
+            for f in frames
+        ],
+        texts,
+        "",
+    )
 
 
 def _drawn_again(subject, seed, shown=8, most=10):
@@ -282,7 +293,12 @@ def insides(subject, seed, shown=3):
                         layer = decoder.compose(alone, scene.colors)[0].cpu()
                     share = scene.attention[0, k]
                     entry["layers"].append(
-                        {"picture": data_uri(layer), "word": words[int(share.argmax())], "share": float(share.max()), "sprite": k + 1}
+                        {
+                            "picture": data_uri(layer),
+                            "word": words[int(share.argmax())],
+                            "share": float(share.max()),
+                            "sprite": k + 1,
+                        }
                     )
         out.append(entry)
     return out

@@ -68,7 +68,9 @@ def _similarities(draw, sentences, meaning, plan, seed):
     pictures = draw(sentences)
     out = {}
     for name, features in (("pixels", small_pixels), ("random features", random_features)):
-        out[name] = metrics.topographic_similarity(meaning, metrics.pairwise_rmse(features(as_seen(pictures))), seed, plan.permutations)
+        out[name] = metrics.topographic_similarity(
+            meaning, metrics.pairwise_rmse(features(as_seen(pictures))), seed, plan.permutations
+        )
     return pictures, out
 
 

@@ -125,7 +125,7 @@ def test_every_word_of_the_grammar_has_an_entry(built):
     words = re.findall(r'class="word" data-word="(\w+)" data-slot="(\w+)"', built.read_text())
     assert len(words) == 43 and ("red", "color") in words and ("pulsing", "action") in words
     entry = re.search(r'<details class="word" data-word="red".*?</details>', built.read_text(), re.S)[0]
-    assert entry.count("<img") == 1 + 3 + 8 and "80.0 %" in entry and "<b>blue</b> (2×)" in entry
+    assert entry.count("<img") == 1 + 3 + 8 and "80.0\u00a0%" in entry and "<b>blue</b> (2×)" in entry
 
 
 def test_pictures_have_words_for_those_who_do_not_see_them(built):
