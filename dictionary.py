@@ -243,22 +243,37 @@ def _drawn_again(subject, seed, shown=8, most=10):
 # ---------------------------------------------------------------------------------------------
 
 
-def spaces(subject, words, pictures, seed):
-    """PCA and t-SNE of words as the language model knows them, and of their mean scenes -> a dict a plot.
+def label(points, width=0.027, height=0.07):
+    """Mark in place the points whose word has room beside it; width of a letter and height of a line, in the points' unit."""
+    boxes = [(p["x"] - 0.03, p["x"] + 0.03, p["y"] - 0.04, p["y"] + 0.04) for p in points]
+    for i, p in enumerate(points):
+        box = (p["x"] + 0.035, p["x"] + 0.035 + width * len(p["word"]), p["y"] - height / 2, p["y"] + height / 2)
+        others = boxes[:i] + boxes[i + 1 :]
+        p["label"] = not any(box[0] < b[1] and b[0] < box[1] and box[2] < b[3] and b[2] < box[3] for b in others)
+        if p["label"]:
+            boxes.append(box)
 
-    words: entries of the dictionary; pictures (n, 3, 64, 64): their mean scenes.
+
+def spaces(subject, words, pictures, seed):
+    """PCA and t-SNE of words as the language model knows them, and of what they add to a scene -> a dict a plot.
+
+    words: entries of the dictionary; pictures (n, 3, 64, 64): their mean scenes. The mean scene of a word's kind is taken
+    off, because kinds stand in different sentences.
     """
     rows = [subject.vocab.index[w["word"]] for w in words]
     known = subject.circle.language_model.embedding.weight[rows].detach().float().cpu().numpy()
-    seen = F.avg_pool2d(pictures, 4).flatten(1).numpy()
     kinds = list(dict.fromkeys(w["slot"] for w in words))
+    seen = F.avg_pool2d(pictures, 4).flatten(1).numpy()
+    kind = np.array([kinds.index(w["slot"]) for w in words])
+    added = seen - np.stack([seen[kind == k].mean(0) for k in range(len(kinds))])[kind]
     out = []
-    for what, vectors in (("word embeddings of the language model", known), ("mean scenes of the words", seen)):
+    for what, vectors in (("word embeddings of the language model", known), ("what each word adds to a scene", added)):
         for how, at in project(vectors, seed).items():
             points = [
                 {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "kind": kinds.index(w["slot"])}
                 for (x, y), w in zip(at, words)
             ]
+            label(points)
             out.append({"what": what, "how": how, "points": points})
     return out, kinds
 

@@ -189,6 +189,25 @@ def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(subject, tiny_ru
     assert frames == [] and "cannot be shown" in why
 
 
+def test_words_that_lie_together_are_labelled_where_there_is_room(subject):
+    points = [{"x": 0.0, "y": 0.0, "word": "red"}, {"x": 0.02, "y": 0.0, "word": "blue"}, {"x": 0.5, "y": 0.5, "word": "ball"}]
+    dictionary.label(points)
+    assert [p["label"] for p in points] == [False, True, True] or [p["label"] for p in points] == [True, False, True]
+
+
+def test_several_models_stand_side_by_side(subject, built):
+    result = result_of(subject, vars(subject.settings))
+    other = copy.deepcopy(result["models"][0])
+    other["name"] = "runs/b/last.pt"
+    other["sections"]["circle"]["figures"]["test · exact match"]["value"] = 0.7
+    result = {**result, "models": [*result["models"], other], "cross_reading": [[0.9, None], [0.25, 0.7]]}
+    text = page.build(result, subject, SMALL, 7)
+    assert "80.0\u00a0% ± 14.1\u00a0%" in text and "Who reads whom" in text and "25.0\u00a0%" in text
+    assert "come from the first, <b>checkpoints/last.pt</b>" in text and "b/last.pt reads" in text
+    assert text.count('class="peer"') == 2  # exact match and jpeg; the third figure was never reached
+    assert "Who reads whom" not in built.read_text()
+
+
 # ---------------------------------------------------------------------------------------------
 # In the browser
 # ---------------------------------------------------------------------------------------------
