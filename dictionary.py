@@ -243,7 +243,7 @@ def _drawn_again(subject, seed, shown=8, most=10):
 # ---------------------------------------------------------------------------------------------
 
 
-def label(points, width=0.027, height=0.07):
+def label(points, width=0.032, height=0.085):
     """Mark in place the points whose word has room beside it; width of a letter and height of a line, in the points' unit."""
     boxes = [(p["x"] - 0.03, p["x"] + 0.03, p["y"] - 0.04, p["y"] + 0.04) for p in points]
     for i, p in enumerate(points):
@@ -267,7 +267,7 @@ def spaces(subject, words, pictures, seed):
     kind = np.array([kinds.index(w["slot"]) for w in words])
     added = seen - np.stack([seen[kind == k].mean(0) for k in range(len(kinds))])[kind]
     out = []
-    for what, vectors in (("word embeddings of the language model", known), ("what each word adds to a scene", added)):
+    for what, vectors in (("the word embeddings of the language model", known), ("what each word adds to a scene", added)):
         for how, at in project(vectors, seed).items():
             points = [
                 {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "kind": kinds.index(w["slot"])}
