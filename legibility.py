@@ -40,6 +40,13 @@ def as_seen(pictures, seed=0):
     return pictures + SEEN_NOISE * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(seed))
 
 
+def standardised(taught, asked):
+    """Features (n, F) and (m, F) with the mean and spread of the first taken off. What hardly varies is mostly noise: the
+    least that it is divided by, SEEN_NOISE, keeps it from counting like a mark."""
+    middle, scale = taught.mean(0), np.sqrt(taught.var(0) + SEEN_NOISE**2)
+    return (taught - middle) / scale, (asked - middle) / scale
+
+
 def _pixels(pictures):
     return F.avg_pool2d(pictures, 4).flatten(1).numpy()
 
@@ -59,10 +66,9 @@ def few_shot_accuracy(draw, slot, shots, features, rng, tests=500):
     train = [s for w in words for s in random_slots(shots, rng, **{slot: w})]
     test = random_slots(tests, rng)
     x, y = features(as_seen(draw(train), 1)), features(as_seen(draw(test), 2))
-    # A feature that hardly varies is mostly noise; the least that it is divided by keeps that from counting like a mark.
-    middle, scale = x.mean(0), np.sqrt(x.var(0) + SEEN_NOISE**2)
-    model = LogisticRegression(C=0.1, max_iter=500).fit((x - middle) / scale, [s[slot] for s in train])
-    return float(model.score((y - middle) / scale, [s[slot] for s in test]))
+    x, y = standardised(x, y)
+    model = LogisticRegression(C=0.1, max_iter=500).fit(x, [s[slot] for s in train])
+    return float(model.score(y, [s[slot] for s in test]))
 
 
 def _difference(a, b):

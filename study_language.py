@@ -13,8 +13,6 @@ from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import data_utils
 import grammar
@@ -162,12 +160,12 @@ def meaning_section(subject, plan, seed, say):
     pictures = [draw_slots(subject.circle, subject.vocab, subject.device, s) for s in (train, test)]
     small = [F.avg_pool2d(as_seen(p, i), 2).flatten(1).numpy() for i, p in enumerate(pictures)]
     reduce = PCA(min(100, len(train) // 2), random_state=seed).fit(small[0])
-    x, y = (reduce.transform(s) for s in small)
+    x, y = legibility.standardised(*(reduce.transform(s) for s in small))
     for slot in FOUR_SLOTS:
         known, wanted = np.array([s[slot] for s in train]), np.array([s[slot] for s in test])
         right = {}
         for name, labels in (("", known), ("shuffled words", rng.permutation(known))):
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(x, labels)
+            model = LogisticRegression(C=0.1, max_iter=300).fit(x, labels)
             right[name] = model.predict(y) == wanted
         common = max(SLOT_WORDS[slot], key=list(known).count)
         baselines = {"shuffled words": float(right["shuffled words"].mean()), "majority": float((wanted == common).mean())}

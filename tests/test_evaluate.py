@@ -342,7 +342,7 @@ def languages():
     out = {}
     for name, message in LANGUAGES.items():
         subject = painted(message)
-        out[name] = {k: section(k, subject, structure=120, probe=300)["figures"] for k in ("structure", "meaning")}
+        out[name] = {k: section(k, subject, structure=120, probe=1200)["figures"] for k in ("structure", "meaning")}
         rng = np.random.default_rng(0)
 
         def draw(slots, subject=subject):
