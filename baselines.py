@@ -239,37 +239,38 @@ def fresh_reader(build, vocab, max_words, seed, device):
         return READERS[build](len(vocab), max_words).to(device)
 
 
-def train_reader(reader, draw, batches, vocab, checks, steps, every, device, seed, say=None):
-    """Teach a reader the pictures of a frozen drawer -> [(step, exact match on `checks`)].
+def train_readers(readers, draw, batches, vocab, checks, steps, every, device, seed, say=None):
+    """Teach each of {name: reader} the same pictures of a frozen drawer -> {name: [(step, exact match on `checks`)]}.
 
     draw: word numbers -> Scene; batches: step -> word numbers (B, T); checks: unseen sentences. AdamW
     1e-3 with 30 steps of warm-up and a cosine to 2 %, next word + word by place, noise 0.02 and 8 bits.
     """
-    optimizer = torch.optim.AdamW(reader.parameters(), 1e-3, betas=(0.9, 0.98))
+    optimizers = {name: torch.optim.AdamW(reader.parameters(), 1e-3, betas=(0.9, 0.98)) for name, reader in readers.items()}
     rng = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
         unseen = torch.cat(
             [draw(pad([vocab.encode(s) for s in checks[i : i + 100]]).to(device)).picture for i in range(0, len(checks), 100)]
         )
         unseen = round_8bit(unseen.float())
-    curve = []
+    curves = {name: [] for name in readers}
     for step in range(steps):
         ids = batches(step).to(device)
-        with torch.no_grad():
+        with torch.no_grad():  # once for all readers: drawing costs as much as teaching the plain one
             picture = draw(ids).picture.float()
             picture = round_8bit((picture + 0.02 * torch.randn(picture.shape, generator=rng, device=device)).clamp(0, 1))
-        caption, direct, _ = reader(picture, ids)
         targets = losses.targets_of(ids)
-        loss = losses.word_loss(caption, targets) + losses.word_loss(direct, targets)
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 30) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % every == 0 or step + 1 == steps:
-            captions = [vocab.decode(row) for row in reader.read(unseen)[0].tolist()]
-            curve.append((step + 1, exact_match(checks, captions)))
+        for name, reader in readers.items():
+            caption, direct, _ = reader(picture, ids)
+            loss = losses.word_loss(caption, targets) + losses.word_loss(direct, targets)
+            for group in optimizers[name].param_groups:
+                group["lr"] = 1e-3 * min(1, (step + 1) / 30) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+            optimizers[name].zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+            optimizers[name].step()
+            if (step + 1) % every == 0 or step + 1 == steps:
+                captions = [vocab.decode(row) for row in reader.read(unseen)[0].tolist()]
+                curves[name].append((step + 1, exact_match(checks, captions)))
         if say:
             say()
-    return curve
+    return curves

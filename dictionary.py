@@ -3,9 +3,7 @@
 A picture is a data URI of its PNG, so that the page is one file.
 """
 
-import base64
 import difflib
-import io
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,24 +12,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+import evolution
 from channel import blur, round_8bit
-from checkpoints import CheckpointError, load, load_model, settings_of
+from checkpoints import CheckpointError, build, load, settings_of
 from data_utils import PAD, pad
+from evolution import data_uri
 from grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from losses import srgb_to_lab
-from roundtrip import read_pictures, to_image
+from roundtrip import draw_sentences, read_pictures
 from study_language import word_scenes
+from visualization import gaze_picture, project
 
 TEMPLATE_OF = {"size": 3, "color": 3, "object": 3, "position": 3, "background": 4, "action": 5}
 CONTEXTS = 12
 MAX_WORDS = 60  # words of a captions file that get an entry
-
-
-def uri(picture):
-    """A picture (3, h, w) in [0, 1] -> data URI of its PNG."""
-    buffer = io.BytesIO()
-    to_image(picture).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -42,7 +36,7 @@ def uri(picture):
 def typical(scenes, sentences, n=3):
     """The n scenes (of (c, 3, 64, 64)) that are nearest to the mean of all."""
     order = ((scenes - scenes.mean(0)) ** 2).sum((1, 2, 3)).argsort()[:n]
-    return [{"picture": uri(scenes[i]), "text": sentences[i]} for i in order.tolist()]
+    return [{"picture": data_uri(scenes[i]), "text": sentences[i]} for i in order.tolist()]
 
 
 def change(a, b):
@@ -66,8 +60,8 @@ def readings(confusion):
 
 
 def grammar_words(subject, seed, confusion):
-    """An entry for every word of the grammar's slots."""
-    read, out = readings(confusion), []
+    """An entry for every word of the grammar's slots, and their mean scenes (n, 3, 64, 64)."""
+    read, out, means = readings(confusion), [], []
     for slot, template in TEMPLATE_OF.items():
         scenes, sentences = word_scenes(subject.draw, slot, seed, CONTEXTS, template)
         words = SLOT_WORDS[slot]
@@ -78,18 +72,19 @@ def grammar_words(subject, seed, confusion):
             n, right, mistaken = read.get((slot, word), (0, 0, Counter()))
             nearest = [i, *(others[(i + k) % len(others)] for k in range(min(7, len(others))))]
             out.append({
-                "word": word, "slot": slot, "mean": uri(scenes[i].mean(0)), "typical": typical(scenes[i], sentences[i]),
-                "swaps": [{"picture": uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
+                "word": word, "slot": slot, "mean": data_uri(scenes[i].mean(0)), "typical": typical(scenes[i], sentences[i]),
+                "swaps": [{"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
                 "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
             })  # fmt: skip
-    return out
+            means.append(scenes[i].mean(0))
+    return out, torch.stack(means)
 
 
 def free_words(subject, sentences, captions, pictures):
-    """An entry for each of the most common words of a captions file's unseen lines."""
+    """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes."""
     rows = [s.split() for s in sentences]
     common = [w for w, _ in Counter(w for r in rows for w in set(r)).most_common(MAX_WORDS)]
-    out = []
+    out, means = [], []
     for word in common:
         have = [i for i, r in enumerate(rows) if word in r]
         read = Counter()
@@ -100,11 +95,12 @@ def free_words(subject, sentences, captions, pictures):
         mean = pictures[have].mean(0)
         share, far = change(mean[None], pictures.mean(0)[None])
         out.append({
-            "word": word, "slot": "word", "mean": uri(mean), "swaps": [],
+            "word": word, "slot": "word", "mean": data_uri(mean), "swaps": [],
             "typical": typical(pictures[have], [sentences[i] for i in have]),
             "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": read.most_common(3),
         })  # fmt: skip
-    return out
+        means.append(mean)
+    return out, torch.stack(means)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -116,7 +112,7 @@ def sheet(subject, title, rows, columns, text_of):
     texts = [[text_of(r, c) for c in columns] for r in rows]
     pictures = subject.draw(sum(texts, []))
     cells = [
-        [{"picture": uri(pictures[i * len(columns) + j]), "text": t} for j, t in enumerate(row)] for i, row in enumerate(texts)
+        [{"picture": data_uri(pictures[i * len(columns) + j]), "text": t} for j, t in enumerate(row)] for i, row in enumerate(texts)
     ]
     return {"title": title, "columns": columns, "rows": [{"name": r, "cells": c} for r, c in zip(rows, cells)]}
 
@@ -138,7 +134,7 @@ def grammar_sheets(subject):
         strips.append(
             {
                 "slot": slot,
-                "cells": [{"word": w, "text": t, "picture": uri(p)} for w, t, p in zip(SLOT_WORDS[slot], texts, pictures)],
+                "cells": [{"word": w, "text": t, "picture": data_uri(p)} for w, t, p in zip(SLOT_WORDS[slot], texts, pictures)],
             }
         )
     return sheets, strips
@@ -163,7 +159,7 @@ def round_trips(subject, plan, seed, shown=48):
     """Sentences of every split there and back, worst first: the wrong ones, then those the reader was least sure of."""
     rows = []
     for split in subject.splits:
-        sentences = subject.sentences(min(plan.sentences, 300), split, seed)
+        sentences = list(dict.fromkeys(subject.sentences(min(plan.sentences, 300), split, seed)))
         pictures = subject.draw(sentences)
         captions, log_probs = read_pictures(subject.circle, subject.vocab, pictures, subject.device)
         rows += [(a == b, lp, split, a, b, p) for a, b, lp, p in zip(sentences, captions, log_probs, pictures)]
@@ -171,7 +167,14 @@ def round_trips(subject, plan, seed, shown=48):
     rows.sort(key=lambda r: (r[0], r[1]))
     kept = rows[: shown - 12] + rows[max(shown - 12, len(rows) - 12) :]  # the worst, and a few of the best
     out = [
-        {"right": r[0], "sure": float(np.exp(r[1])), "split": r[2], "text": r[3], "words": marked(r[3], r[4]), "picture": uri(r[5])}
+        {
+            "right": r[0],
+            "sure": float(np.exp(r[1])),
+            "split": r[2],
+            "text": r[3],
+            "words": marked(r[3], r[4]),
+            "picture": data_uri(r[5]),
+        }
         for r in kept
     ]
     return out, wrong, len(rows)
@@ -182,39 +185,57 @@ def round_trips(subject, plan, seed, shown=48):
 # ---------------------------------------------------------------------------------------------
 
 
-def evolution(subject, seed, shown=8, frames=10):
-    """The same sentences drawn by the run's earlier checkpoints, which lie beside this one -> (frames, why there are none).
+def growth(subject, seed, most=24, size=3_000_000):
+    """The same sentences at earlier epochs -> (frames, sentences, why there are none).
 
-    Drawn from the latent's mean, so that no noise differs between epochs.
+    From what the run kept of every epoch; where that is missing, drawn by the checkpoints that lie beside this one.
+    Without noise in both cases. At most `most` frames, and about `size` bytes of pictures.
     """
-    folder = Path(subject.name).resolve().parent
-    numbered = sorted(
-        (int(m[1]), p) for p in folder.glob("checkpoint_epoch_*.pt") if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name))
+    try:
+        kept = evolution.find(subject.name, load(subject.name, whole=False))
+    except CheckpointError:  # a folder that export.py wrote
+        kept = None
+    texts, frames = (kept["texts"], kept["frames"]) if kept else _drawn_again(subject, seed)
+    if len(frames) < 2:
+        why = f"Neither {evolution.NAME} of this run's log folder nor two checkpoint_epoch_N.pt of it beside this checkpoint"
+        return [], texts, f"{why} were found, so its growth cannot be shown."
+    frames = evolution.thin(frames, most)
+    largest = max(sum(map(len, f["pictures"])) for f in frames)
+    frames = evolution.thin(frames, max(2, size // largest))
+    return (
+        [
+            {
+                "epoch": f["epoch"],
+                "right": sum(t == c for t, c in zip(texts, f["captions"])),
+                "cells": [
+                    {"picture": p, "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, f["captions"], f["pictures"])
+                ],
+            }
+            for f in frames
+        ],
+        texts,
+        "",
     )
-    pick = np.unique(np.linspace(0, len(numbered) - 1, min(frames, len(numbered))).round().astype(int)) if numbered else []
-    texts = subject.sentences(shown, "test", seed + 8)
-    out = []
-    for i in pick:
-        epoch, path = numbered[i]
+
+
+def _drawn_again(subject, seed, shown=8, most=10):
+    """(sentences, frames as `evolution` keeps them) from the run's earlier checkpoints beside this one."""
+    folder = Path(subject.name).resolve().parent
+    found = (re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name) for p in folder.glob("checkpoint_epoch_*.pt"))
+    numbered = [{"epoch": int(m[1]), "path": folder / m[0]} for m in found if m]
+    texts, out = list(dict.fromkeys(subject.sentences(2 * shown, "test", seed + 8)))[:shown], []
+    for f in evolution.thin(sorted(numbered, key=lambda f: f["epoch"]), most):
         try:
-            state = load(path)
-            if settings_of(state, path) != subject.settings or state["vocabulary"] != subject.vocab.words:
+            state = load(f["path"])
+            if settings_of(state, f["path"]) != subject.settings or state["vocabulary"] != subject.vocab.words:
                 continue
-            circle, vocab, _ = load_model(path, subject.device)
+            circle, vocab, _ = build(state, f["path"], subject.device)
         except (CheckpointError, OSError, KeyError):
             continue
-        ids = pad([vocab.encode(t) for t in texts]).to(subject.device)
-        pictures = round_8bit(circle.draw(ids).picture.float().cpu())
+        pictures = draw_sentences(circle, vocab, texts, subject.device)
         captions, _ = read_pictures(circle, vocab, pictures, subject.device)
-        cells = [{"picture": uri(p), "words": marked(t, c), "right": t == c} for t, c, p in zip(texts, captions, pictures)]
-        out.append({"epoch": epoch, "cells": cells})
-    if len(out) < 2:
-        return (
-            [],
-            texts,
-            "Fewer than two checkpoint_epoch_N.pt of the same run lie beside this checkpoint, so its growth cannot be shown.",
-        )
-    return out, texts, ""
+        out.append({"epoch": f["epoch"], "captions": captions, "pictures": [data_uri(p) for p in pictures]})
+    return texts, out
 
 
 # ---------------------------------------------------------------------------------------------
@@ -222,10 +243,39 @@ def evolution(subject, seed, shown=8, frames=10):
 # ---------------------------------------------------------------------------------------------
 
 
-def gaze_picture(picture, weights):
-    """The picture, dark where the reader did not look; weights (64,) over the 8x8 grid."""
-    light = F.interpolate((weights / weights.max()).view(1, 1, 8, 8), 64, mode="bilinear")[0]
-    return picture * (0.25 + 0.75 * light)
+def label(points, width=0.032, height=0.085):
+    """Mark in place the points whose word has room beside it; width of a letter and height of a line, in the points' unit."""
+    boxes = [(p["x"] - 0.03, p["x"] + 0.03, p["y"] - 0.04, p["y"] + 0.04) for p in points]
+    for i, p in enumerate(points):
+        box = (p["x"] + 0.035, p["x"] + 0.035 + width * len(p["word"]), p["y"] - height / 2, p["y"] + height / 2)
+        others = boxes[:i] + boxes[i + 1 :]
+        p["label"] = not any(box[0] < b[1] and b[0] < box[1] and box[2] < b[3] and b[2] < box[3] for b in others)
+        if p["label"]:
+            boxes.append(box)
+
+
+def spaces(subject, words, pictures, seed):
+    """PCA and t-SNE of words as the language model knows them, and of what they add to a scene -> a dict a plot.
+
+    words: entries of the dictionary; pictures (n, 3, 64, 64): their mean scenes. The mean scene of a word's kind is taken
+    off, because kinds stand in different sentences.
+    """
+    rows = [subject.vocab.index[w["word"]] for w in words]
+    known = subject.circle.language_model.embedding.weight[rows].detach().float().cpu().numpy()
+    kinds = list(dict.fromkeys(w["slot"] for w in words))
+    seen = F.avg_pool2d(pictures, 4).flatten(1).numpy()
+    kind = np.array([kinds.index(w["slot"]) for w in words])
+    added = seen - np.stack([seen[kind == k].mean(0) for k in range(len(kinds))])[kind]
+    out = []
+    for what, vectors in (("the word embeddings of the language model", known), ("what each word adds to a scene", added)):
+        for how, at in project(vectors, seed).items():
+            points = [
+                {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "kind": kinds.index(w["slot"])}
+                for (x, y), w in zip(at, words)
+            ]
+            label(points)
+            out.append({"what": what, "how": how, "points": points})
+    return out, kinds
 
 
 def insides(subject, seed, shown=3):
@@ -244,9 +294,9 @@ def insides(subject, seed, shown=3):
         read, _, gaze = circle.caption_network.read(picture)
         got = [w for w in read[0].tolist() if w not in (0, 2)]
         entry = {
-            "text": text, "words": words, "picture": uri(picture[0].cpu()), "surprisal": state.surprisal[0].tolist(),
+            "text": text, "words": words, "picture": data_uri(picture[0].cpu()), "surprisal": state.surprisal[0].tolist(),
             "attention": state.attention[-1][0].mean(0).cpu().tolist(),
-            "gaze": [{"word": vocab.words[w], "picture": uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(got, gaze[0])],
+            "gaze": [{"word": vocab.words[w], "picture": data_uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(got, gaze[0])],
             "layers": [],
         }  # fmt: skip
         if scene.masks is not None:
@@ -258,7 +308,12 @@ def insides(subject, seed, shown=3):
                         layer = decoder.compose(alone, scene.colors)[0].cpu()
                     share = scene.attention[0, k]
                     entry["layers"].append(
-                        {"picture": uri(layer), "word": words[int(share.argmax())], "share": float(share.max()), "sprite": k + 1}
+                        {
+                            "picture": data_uri(layer),
+                            "word": words[int(share.argmax())],
+                            "share": float(share.max()),
+                            "sprite": k + 1,
+                        }
                     )
         out.append(entry)
     return out
@@ -286,23 +341,26 @@ def interpolation(subject, seed, steps=9):
         presence = (1 - t[..., 0]) * ends[0][1] + t[..., 0] * ends[1][1]
         pictures = round_8bit(decoder.compose(*decoder.paint(mu, presence)).float().cpu())
     captions, _ = read_pictures(circle, subject.vocab, pictures, subject.device)
-    return [{"picture": uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t.flatten())]
+    return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t.flatten())]
 
 
 def collect(subject, plan, seed, confusion):
     """Everything of this file -> dict for the page's template."""
     grammar = subject.lines is None
     if grammar:
-        words = grammar_words(subject, seed, confusion)
+        words, means = grammar_words(subject, seed, confusion)
         sheets, strips = grammar_sheets(subject)
     else:
         sentences = subject.sentences(plan.sentences, "test", seed)
         pictures = subject.draw(sentences)
-        words = free_words(subject, sentences, read_pictures(subject.circle, subject.vocab, pictures, subject.device)[0], pictures)
+        captions, _ = read_pictures(subject.circle, subject.vocab, pictures, subject.device)
+        words, means = free_words(subject, sentences, captions, pictures)
         sheets, strips = [], []
     trips, wrong, n = round_trips(subject, plan, seed)
-    frames, texts, why = evolution(subject, seed)
+    frames, texts, why = growth(subject, seed)
+    plots, kinds = spaces(subject, words, means, seed)
     return {
         "words": words, "sheets": sheets, "strips": strips, "trips": trips, "wrong": wrong, "n_trips": n, "frames": frames,
         "frame_texts": texts, "no_frames": why, "insides": insides(subject, seed), "interpolation": interpolation(subject, seed),
+        "spaces": plots, "kinds": kinds,
     }  # fmt: skip

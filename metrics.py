@@ -170,8 +170,8 @@ def topographic_similarity(meaning, form, seed=0, permutations=999):
     """(rho, p): Spearman's rho in [-1, 1] between two condensed distance matrices (Brighton & Kirby 2006).
 
     p is Mantel's (1967): the share of `permutations` reorderings of the items under which rho is at
-    least as large; pairs share items, so a p that takes pairs as independent is far too small.
-    Two constant lists have rho 0. Cost O(n^2 permutations).
+    least as large; pairs share items, so a p that takes pairs as independent is far too small. `seed` may be
+    a numpy Generator. Two constant lists have rho 0. Cost O(n^2 permutations).
 
     >>> x = pairwise_rmse(np.arange(12.0)[:, None])
     >>> rho, p = topographic_similarity(x, x, permutations=99)

@@ -1,10 +1,45 @@
 """An evaluation's results as tables for people, in Markdown."""
 
+import re
+
 TITLES = {
     "circle": "The circle", "readers": "Can it be learned?", "robustness": "Robustness, or is it steganography?",
     "legibility": "Can a person read it?", "structure": "Language structure", "meaning": "Meaning of words",
     "bottleneck": "Bottleneck and diversity", "language model": "The language model", "coherence": "Coherence",
 }  # fmt: skip
+
+# What each section measures, in a sentence or two for people who see it for the first time
+EXPLAINED = {
+    "circle": "Sentences that no training shows are drawn, saved as PNG files, and read back by the model's own reader.",
+    "legibility": "Could someone who does not have the trained reader make sense of the pictures? "
+    "A simple learner gets four pictures a word; then one word of a sentence is swapped, and what changes is compared.",
+    "robustness": "A picture is damaged before it is read. A code hidden in fine texture is lost at once; marks that can be seen are not.",
+    "structure": "Do like sentences have like pictures, and does each part of a picture speak of one part of the sentence?",
+    "meaning": "Can a word be found in a picture by a linear rule, and are pictures that share a word more alike than others?",
+    "bottleneck": "How much of a sentence passes through its picture, and how many different pictures there are.",
+    "language model": "How well the language model knows the sentences, and what it says when it invents some.",
+    "coherence": "Whether pictures are made of shapes or of fine texture. Neither end is better; the baselines show the scale.",
+    "readers": "The drawer is frozen, and new readers learn its pictures from nothing. A language that is easy to learn is learned early.",
+}
+SPLITS = {
+    "test": "sentences that training never shows",
+    "test_pairs": "pairs of color and object that training never shows together",
+    "test_ood": "words that training shows with few partners, here with new ones",
+}
+
+
+def short_names(names):
+    """Paths by as many of their last parts as tell them apart.
+
+    >>> short_names(["runs/a/best.pt", "runs/b/best.pt"]), short_names(["runs/a/best.pt"])
+    (['a/best.pt', 'b/best.pt'], ['best.pt'])
+    """
+    parts = [re.split(r"[\\/]", name) for name in names]
+    for k in range(1, max(map(len, parts)) + 1):
+        short = ["/".join(p[-k:]) for p in parts]
+        if len(set(short)) == len(set(names)):
+            break
+    return short
 
 
 def show(figure, value):
@@ -62,7 +97,7 @@ def markdown(result):
     for model in result["models"]:
         lines += ["", f"## {model['name']}"]
         for section, content in model["sections"].items():
-            lines += ["", f"### {TITLES[section]}", "", figures_table(content["figures"])]
+            lines += ["", f"### {TITLES[section]}", "", EXPLAINED[section], "", figures_table(content["figures"])]
             if section == "readers":
                 curves = content["details"]["curves"]
                 steps = [s for s, _ in next(iter(curves.values()))]
@@ -97,7 +132,7 @@ def markdown(result):
             )
         )
         lines += ["", "## Who reads whom: exact match, rows draw and columns read", ""]
-        names = [m["name"] for m in result["models"]]
+        names = short_names([m["name"] for m in result["models"]])
         rows = [[n, *("–" if v is None else f"{100 * v:.1f} %" for v in row)] for n, row in zip(names, result["cross_reading"])]
         lines.append(table(["", *names], rows))
     return "\n".join(lines) + "\n"

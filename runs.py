@@ -12,7 +12,7 @@ import time
 from checkpoints import CHECKPOINT_NAME, CheckpointError, load, newest_valid, settings_of
 from settings import FIXED_ON_RESUME, PRESETS, resolve
 
-LOG_NAME = r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_epoch_\d+\.png"
+LOG_NAME = r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_epoch_\d+\.png|evolution\.json"
 
 
 class UserError(Exception):

@@ -12,7 +12,7 @@ import torch
 import legibility
 import metrics
 import robustness
-from baselines import Pair, fresh_reader, train_reader
+from baselines import Pair, fresh_reader, train_readers
 from grammar import SLOT_WORDS, SLOTS
 from legibility import FOUR_SLOTS
 from roundtrip import BATCH, draw_sentences, read_pictures, through_png
@@ -107,45 +107,40 @@ def circle_section(subject, plan, seed, say):
 
 
 def readers_section(subject, plan, seed, say):
-    """Fresh readers on frozen drawers: exact match against steps, and what the taught readers score on the splits."""
-    figures, curves, scores = {}, {}, {}
+    """Fresh readers on frozen drawers: exact match against steps, and what the readers taught on other drawers score on the
+    splits and after wear."""
+    figures, curves, scores, worn = {}, {}, {}, {}
     frozen = {"this model": subject.circle.draw, **{k: pair.draw for k, pair in subject.others(seed).items()}}
     max_words = subject.circle.language_model.max_words
     checks = subject.sentences(plan.checks, "test", seed + 2)
-    share = 1 / (len(frozen) * len(plan.readers) * plan.steps)
-    for build in plan.readers:
-        for name, draw in frozen.items():
-            reader = fresh_reader(build, subject.vocab, max_words, seed, subject.device)
-            curve = train_reader(
-                reader,
-                draw,
-                subject.batches(seed),
-                subject.vocab,
-                checks,
-                plan.steps,
-                plan.every,
-                subject.device,
-                seed,
-                lambda: say(share),
+    share = 1 / (len(frozen) * plan.steps)
+    for name, draw in frozen.items():
+        readers = {build: fresh_reader(build, subject.vocab, max_words, seed, subject.device) for build in plan.readers}
+        taught = train_readers(
+            readers, draw, subject.batches(seed), subject.vocab, checks, plan.steps, plan.every, subject.device, seed,
+            lambda: say(share),
+        )  # fmt: skip
+        curves.update({f"{name}, {build}": curve for build, curve in taught.items()})
+        if name == "this model":
+            continue
+        pair, scores[name] = Pair(draw, readers["plain convolutions"]), {}
+        for split in subject.splits:
+            sentences = subject.sentences(plan.sentences, split, seed)
+            captions, _ = read_pictures(
+                pair, subject.vocab, draw_sentences(pair, subject.vocab, sentences, subject.device), subject.device
             )
-            curves[f"{name}, {build}"] = curve
-            if build == "plain convolutions" and name != "this model":
-                pair = Pair(draw, reader)
-                scores[name] = {}
-                for split in subject.splits:
-                    sentences = subject.sentences(plan.sentences, split, seed)
-                    captions, _ = read_pictures(
-                        pair, subject.vocab, draw_sentences(pair, subject.vocab, sentences, subject.device), subject.device
-                    )
-                    scores[name][split] = score(sentences, captions, subject.lines is None)
+            scores[name][split] = score(sentences, captions, subject.lines is None)
+        sentences = subject.sentences(plan.worn, "test", seed)
+        worn[name] = robustness.measure(pair, subject.vocab, subject.device, sentences, seed)
+    for build in plan.readers:
         for what, of in (("exact match at the end", _last), ("area under the curve", _area), ("steps to 95 %", _steps)):
             values = {name: of(curves[f"{name}, {build}"], plan.steps) for name in frozen}
             high = None if what.startswith("steps") else 1.0
             figures[f"{build} · {what}"] = figure(
-                values.pop("this model"), len(checks), seed, values, high=high, better="low" if high is None else "high",
-                note=f"{plan.steps} steps of 64 sentences" + ("; none where it was never reached" if high is None else ""),
-            )  # fmt: skip
-    return {"figures": figures, "details": {"curves": curves, "scores": scores, "steps": plan.steps}}
+                    values.pop("this model"), len(checks), seed, values, high=high, better="low" if high is None else "high",
+                    note=f"{plan.steps} steps of 64 sentences" + ("; none where it was never reached" if high is None else ""),
+                )  # fmt: skip
+    return {"figures": figures, "details": {"curves": curves, "scores": scores, "wear": worn, "steps": plan.steps}}
 
 
 def _last(curve, _steps):
@@ -167,8 +162,14 @@ def _steps(curve, _steps):
 # ---------------------------------------------------------------------------------------------
 
 
+def middle(kind, curve):
+    """(name, exact match) of the middle strength of a curve of wear."""
+    i = (len(curve["strengths"]) - 1) // 2
+    return f"{kind} {curve['strengths'][i]}", curve["exact_match"][i]
+
+
 def robustness_section(subject, plan, seed, say):
-    """Exact match after wear; baseline: the undamaged pictures."""
+    """Exact match after wear; baselines: the undamaged pictures, and later the other drawers (`readers_section`)."""
     sentences = subject.sentences(plan.worn, "test", seed)
     pictures = subject.draw(sentences)
     clean = metrics.exact_match(sentences, read_pictures(subject.circle, subject.vocab, pictures, subject.device)[0])
@@ -176,10 +177,10 @@ def robustness_section(subject, plan, seed, say):
     figures = {}
     for kind, curve in curves.items():
         curve["trained_on"] = bool(curve["trained_on"] and subject.settings.channel)
-        middle = curve["exact_match"][(len(curve["strengths"]) - 1) // 2]
-        strength = curve["strengths"][(len(curve["strengths"]) - 1) // 2]
-        figures[f"{kind} {strength}"] = figure(
-            middle, len(sentences), seed, {"undamaged": clean}, better="high",
+        name, value = middle(kind, curve)
+        interval = metrics.bootstrap_interval(np.arange(len(sentences)) < round(value * len(sentences)), seed)
+        figures[name] = figure(
+            value, len(sentences), seed, {"undamaged": clean}, interval, better="high",
             note=("" if curve["trained_on"] else "not ") + f"trained on; halves at {curve['halves_at'] or 'none of the strengths'}",
         )  # fmt: skip
     coarse = robustness.low_frequency_share(pictures)
@@ -236,12 +237,15 @@ def cross_reading(subjects, plan, seed):
 
 
 def add_trained_baselines(done):
-    """Put what readers taught on other drawers score beside the circle's own figures, in place."""
-    scores = done["readers"]["details"]["scores"]
+    """Put what readers taught on other drawers score beside the circle's own figures, whole and worn, in place."""
+    details = done["readers"]["details"]
+    taught = f"reader taught {details['steps']} steps"
     for name, figure_ in done["circle"]["figures"].items():
         split, measure = name.split(" · ", 1)
-        for drawer, by_split in scores.items():
+        for drawer, by_split in details["scores"].items():
             if measure in by_split[split]:
-                figure_["baselines"][f"{drawer}, reader taught {done['readers']['details']['steps']} steps"] = by_split[split][
-                    measure
-                ]
+                figure_["baselines"][f"{drawer}, {taught}"] = by_split[split][measure]
+    for kind in done["robustness"]["details"]["curves"]:
+        for drawer, curves in details["wear"].items():
+            name, value = middle(kind, curves[kind])
+            done["robustness"]["figures"][name]["baselines"][f"{drawer}, {taught}"] = value

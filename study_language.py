@@ -13,8 +13,6 @@ from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import data_utils
 import grammar
@@ -24,7 +22,7 @@ import metrics
 from channel import blur
 from data_utils import PAD, pad
 from grammar import SLOT_WORDS, SLOTS, TEMPLATES, parse, sample_sentences
-from legibility import FOUR_SLOTS, draw_slots, random_slots
+from legibility import FOUR_SLOTS, as_seen, draw_slots, random_slots
 from roundtrip import BATCH, draw_sentences
 from study import figure
 
@@ -68,7 +66,9 @@ def _similarities(draw, sentences, meaning, plan, seed):
     pictures = draw(sentences)
     out = {}
     for name, features in (("pixels", small_pixels), ("random features", random_features)):
-        out[name] = metrics.topographic_similarity(meaning, metrics.pairwise_rmse(features(pictures)), seed, plan.permutations)
+        out[name] = metrics.topographic_similarity(
+            meaning, metrics.pairwise_rmse(features(as_seen(pictures))), seed, plan.permutations
+        )
     return pictures, out
 
 
@@ -158,14 +158,14 @@ def meaning_section(subject, plan, seed, say):
     rng, figures = np.random.default_rng([seed, 5]), {}
     train, test = random_slots(plan.probe, rng), random_slots(max(200, plan.probe // 3), rng)
     pictures = [draw_slots(subject.circle, subject.vocab, subject.device, s) for s in (train, test)]
-    small = [F.avg_pool2d(p, 2).flatten(1).numpy() for p in pictures]
+    small = [F.avg_pool2d(as_seen(p, i), 2).flatten(1).numpy() for i, p in enumerate(pictures)]
     reduce = PCA(min(100, len(train) // 2), random_state=seed).fit(small[0])
-    x, y = (reduce.transform(s) for s in small)
+    x, y = legibility.standardised(*(reduce.transform(s) for s in small))
     for slot in FOUR_SLOTS:
         known, wanted = np.array([s[slot] for s in train]), np.array([s[slot] for s in test])
         right = {}
         for name, labels in (("", known), ("shuffled words", rng.permutation(known))):
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(x, labels)
+            model = LogisticRegression(C=0.1, max_iter=300).fit(x, labels)
             right[name] = model.predict(y) == wanted
         common = max(SLOT_WORDS[slot], key=list(known).count)
         baselines = {"shuffled words": float(right["shuffled words"].mean()), "majority": float((wanted == common).mean())}

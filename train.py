@@ -24,6 +24,7 @@ import time
 import torch
 from tqdm import tqdm
 
+import evolution
 from checkpoints import CheckpointError, age, all_finite, best_quality, load, prune, pt_bytes, write_atomically
 from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary
 from devices import set_threads
@@ -122,12 +123,18 @@ class Run:
         name = max(self.saved, key=self.saved.get)
         return f"{os.path.join(self.s.checkpoint_dir, name)} of step {self.saved[name]} is whole"
 
+    def begin(self):
+        """Shows before the first hour, not after it, whether the folders can be written to."""
+        self.checkpoint("last.pt")
+        self.keep_evolution()
+
     def run(self):
         """All epochs that are left. Raises Interrupted, UserError, Lost."""
         t, s, first_does = self.t, self.s, self.team.first_does
         self.clock = time.monotonic()
-        if not t.step:  # shows before the first hour, not after it, whether the folder can be written to
-            first_does(lambda: self.checkpoint("last.pt"))
+        if not t.step:
+            first_does(self.begin)
+            self.clock = time.monotonic()
         elif t.batch == 0 and not any(r["kind"] == "validation" and r["step"] == t.step for r in t.history):
             first_does(self.end_of_epoch)  # it was interrupted
         while t.epoch < s.epochs:
@@ -216,12 +223,25 @@ class Run:
         elif "best.pt" in self.checkpoint(*names):
             self.best_on_disk = match, log_prob
         self.attempt("old checkpoints in", s.checkpoint_dir, lambda: prune(s.checkpoint_dir, s.keep_last, t.epoch))
+        self.keep_evolution()
         texts = [a if a == b else f"{a} -> {b}" for a, b in zip(self.unseen, captions)]
         path = os.path.join(s.log_dir, f"scenes_epoch_{t.epoch}.png")
         self.attempt("scenes", path, lambda: scene_sheet(pictures[:24], texts, path))
         path = os.path.join(s.log_dir, "training_curves.png")
         self.attempt("curves", path, lambda: training_curves(t.history, path))
         self.clock = time.monotonic()
+
+    def keep_evolution(self):
+        """Draw and read the same few unseen sentences again, for evaluate.py's slider over epochs."""
+        t, path = self.t, os.path.join(self.s.log_dir, evolution.NAME)
+
+        def keep():
+            texts = list(dict.fromkeys(self.unseen))[: evolution.SENTENCES]
+            pictures = draw_sentences(t.circle, t.data.vocab, texts, t.device)
+            captions, _ = read_pictures(t.circle, t.data.vocab, pictures, t.device)
+            evolution.add(path, t.epoch, texts, pictures, captions, t.history[0] if t.history else None)
+
+        self.attempt("evolution", path, keep)
 
     def finish(self, sentences):
         """Read unseen sentences back from PNG files, write the samples and the summary; returns the exact match."""

@@ -1,10 +1,16 @@
-"""Pictures of a run for people: curves, scene sheets, round trips, layers. Each function writes one PNG."""
+"""Pictures of a run for people: curves, scene sheets, round trips, layers, attention, gaze, embedding space.
+
+Each function writes one PNG, which a notebook shows with `IPython.display.Image(path)`; all raise OSError where the file
+cannot be written.
+"""
 
 import io
 import textwrap
 
 import matplotlib
+import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from checkpoints import write_atomically
@@ -14,6 +20,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 INK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
+# Kinds of words: colours that colour-blind people tell apart (Okabe & Ito 2008), and a shape each
+KIND_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#444444")
+KIND_SHAPES = "os^DvPX"
 
 
 def save_image(image, path):
@@ -148,5 +157,82 @@ def training_curves(history, path):
     right.legend()
     for axis in (left, right):
         axis.grid(alpha=0.3)
+    figure.tight_layout()
+    save_image(figure, path)
+
+
+def gaze_picture(picture, weights):
+    """The picture (3, 64, 64), dark where the reader did not look; weights (64,) >= 0 over its 8x8 grid."""
+    light = F.interpolate((weights / weights.max().clamp(min=1e-9)).view(1, 1, 8, 8), 64, mode="bilinear")[0]
+    return picture * (0.25 + 0.75 * light)
+
+
+def gaze_sheet(picture, words, gaze, path, columns=8, zoom=2):
+    """A picture (3, 64, 64), and for each word read from it where the reader looked (bright); gaze (T, 64) as
+    `CaptionNetwork.read` gives it."""
+    tiles = [gaze_picture(picture, weights) for weights in gaze[: len(words)]]
+    scene_sheet(torch.stack([picture, *tiles]), ["(the scene)", *words], path, columns, zoom)
+
+
+def attention_sheet(attention, words, path):
+    """Attention of one layer of the language model, a map for each head: rows look at columns.
+
+    attention: (heads, T + 1, T + 1), each row a distribution; words: the T words of the sentence.
+    """
+    names, heads = ["(start)", *words], len(attention)
+    columns = min(4, heads)
+    rows = -(-heads // columns)
+    size = 1.2 + 0.28 * len(names)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size), squeeze=False)
+    for k, axis in enumerate(axes.flat):
+        if k >= heads:
+            axis.set_axis_off()
+            continue
+        axis.imshow(attention[k].detach().float().cpu().numpy()[: len(names), : len(names)], vmin=0, vmax=1, cmap="Blues")
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+        axis.set_title(f"head {k + 1}", fontsize=9)
+    figure.tight_layout()
+    save_image(figure, path)
+
+
+def project(vectors, seed=0):
+    """Vectors (n, D) -> {"PCA": (n, 2), "t-SNE": (n, 2)}, centred, the largest coordinate 1.
+
+    PCA keeps distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) keeps neighbours, and its large
+    distances mean nothing. Seeded. Fewer than five vectors, or equal ones, have no neighbours to keep: zeros. Cost O(n^2).
+    """
+    from sklearn.manifold import TSNE  # a second to import, and training has no use for it
+
+    x = np.asarray(vectors, np.float64).reshape(len(vectors), -1)
+    x = x - x.mean(0)
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    flat = np.zeros((len(x), 2))
+    flat[:, : min(2, len(s))] = (u * s)[:, :2]
+    out = {"PCA": flat, "t-SNE": np.zeros_like(flat)}
+    if len(x) >= 5 and flat.std() > 1e-6:
+        start = (1e-4 * flat / flat[:, 0].std()).astype(np.float32)
+        model = TSNE(2, perplexity=min(30.0, (len(x) - 1) / 3), init=start, learning_rate="auto", random_state=seed)
+        out["t-SNE"] = model.fit_transform((x / x.std()).astype(np.float32)).astype(np.float64)
+    return {name: (v - v.mean(0)) / max(1e-9, np.abs(v - v.mean(0)).max()) for name, v in out.items()}
+
+
+def embedding_space(vectors, names, kinds, path, seed=0, title=""):
+    """Where things lie: PCA and t-SNE of vectors (n, D) side by side, each with its name, coloured and shaped by its kind.
+
+    For words: rows of `circle.language_model.embedding.weight`, their names and slots. For pictures: the pictures
+    (n, 3, 64, 64) of sentences, their texts (or "") and, say, the object that each speaks of.
+    """
+    order = list(dict.fromkeys(kinds))
+    figure, axes = plt.subplots(1, 2, figsize=(13, 6))
+    for axis, (how, at) in zip(axes, project(vectors, seed).items()):
+        for k, kind in enumerate(order):
+            here = [i for i, other in enumerate(kinds) if other == kind]
+            shape = KIND_SHAPES[(k + k // len(KIND_COLORS)) % len(KIND_SHAPES)]  # beyond seven kinds another pairing
+            axis.scatter(*at[here].T, s=28, label=kind, color=KIND_COLORS[k % len(KIND_COLORS)], marker=shape)
+        for (x, y), name in zip(at, names):
+            axis.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        axis.set(title=f"{title} {how}".strip(), xticks=[], yticks=[])
+    axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     save_image(figure, path)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import torch.nn.functional as F
 from conftest import TINY, run_script
 
 import evaluate
+import legibility
 import study_circle
 from baselines import Pair
 from checkpoints import load_model, model_state, save
 from data_utils import EOS, GrammarData, Vocabulary
-from grammar import sample_sentences
+from grammar import SLOT_WORDS, parse, sample_sentences
+from legibility import FOUR_SLOTS
 from models import Circle, Scene
 from settings import Settings
 from study import Plan, Subject
@@ -252,7 +255,9 @@ class LowestBit:
 def cheat():
     vocab, trick = Vocabulary.of_grammar(), LowestBit(14)
     pair = Pair(trick.draw, trick)
-    return Subject(pair, vocab, Settings(channel=False), torch.device("cpu"), "cheat")
+    pair.language_model = SimpleNamespace(max_words=14)  # of which the random drawer beside it needs to know
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, channel=False)
+    return Subject(pair, vocab, settings, torch.device("cpu"), "cheat")
 
 
 def section(name, subject, **plan):
@@ -269,12 +274,152 @@ def test_cheat_comes_back_whole_and_is_caught_by_wear(cheat):
 
 
 def test_cheat_cannot_be_read_by_a_person(cheat):
-    import legibility
-
     own = legibility.measure(cheat.circle, cheat.vocab, cheat.device, 0, True)
     assert own["color_from_histogram_64"] < 0.25
     assert own["swap_changed_mean"] == 0 and own["swap_visible_min"] < 1
-    assert own["naive_reader_4_mean"] < 0.6
+    assert own["naive_reader_4_mean"] < 0.2  # chance is 0.134
+    assert abs(own["topographic_similarity"]) < 0.1
+
+
+def test_cheat_leaves_no_trace_in_structure_and_probes(cheat):
+    figures = section("structure", cheat, structure=80)["figures"]
+    assert abs(figures["topographic similarity · slots, pixels"]["value"]) < 0.1
+    probes = section("meaning", cheat, probe=300)["figures"]
+    for slot, words in (("size", 5), ("color", 11), ("object", 10), ("position", 7)):
+        assert probes[f"linear probe · {slot}"]["value"] < 1 / words + 0.15, slot
+
+
+class Painted:
+    """A language made by hand: a quarter of the picture for each slot, in a colour for each word.
+
+    `message`: (sentence, its four words' numbers) -> the four numbers that are painted.
+    """
+
+    # Twelve colours on a sphere (a spiral of the golden angle): none lies between others, so each can be told by a linear rule
+    HEIGHT, TURN = (torch.arange(12) + 0.5) / 6 - 1, torch.arange(12) * math.pi * (3 - 5**0.5)
+    WIDTH = (1 - HEIGHT**2).sqrt()
+    PALETTE = 0.5 + 0.45 * torch.stack([WIDTH * TURN.cos(), WIDTH * TURN.sin(), HEIGHT], 1)
+
+    def __init__(self, message):
+        self.message = message
+
+    def __call__(self, ids):
+        pictures = torch.full((len(ids), 3, 64, 64), 0.5)
+        vocab = Vocabulary.of_grammar()
+        for picture, row in zip(pictures, ids.tolist()):
+            sentence = vocab.decode(row)
+            slots = parse(sentence)[1]
+            numbers = [SLOT_WORDS[s].index(slots[s]) if s in slots else 11 for s in FOUR_SLOTS]
+            for k, number in enumerate(self.message(sentence, numbers)):
+                y, x = 32 * (k // 2), 32 * (k % 2)
+                picture[:, y : y + 32, x : x + 32] = self.PALETTE[number % 12, :, None, None]
+        none = torch.zeros(len(ids), 1)
+        return Scene(pictures, none, none, none[:, 0])
+
+
+def painted(message):
+    pair = Pair(Painted(message))
+    pair.language_model = SimpleNamespace(max_words=14)
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
+    return Subject(pair, Vocabulary.of_grammar(), settings, torch.device("cpu"), "painted")
+
+
+def scrambled(sentence, _numbers):
+    """Every sentence has its own picture, and like sentences have unlike ones."""
+    return np.random.default_rng(list(sentence.encode())).integers(12, size=4).tolist()
+
+
+def unrelated():
+    rng = np.random.default_rng(3)
+    return lambda _sentence, _numbers: rng.integers(12, size=4).tolist()
+
+
+LANGUAGES = {"perfect": lambda _, numbers: numbers, "holistic": scrambled, "random": unrelated()}
+
+
+@pytest.fixture(scope="module")
+def languages():
+    out = {}
+    for name, message in LANGUAGES.items():
+        subject = painted(message)
+        out[name] = {k: section(k, subject, structure=120, probe=1200)["figures"] for k in ("structure", "meaning")}
+        rng = np.random.default_rng(0)
+
+        def draw(slots, subject=subject):
+            return legibility.draw_slots(subject.circle, subject.vocab, subject.device, slots)
+
+        out[name]["naive"] = legibility.few_shot_accuracy(draw, "color", 4, legibility._pixels, rng, 150)
+        out[name]["swaps"] = legibility.swaps(draw, "color", rng, pairs=30)
+        out[name]["topsim"] = legibility.topographic_similarity(draw, rng, 100, 199)
+    return out
+
+
+@pytest.mark.slow
+def test_perfect_language_scores_as_theory_says_in_every_structural_measure(languages):
+    figures = languages["perfect"]
+    structure = {k: f["value"] for k, f in figures["structure"].items()}
+    assert structure["topographic similarity · slots, pixels"] > 0.5
+    assert structure["topographic similarity · slots, random features"] > 0.4
+    assert structure["posdis, shuffled null subtracted"] > 0.6  # of 1, less what the null of 120 sentences takes off
+    assert all(f["mantel_p"] <= 0.05 for f in figures["structure"].values() if "mantel_p" in f)
+    # 44 pictures with three other slots at random teach about half of the colours; the other languages stay below a quarter
+    assert figures["naive"] > 0.5 and figures["topsim"][0] > 0.5 and figures["topsim"][1] == 1 / 200
+    assert 0.2 < figures["swaps"]["changed"] < 0.35 and figures["swaps"]["overlap"] == 1.0  # one quarter, always the same
+    for slot in FOUR_SLOTS:
+        assert figures["meaning"][f"linear probe · {slot}"]["value"] > 0.9
+        assert figures["meaning"][f"distance within a word / between words · {slot}"]["value"] < 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["holistic", "random"])
+def test_language_without_parts_scores_nothing_in_every_structural_measure(languages, name):
+    figures = languages[name]
+    for key, figure in figures["structure"].items():
+        if "mantel_p" in figure:
+            assert abs(figure["value"]) < 0.12, key
+        if "shuffled null" in key:
+            assert abs(figure["value"]) < 0.1, key
+    assert figures["naive"] < 0.25 and abs(figures["topsim"][0]) < 0.1
+    assert figures["swaps"]["changed"] > 0.6  # one word swapped, and all of the picture is another
+    for slot in FOUR_SLOTS:
+        assert figures["meaning"][f"linear probe · {slot}"]["value"] < 1 / len(SLOT_WORDS[slot]) + 0.15
+        assert figures["meaning"][f"distance within a word / between words · {slot}"]["value"] == pytest.approx(1, abs=0.06)
+
+
+def check_order(result):
+    """What must hold between figures, whatever the model."""
+    for model in result["models"]:
+        at = {f"{s} · {k}": f for s, c in model["sections"].items() for k, f in c["figures"].items()}
+        value = {k: f["value"] for k, f in at.items()}
+        for split in ("test", "test_pairs", "test_ood"):
+            exact, hard, words = (value[f"circle · {split} · {k}"] for k in ("exact match", "Hard (all slots)", "word accuracy"))
+            assert exact <= hard + 1e-9 and exact <= words + 1e-9
+            assert hard <= min(v for k, v in value.items() if k.startswith(f"circle · {split} · slot: color")) + 1e-9
+        scores = [value[f"bottleneck · Vendi score, q = {q}"] for q in ("1", "2", "∞")]
+        assert scores == sorted(scores, reverse=True)
+        bits = at["bottleneck · bits through the picture (at least)"]
+        assert bits["value"] <= bits["baselines"]["all of the text"] + 1e-9
+        assert (
+            value["language model · perplexity of a word"]
+            > 0.95 * at["language model · perplexity of a word"]["baselines"]["the grammar itself"]
+        )
+        valid, new = (value[f"language model · invented sentences that parse{k}"] for k in ("", " and that training never shows"))
+        assert new <= valid
+        for name in [k for k in at if "total variation" in k]:
+            assert value[name] < at[name]["baselines"]["white noise"]
+        for name in [k for k in at if "spectral slope" in k]:
+            assert value[name] < at[name]["baselines"]["white noise"]
+        curves = model["sections"]["robustness"]["details"]["curves"]
+        assert all(len(c["exact_match"]) == len(c["strengths"]) for c in curves.values())
+        for build in {k.split(" · ")[1] for k in value if k.startswith("readers")}:
+            area, end = (value[f"readers · {build} · {k}"] for k in ("area under the curve", "exact match at the end"))
+            assert area <= max(1e-9, max(v for k, c in model["sections"]["readers"]["details"]["curves"].items() for _, v in c)), (
+                end
+            )
+
+
+def test_figures_are_ordered_as_they_should_be(evaluation):
+    check_order(evaluation[1])
 
 
 @pytest.mark.slow
@@ -289,6 +434,7 @@ def test_untrained_model_scores_below_every_threshold_and_stays_finite(tmp_path,
     )
     result = json.loads((tmp_path / "out/metrics.json").read_text())
     assert check_figures(result) > 70
+    check_order(result)
     sections = result["models"][0]["sections"]
     assert sections["circle"]["figures"]["test · exact match"]["value"] == 0
     assert sections["bottleneck"]["figures"]["bits through the picture (at least)"]["value"] < 1

@@ -1,0 +1,87 @@
+"""Pictures for files and notebooks: each is written, shows something, and shows what it was given."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import visualization
+from checkpoints import load_model
+from data_utils import pad
+from grammar import SLOT_WORDS
+
+
+def drawn(path):
+    """A PNG's pixels; it must hold more than a flat ground."""
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("RGB"))
+    assert min(pixels.shape[:2]) > 100 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    circle, vocab, _ = load_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
+    return circle.eval(), vocab
+
+
+def test_embedding_space_of_words_and_of_pictures(model, tmp_path):
+    circle, vocab = model
+    kinds = {w: slot for slot in ("size", "color", "object") for w in SLOT_WORDS[slot]}
+    words = circle.language_model.embedding.weight[[vocab.index[w] for w in kinds]].detach()
+    visualization.embedding_space(words, list(kinds), list(kinds.values()), tmp_path / "words.png", title="words")
+    drawn(tmp_path / "words.png")
+    pictures = circle.draw(pad([vocab.encode(f"a {w} ball") for w in SLOT_WORDS["color"]])).picture
+    visualization.embedding_space(pictures, SLOT_WORDS["color"], list(SLOT_WORDS["color"]), tmp_path / "pictures.png")
+    drawn(tmp_path / "pictures.png")
+
+
+def test_attention_and_gaze_of_a_sentence(model, tmp_path):
+    circle, vocab = model
+    words = "a tiny red ball in the left".split()
+    ids = pad([vocab.encode(" ".join(words))])
+    with torch.no_grad():
+        attention = circle.language_model(ids).attention[-1][0]
+        scene = circle.draw(ids)
+    read, _, gaze = circle.caption_network.read(scene.picture)
+    visualization.attention_sheet(attention, words, tmp_path / "attention.png")
+    drawn(tmp_path / "attention.png")
+    visualization.gaze_sheet(scene.picture[0], [vocab.words[w] for w in read[0].tolist()][:5], gaze[0], tmp_path / "gaze.png")
+    drawn(tmp_path / "gaze.png")
+
+
+def test_gaze_lights_the_place_that_was_looked_at():
+    weights = torch.zeros(64)
+    weights[8 * 6 + 1] = 0.7
+    light = visualization.gaze_picture(torch.ones(3, 64, 64), weights)
+    assert light[:, 52, 12].min() > 0.9 and light[:, :40].max() < 0.3 and light[:, :, 30:].max() < 0.3
+    assert visualization.gaze_picture(torch.ones(3, 64, 64), torch.zeros(64)).isfinite().all()
+
+
+def test_projections_keep_clusters_and_are_seeded():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 0.1, (15, 20)), rng.normal(3, 0.1, (15, 20))])
+    for at in visualization.project(x).values():
+        assert at.shape == (30, 2) and np.abs(at).max() == pytest.approx(1)
+        a, b = at[:15], at[15:]
+        assert np.linalg.norm(a.mean(0) - b.mean(0)) > 2 * max(a.std(), b.std())
+    again = visualization.project(x)
+    assert all(np.array_equal(v, again[k]) for k, v in visualization.project(x).items())
+
+
+@pytest.mark.parametrize("vectors", [np.zeros((9, 4)), np.ones((1, 3)), np.arange(6.0).reshape(3, 2), np.zeros((2, 1))])
+def test_projections_of_nothing_much_are_finite(vectors):
+    assert all(np.isfinite(v).all() and v.shape == (len(vectors), 2) for v in visualization.project(vectors).values())
+
+
+def test_sheets_of_scenes_rows_and_round_trips(tmp_path):
+    pictures = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    texts = [f"sentence number {i}" for i in range(6)]
+    visualization.scene_sheet(pictures, texts, tmp_path / "a.png")
+    visualization.contact_sheet(pictures, tmp_path / "b.png")
+    visualization.grid_sheet(pictures, ["one", "two"], ["x", "y", "z"], tmp_path / "c.png")
+    visualization.round_trips(texts, pictures, [*texts[:5], "another"], tmp_path / "d.png")
+    visualization.training_curves([], tmp_path / "e.png")
+    for name in "acd":
+        drawn(tmp_path / f"{name}.png")
+    assert (drawn(tmp_path / "d.png") == visualization.WRONG).all(-1).any()
