@@ -94,7 +94,7 @@ class AutoregressiveLanguageModel(nn.Module):
         self.position = nn.Embedding(max_words + 1, d_model)
         self.blocks = nn.ModuleList(Block(d_model, n_heads) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
-        self.cloze = nn.Linear(d_model, d_model)
+        self.cloze = nn.Sequential(nn.Linear(2 * d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model))
         self.cloze_norm = nn.LayerNorm(d_model)
         self.role_count = nn.Embedding(max_words + 1, d_model)
         self.to_sentence = nn.Linear(d_model, d_model)
@@ -119,7 +119,7 @@ class AutoregressiveLanguageModel(nn.Module):
         surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
         mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
         behind = self.embedding(targets_of(ids)[:, 1:])  # (B, T, D) the word after each word
-        cloze = (self.cloze_norm(x[:, :-1] + self.cloze(behind)) @ self.embedding.weight.T).float()  # (B, T, V)
+        cloze = (self.cloze_norm(self.cloze(torch.cat([x[:, :-1], behind.to(x.dtype)], -1))) @ self.embedding.weight.T).float()  # (B, T, V)
         roles = self.roles(cloze.detach(), here)
         return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
@@ -134,7 +134,7 @@ class AutoregressiveLanguageModel(nn.Module):
         kinds = cloze.softmax(-1) @ embedding - embedding.mean(0)  # (B, T, D)
         usual = (embedding - embedding.mean(0)).detach().square().sum(1).mean()
         kinds = kinds / torch.sqrt(kinds.square().sum(-1, keepdim=True) + 0.05 * usual)
-        same = torch.relu(kinds @ kinds.transpose(1, 2)).detach() ** 4 * here[:, None]  # (B, T, T), 1 for words of one kind
+        same = torch.sigmoid(12 * (kinds @ kinds.transpose(1, 2) - 0.6)).detach() * here[:, None]  # (B, T, T), 1 for one kind
         count = same.tril(-1).sum(2)  # (B, T)
         low, table = count.floor().long(), self.role_count.weight
         part = (count - low)[..., None]
