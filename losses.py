@@ -192,7 +192,7 @@ def rivals(word, place, weight, vocab_size, eps=1e-6):
     return (counts @ counts.T).detach()
 
 
-def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=28.0, contrast=60.0):
+def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=30.0, contrast=60.0):
     """Colours in CIELAB: colors (N, 3) sRGB of the marks of words (N,), ground (3,) sRGB or None.
 
     Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: 3 x `crowding` of words nearer
@@ -207,10 +207,10 @@ def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=28.0,
     if ground is not None:
         away = torch.sqrt(((lab - srgb_to_lab(ground)) ** 2).sum(1) + 1e-3)
         loss = loss + (weight * torch.relu(contrast - away) ** 2).sum() / mean_over
-    return loss / 1000 + 3 * crowding(means, total, near, rivalry)
+    return loss / 1000 + 4 * crowding(means, total, near, rivalry)
 
 
-def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.4):
+def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.45):
     """Silhouettes of different words differ: masks (N, side, side) of words (N,).
 
     60 x `crowding` of the words' mean silhouettes after a 3x3 mean, d the root mean square difference
@@ -218,8 +218,8 @@ def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.4):
     """
     small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
     means, total = word_means(small, word, weight.float(), vocab_size)
-    scale = torch.sqrt((weight[:, None] * small**2).sum() / (weight.sum() + 1e-6) + 1e-6).detach()
-    return 60 * crowding(means / scale, total, near, rivalry)
+    means = means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2)  # a thin mark is not yet an unlike one
+    return 60 * crowding(means, total, near, rivalry)
 
 
 def shown_words(attention, presence, ids):

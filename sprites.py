@@ -105,8 +105,9 @@ class Shapes(nn.Module):
                 i = self.ORDERS.index(k)
                 wave = wave + order[..., i, None] * (turn[..., i, 0, None] * cos + turn[..., i, 1, None] * sin)
             cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
-        outer = size * (1 - 0.75 * torch.sigmoid(depth + 0.5) * (1 - wave) / 2)  # from a quarter of the size to all of it
-        filled = 1 - torch.sigmoid(2 * hole - 2) * torch.sigmoid((0.55 * outer - distance) * 1.5)
+        core = size * (1 - 0.65 * torch.sigmoid(depth + 0.5))  # what lies between the lobes
+        outer = core + (size - core) * (1 + wave) / 2
+        filled = 1 - torch.sigmoid(2 * hole - 2) * torch.sigmoid((0.6 * core - distance) * 1.5)
         mask = torch.sigmoid((outer - distance) * 1.5) * filled
         return mask.unflatten(-1, (self.side, self.side))
 
