@@ -119,7 +119,8 @@ class AutoregressiveLanguageModel(nn.Module):
         surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
         mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
         behind = self.embedding(targets_of(ids)[:, 1:])  # (B, T, D) the word after each word
-        cloze = (self.cloze_norm(self.cloze(torch.cat([x[:, :-1], behind.to(x.dtype)], -1))) @ self.embedding.weight.T).float()  # (B, T, V)
+        guess = self.cloze_norm(self.cloze(torch.cat([x[:, :-1], behind.to(x.dtype)], -1)))
+        cloze = (guess @ self.embedding.weight.T).float()  # (B, T, V)
         roles = self.roles(cloze.detach(), here)
         return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
