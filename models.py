@@ -121,7 +121,8 @@ class AutoregressiveLanguageModel(nn.Module):
         behind = self.embedding(targets_of(ids)[:, 1:])  # (B, T, D) the word after each word
         guess = self.cloze_norm(self.cloze(torch.cat([x[:, :-1], behind.to(x.dtype)], -1)))
         cloze = (guess @ self.embedding.weight.T).float()  # (B, T, V)
-        roles = self.roles(cloze.detach(), here)
+        with torch.autocast(ids.device.type, enabled=False):
+            roles = self.roles(cloze.detach(), here)
         return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
     def roles(self, cloze, here):
