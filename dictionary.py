@@ -334,7 +334,7 @@ def interpolation(subject, seed, steps=9):
         ends = []
         for sentence in pair:
             ids = pad([subject.vocab.encode(sentence)]).to(subject.device)
-            mu, _, _, presence = decoder.encode(circle.language_model(ids), ids != PAD)
+            mu, _, _, presence, _ = decoder.encode(circle.language_model(ids), ids != PAD)
             ends.append((mu, presence))
         t = torch.linspace(0, 1, steps, device=subject.device)[:, None, None]
         mu = (1 - t) * ends[0][0] + t * ends[1][0]
