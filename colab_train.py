@@ -237,7 +237,7 @@ def parse_arguments(argv):
 
 def device_of(rest):
     """The --device among train.py's flags."""
-    for flag, value in zip(rest, [*rest[1:], ""], strict=True):
+    for flag, value in zip(rest, [*rest[1:], ""]):  # one too many where there are none
         if flag.split("=")[0] == "--device":
             return flag.partition("=")[2] or value
     return "auto"

@@ -295,6 +295,13 @@ def test_a_wrong_command_is_refused(tmp_path, arguments, word):
     assert done.returncode == 2 and word in done.stderr and names(tmp_path) == []
 
 
+def test_the_device_is_found_among_the_flags_if_there_are_any():
+    import colab_train
+
+    flags = [[], ["--seed", "3"], ["--device", "cpu"], ["--seed", "3", "--device=cuda:1"], ["--device"]]
+    assert [colab_train.device_of(f) for f in flags] == ["auto", "auto", "cpu", "cuda:1", ""]
+
+
 def test_a_failed_training_is_a_failed_command(tmp_path):
     done = run_script("colab_train.py", "quick", "--", "--d_model", "33", cwd=tmp_path)
     assert done.returncode != 0 and "--d_model 33" in done.stderr and "Traceback" not in done.stderr
