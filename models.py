@@ -138,9 +138,10 @@ class AutoregressiveLanguageModel(nn.Module):
         kinds = kinds / torch.sqrt(kinds.square().sum(-1, keepdim=True) + 0.05 * usual)
         same = torch.sigmoid(12 * (kinds @ kinds.transpose(1, 2) - 0.6)).detach() * here[:, None]  # (B, T, T), 1 for one kind
         count = same.tril(-1).sum(2)  # (B, T)
-        low, table = count.floor().long(), self.role_count.weight
-        part = (count - low)[..., None]
-        number = table[low] * (1 - part) + table[(low + 1).clamp(max=len(table) - 1)] * part
+        table = self.role_count.weight.float()
+        # Between two whole numbers, between their rows; without an index, which a number gone bad would break.
+        near = torch.relu(1 - (count[..., None] - torch.arange(len(table), device=count.device)).abs())
+        number = near @ table
         return math.sqrt(table.shape[1]) * kinds + number
 
     @torch.no_grad()
