@@ -119,12 +119,17 @@ def word_distance(ids, vocab_size):
     return 1 - 2 * both / (size[:, None] + size[None] + 1e-6)
 
 
+def squared_distances(rows):
+    """Squared Euclidean distances between all rows: (N, F) -> (N, N); rounding may leave a 0 a little below it."""
+    square = (rows**2).sum(1)
+    return square[:, None] + square[None] - 2 * rows @ rows.T
+
+
 def pair_hinge(features, wanted, eps=1e-6):
     """Mean of relu(wanted - d)^2 over pairs, d the root mean square distance of feature rows (B, F)."""
     features = features.float()
-    square = (features**2).sum(1)
-    gram = (square[:, None] + square[None] - 2 * features @ features.T) / features.shape[1]
-    distance = torch.sqrt(gram.clamp(min=0) + eps)  # the clamp only takes rounding below 0
+    mean_square = squared_distances(features) / features.shape[1]
+    distance = torch.sqrt(mean_square.clamp(min=0) + eps)  # the clamp only takes rounding below 0
     off = 1 - torch.eye(len(features), device=features.device)
     return (torch.relu(wanted - distance) ** 2 * off).sum() / off.sum().clamp(min=1)
 
@@ -175,9 +180,7 @@ def crowding(means, total, sigma, rivalry):
     """
     there = (total > 0.5).float()
     pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device)) * (rivalry + 0.1)
-    square = (means**2).sum(1)
-    gram = square[:, None] + square[None] - 2 * means @ means.T
-    return (torch.exp(-gram / (2 * sigma**2)) * pair).sum() / pair.sum().clamp(min=1)
+    return (torch.exp(-squared_distances(means) / (2 * sigma**2)) * pair).sum() / pair.sum().clamp(min=1)
 
 
 def rivals(word, place, weight, vocab_size, eps=1e-6):
@@ -195,9 +198,9 @@ def rivals(word, place, weight, vocab_size, eps=1e-6):
 def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=30.0, contrast=60.0):
     """Colours in CIELAB: colors (N, 3) sRGB of the marks of words (N,), ground (3,) sRGB or None.
 
-    Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: 3 x `crowding` of words nearer
-    than some `near`, rivals above all. Contrast: relu(contrast - dE)^2 / 1000 to the ground. Nobody says which colour is whose. Prevents words that look alike, or that
-    cannot be seen.
+    Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: 4 x `crowding` with sigma `near`
+    (dE), rivals above all. Contrast: relu(contrast - dE)^2 / 1000 to the ground. Nobody says which colour is whose.
+    Prevents words that look alike, or that cannot be seen.
     """
     lab = srgb_to_lab(colors)
     weight = weight.float()
@@ -213,8 +216,8 @@ def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=30.0,
 def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.45):
     """Silhouettes of different words differ: masks (N, side, side) of words (N,).
 
-    60 x `crowding` of the words' mean silhouettes after a 3x3 mean, d the root mean square difference
-    relative to a mark's own size. Prevents marks that differ in colour alone.
+    60 x `crowding` with sigma `near` of the words' mean silhouettes after a 3x3 mean, each brought to length 1, so that
+    two that share nothing are sqrt(2) apart. Prevents marks that differ in colour alone.
     """
     small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
     means, total = word_means(small, word, weight.float(), vocab_size)

@@ -216,7 +216,7 @@ def build(result, subject, plan, seed):
     ]  # fmt: skip
     return environment.get_template("index.html.j2").render(
         result=result, model=model, sections=sections, headlines=headlines(result), names=names,
-        compared=compared(result) if len(names) > 1 else [], wear_legend=looks(list(taught)), marks=list(PATHS), splits=list(SPLITS.items()), trip_splits=subject.splits,
-        confusion=confusion.get("test", {}),
+        compared=compared(result) if len(names) > 1 else [], wear_legend=looks(list(taught)), marks=list(PATHS),
+        splits=list(SPLITS.items()), trip_splits=subject.splits, confusion=confusion.get("test", {}),
         settings=result["checkpoints"][0]["settings"], **dictionary.collect(subject, plan, seed, confusion),
     )  # fmt: skip

@@ -71,7 +71,7 @@ class Shapes(nn.Module):
     curves by such series), so that a mark can be named: disc, dumbbell, trefoil, cross, star, with or without a hole.
     """
 
-    ORDERS = (2, 3, 4, 5)
+    ORDERS = range(2, 6)  # lobes
 
     def __init__(self, z_shape, z_layout, side, hidden_dim):
         super().__init__()
@@ -100,11 +100,9 @@ class Shapes(nn.Module):
         turn = turn.unflatten(-1, (n, 2))
         turn = turn / torch.sqrt(turn.square().sum(-1, keepdim=True) + 1e-3)
         cos, sin, wave = cos1, sin1, 0.0
-        for k in range(1, self.ORDERS[-1] + 1):  # cos and sin of k angles, without an arc tangent
-            if k in self.ORDERS:
-                i = self.ORDERS.index(k)
-                wave = wave + order[..., i, None] * (turn[..., i, 0, None] * cos + turn[..., i, 1, None] * sin)
+        for i in range(n):  # cos and sin of 2, 3 ... angles, without an arc tangent
             cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
+            wave = wave + order[..., i, None] * (turn[..., i, 0, None] * cos + turn[..., i, 1, None] * sin)
         core = size * (1 - 0.65 * torch.sigmoid(depth + 0.5))  # what lies between the lobes
         outer = core + (size - core) * (1 + wave) / 2
         filled = 1 - torch.sigmoid(2 * hole - 2) * torch.sigmoid((0.6 * core - distance) * 1.5)

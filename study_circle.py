@@ -137,9 +137,9 @@ def readers_section(subject, plan, seed, say):
             values = {name: of(curves[f"{name}, {build}"], plan.steps) for name in frozen}
             high = None if what.startswith("steps") else 1.0
             figures[f"{build} · {what}"] = figure(
-                    values.pop("this model"), len(checks), seed, values, high=high, better="low" if high is None else "high",
-                    note=f"{plan.steps} steps of 64 sentences" + ("; none where it was never reached" if high is None else ""),
-                )  # fmt: skip
+                values.pop("this model"), len(checks), seed, values, high=high, better="low" if high is None else "high",
+                note=f"{plan.steps} steps of 64 sentences" + ("; none where it was never reached" if high is None else ""),
+            )  # fmt: skip
     return {"figures": figures, "details": {"curves": curves, "scores": scores, "wear": worn, "steps": plan.steps}}
 
 

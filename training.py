@@ -42,14 +42,15 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=AL
     targets, everyone = losses.targets_of(ids), team.gather(ids)
     distance = losses.word_distance(everyone, vocab_size)
 
-    def share(words):
+    def share(mine, all_of_them):
         """A word counts the same in whichever process's sentences it stands."""
-        return team.size * (words != PAD).sum() / (team.gather(words) != PAD).sum() if team.size > 1 else 1
+        return team.size * (mine != PAD).sum() / (all_of_them != PAD).sum() if team.size > 1 else 1
 
+    of_targets, of_words = share(targets, losses.targets_of(everyone)), share(ids, everyone)
     out = {
-        "caption": losses.word_loss(caption, targets) * share(targets),
-        "direct": losses.word_loss(direct, targets) * share(targets),
-        "language": losses.word_loss(text.logits, targets) * share(targets) + losses.word_loss(text.cloze, ids) * share(ids),
+        "caption": losses.word_loss(caption, targets) * of_targets,
+        "direct": losses.word_loss(direct, targets) * of_targets,
+        "language": losses.word_loss(text.logits, targets) * of_targets + losses.word_loss(text.cloze, ids) * of_words,
         "consistency": losses.consistency_loss(team.gather(seen), team.gather(text.sentence)),
         "kl": losses.kl_loss(scene.kl) if s.use_vae else scene.kl.sum() * 0,
         "spatial": losses.spatial_loss(scene.picture),
