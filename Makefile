@@ -2,6 +2,8 @@
 # TORCH names the torch that a machine without one gets; requirements.txt itself holds lower bounds only.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# JOBS is how many test files run at a time, each with one thread.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -20,8 +22,8 @@ train: setup
 	$(BIN)/python train.py --preset quick --resume auto
 
 test: setup
-	$(BIN)/python -m pytest -q -m "not slow"
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ def layout_loss(attention, ids, vocab_size, eps=1e-6):
 
     H(word | place) over the batch, so that a place keeps to one kind of word, and 0.5 x H(place | word), so that a
     word keeps to few places; + 3 x sum over pairs t < t' of a_t a_t' per sprite, so that two words of a sentence never
-    share a sprite; + 0.1 x H(place | this word), so that a word stands in one place. Prevents the stall in
+    share a sprite; + 0.4 x H(place | this word), so that a word stands in one place. Prevents the stall in
     which every sprite shows a little of everything. Felt by what words prefer, too (`Layout`): if no two of them
     prefer one place, none is pushed aside by its neighbours, and each stands where its kind stands.
     """
@@ -80,7 +80,7 @@ def layout_loss(attention, ids, vocab_size, eps=1e-6):
     mass = share.sum(1)  # (B, T)
     where = share / (mass[:, None] + eps)
     undecided = -(where * (where + eps).log()).sum(1)  # (B, T)
-    return kinds + 0.5 * places + 3 * collisions + 0.1 * (undecided * mass).sum() / (mass.sum() + eps)
+    return kinds + 0.5 * places + 3 * collisions + 0.4 * (undecided * mass).sum() / (mass.sum() + eps)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -171,35 +171,41 @@ def word_means(features, word, weight, vocab_size, eps=1e-6):
     return summed / (total[:, None] + eps), total
 
 
-def crowding(means, total, sigma, rivalry):
-    """How close words that are present (total weight > 0.5) look: mean of exp(-d^2 / 2 sigma^2) over pairs, each
-    weighted by its rivalry + 0.1, in [0, 1].
+def crowding(means, total, sigma, rivalry, others):
+    """How close words that are present (total weight > 0.5) look: log of 0.001 + a mean over pairs, which is 1 where all
+    look alike, of rivalry x exp(-d^2 / 2 sigma^2) between words that compete and others(d^2) between all.
 
-    means (V, F), total (V,), rivalry a number or (V, V) -> 0-dim tensor. A Gaussian potential spreads points evenly over
-    the room there is (Wang & Isola 2020); a margin wider than that room would drive them into its corners.
+    means (V, F), total (V,), rivalry a number or (V, V), others a function of the squared distances (V, V) -> 0-dim tensor.
+    A Gaussian potential spreads points evenly over the room there is, and its logarithm cares for the closest pairs however
+    many are far apart (Wang & Isola 2020). A margin wider than that room would drive the points into its corners.
     """
     there = (total > 0.5).float()
-    pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device)) * (rivalry + 0.1)
-    return (torch.exp(-squared_distances(means) / (2 * sigma**2)) * pair).sum() / pair.sum().clamp(min=1)
+    pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device))
+    square = squared_distances(means)
+    potential = rivalry * torch.exp(-square / (2 * sigma**2)) + others(square)
+    most = rivalry + others(torch.zeros_like(square))  # if all looked alike
+    return torch.log((potential * pair).sum() / (most * pair).sum().clamp(min=1) + 1e-3)
 
 
-def rivals(word, place, weight, vocab_size, eps=1e-6):
+def rivals(word, place, weight, vocab_size, n_places, eps=1e-6):
     """How much two words compete for the same places: cosine of their counts over places, detached.
 
     word, place, weight (N,) of the marks of a batch -> (V, V) in [0, 1]. Red and blue are rivals, red
     and left are not; the layout says so, not a list.
     """
-    counts = torch.zeros(vocab_size, int(place.max()) + 1, device=word.device)
+    counts = torch.zeros(vocab_size, n_places, device=word.device)
     counts = counts.index_put((word, place), weight, accumulate=True)
     counts = counts / (counts.norm(dim=1, keepdim=True) + eps)
     return (counts @ counts.T).detach()
 
 
-def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=30.0, contrast=60.0):
+def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=25.0, contrast=70.0, lighter=30.0):
     """Colours in CIELAB: colors (N, 3) sRGB of the marks of words (N,), ground (3,) sRGB or None.
 
-    Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: 4 x `crowding` with sigma `near`
-    (dE), rivals above all. Contrast: relu(contrast - dE)^2 / 1000 to the ground. Nobody says which colour is whose.
+    Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: `crowding` with sigma `near` (dE)
+    among rivals and 0.3 exp(-d / 10) among all words, whose force does not fade as two colours come close: a colour tells
+    its word in any company. Contrast to the ground: 30 relu(contrast - dE)^2 / 1000 and, because a deep blue on black is far
+    away in dE and yet hard to see, 30 relu(lighter - dL*)^2 / 1000; the ground is dark. Nobody says which colour is whose.
     Prevents words that look alike, or that cannot be seen.
     """
     lab = srgb_to_lab(colors)
@@ -208,21 +214,42 @@ def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=30.0,
     mean_over = weight.sum() + 1e-6
     loss = (weight * ((lab - means[word]) ** 2).sum(1)).sum() / mean_over
     if ground is not None:
-        away = torch.sqrt(((lab - srgb_to_lab(ground)) ** 2).sum(1) + 1e-3)
-        loss = loss + (weight * torch.relu(contrast - away) ** 2).sum() / mean_over
-    return loss / 1000 + 4 * crowding(means, total, near, rivalry)
+        ground = srgb_to_lab(ground)
+        away = torch.sqrt(((lab - ground) ** 2).sum(1) + 1e-3)
+        unseen = torch.relu(contrast - away) ** 2 + torch.relu(lighter - (lab - ground)[:, 0]) ** 2
+        loss = loss + 30 * (weight * unseen).sum() / mean_over
+    push = crowding(means, total, near, rivalry, lambda square: 0.3 * torch.exp(-torch.sqrt(square.relu() + 1) / 10))
+    return loss / 1000 + push
 
 
-def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.45):
+def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.7):
     """Silhouettes of different words differ: masks (N, side, side) of words (N,).
 
-    60 x `crowding` with sigma `near` of the words' mean silhouettes after a 3x3 mean, each brought to length 1, so that
-    two that share nothing are sqrt(2) apart. Prevents marks that differ in colour alone.
+    15 x `crowding` with sigma `near` of the words' mean silhouettes after a 3x3 mean, each brought to length 1, so that
+    two that share nothing are sqrt(2) apart; a tenth of that among words that are no rivals. Prevents marks that
+    differ in colour alone.
     """
+    means, total = silhouettes_of_words(masks, word, weight, vocab_size)
+    return 15 * crowding(means, total, near, rivalry, lambda square: 0.1 * torch.exp(-square / (2 * near**2)))
+
+
+def silhouettes_of_words(masks, word, weight, vocab_size):
+    """Masks (N, side, side) of words (N,) -> each word's mean silhouette after a 3x3 mean, of length 1 (V, side^2), total
+    weight (V,)."""
     small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
     means, total = word_means(small, word, weight.float(), vocab_size)
-    means = means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2)  # a thin mark is not yet an unlike one
-    return 60 * crowding(means, total, near, rivalry)
+    return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2), total  # a thin mark is not yet an unlike one
+
+
+def likeness_loss(colors, masks, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
+    """No two rivals are alike in colour and in silhouette at once: `crowding` of both together.
+
+    colors (N, 3) sRGB, masks (N, side, side) of words (N,). Distances count in units of `color` (dE, CIE76) and `shape` (as
+    in `shape_loss`). Prevents two rings of which one is a little greener.
+    """
+    silhouettes, total = silhouettes_of_words(masks, word, weight, vocab_size)
+    lab, _ = word_means(srgb_to_lab(colors), word, weight.float(), vocab_size)
+    return crowding(torch.cat([lab / color, silhouettes / shape], 1), total, 1.0, rivalry, torch.zeros_like)
 
 
 def shown_words(attention, presence, ids):

@@ -69,15 +69,18 @@ class Shapes(nn.Module):
 
     r(angle) is a sum of waves of a few orders with one of them in the lead (Zahn & Roskies 1972 describe closed
     curves by such series), so that a mark can be named: disc, dumbbell, trefoil, cross, star, with or without a hole.
+    All marks cover the same area, so that none is louder than another.
     """
 
     ORDERS = range(2, 6)  # lobes
+    INK = 0.21  # the area of a mark as a share of its window
+    HOLE = 0.6  # the radius of a hole as a share of the radius between the lobes
 
     def __init__(self, z_shape, z_layout, side, hidden_dim):
         super().__init__()
-        self.side, self.radius = side, side / 2 - 1
+        self.side, self.reach = side, side / 8
         self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3 * len(self.ORDERS) + 2))
-        self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
+        self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2))
         with torch.no_grad():  # unlike words start with unlike outlines and places
             self.outline[2].weight *= 12
             self.place[2].weight *= 4
@@ -88,25 +91,26 @@ class Shapes(nn.Module):
 
     def forward(self, z_shape, z_layout):
         """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
-        size, dx, dy = self.place(z_layout).split(1, -1)
-        size = self.radius * (0.8 + 0.2 * torch.sigmoid(size))  # px
-        reach = self.radius - size + 1.0  # a small mark may stand further from the middle
-        x, y = self.x - torch.tanh(dx) * reach, self.y - torch.tanh(dy) * reach  # (B, K, side^2)
-        distance = torch.sqrt(x * x + y * y + 1e-3)
-        cos1, sin1 = x / distance, y / distance
         n = len(self.ORDERS)
         hole, depth, order, turn = self.outline(z_shape).split([1, 1, n, 2 * n], -1)
+        core = 1 - 0.6 * torch.sigmoid(depth + 0.5)  # radius between the lobes; that of their tips is 1
         order = (1.5 * order).softmax(-1)
         turn = turn.unflatten(-1, (n, 2))
         turn = turn / torch.sqrt(turn.square().sum(-1, keepdim=True) + 1e-3)
+        hole = torch.sigmoid(2 * hole - 2)
+        mean, swing = (1 + core) / 2, (1 - core) / 2  # radius = mean + swing x wave
+        area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2  # in units of pi
+        size = torch.sqrt(self.INK * self.side**2 / (math.pi * area))  # px
+        dx, dy = (self.reach * torch.tanh(self.place(z_layout))).split(1, -1)  # px
+        x, y = self.x - dx, self.y - dy  # (B, K, side^2)
+        distance = torch.sqrt(x * x + y * y + 1e-3)
+        cos1, sin1 = x / distance, y / distance
         cos, sin, wave = cos1, sin1, 0.0
         for i in range(n):  # cos and sin of 2, 3 ... angles, without an arc tangent
             cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
             wave = wave + order[..., i, None] * (turn[..., i, 0, None] * cos + turn[..., i, 1, None] * sin)
-        core = size * (1 - 0.65 * torch.sigmoid(depth + 0.5))  # what lies between the lobes
-        outer = core + (size - core) * (1 + wave) / 2
-        filled = 1 - torch.sigmoid(2 * hole - 2) * torch.sigmoid((0.6 * core - distance) * 1.5)
-        mask = torch.sigmoid((outer - distance) * 1.5) * filled
+        filled = 1 - hole * torch.sigmoid((self.HOLE * core * size - distance) * 1.5)
+        mask = torch.sigmoid((size * (mean + swing * wave) - distance) * 1.5) * filled
         return mask.unflatten(-1, (self.side, self.side))
 
 

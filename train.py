@@ -335,6 +335,8 @@ def train(settings, typed, preset, resume, signals, team):
             print(f"resuming {path} at epoch {trainer.epoch}, step {trainer.step} of {trainer.total}", file=sys.stderr)
         if settings.use_amp and trainer.dtype is None:
             print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)
+        if settings.compile and (reason := trainer.compile()):
+            print(f"--compile: nothing can be compiled here ({reason}); steps run as they are", file=sys.stderr)
         run = Run(trainer, unseen, signals)
         if state is not None and os.path.realpath(os.path.dirname(path)) == os.path.realpath(settings.checkpoint_dir):
             with contextlib.suppress(CheckpointError, KeyError):

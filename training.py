@@ -17,6 +17,7 @@ from data_utils import PAD, CaptionsData
 from devices import amp_dtype
 from distributed import ALONE
 from models import Circle
+from runs import in_one_line
 
 SEVERITY_RATE, COPES = 0.004, 0.3  # the channel hardens by this per step while the reader's loss (nats) is below
 
@@ -60,11 +61,13 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=AL
     if layered:
         attention, colors, masks = team.gather(scene.attention), team.gather(scene.colors), team.gather(scene.masks)
         word, place, weight = losses.shown_words(attention, team.gather(scene.presence), everyone)
-        rivalry = losses.rivals(word, place, weight, vocab_size)
+        rivalry = losses.rivals(word, place, weight, vocab_size, attention.shape[1])
         out["layout"] = losses.layout_loss(attention, everyone, vocab_size)
         out["layout"] = out["layout"] + losses.layout_loss(team.gather(scene.preference), everyone, vocab_size)
-        out["color"] = losses.color_loss(colors.flatten(0, 1), word, weight, scene.ground, vocab_size, rivalry)
-        out["perceptual"] = out["perceptual"] + losses.shape_loss(masks.flatten(0, 1), word, weight, vocab_size, rivalry)
+        colors, masks = colors.flatten(0, 1), masks.flatten(0, 1)
+        out["color"] = losses.color_loss(colors, word, weight, scene.ground, vocab_size, rivalry)
+        out["perceptual"] = out["perceptual"] + losses.shape_loss(masks, word, weight, vocab_size, rivalry)
+        out["perceptual"] = out["perceptual"] + 10 * losses.likeness_loss(colors, masks, word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words
         words = everyone.flatten()
         mean = team.gather(scene.picture.float().mean((2, 3))).repeat_interleave(ids.shape[1], 0)
@@ -120,6 +123,20 @@ class Trainer:
         self.best, self.seconds, self.history, self.saved_at = -1.0, 0.0, [], 0.0
         self.per_epoch = -(-data.num_samples // settings.batch_size)
         self.total = self.per_epoch * settings.epochs
+
+    def compile(self):
+        """Compile the parts that are many small operations (--compile) -> None, or in one line why they stay as they are.
+
+        The first steps wait for the compiler. A part that it cannot cope with runs as it is.
+        """
+        try:
+            torch.compile(torch.exp)(torch.ones(2, device=self.device))  # shows whether there is a compiler at all
+        except Exception as error:  # torch names no common class for what a compiler can fail with
+            return in_one_line(error)
+        torch._dynamo.config.suppress_errors = True
+        for part in (*self.circle.language_model.blocks, getattr(self.circle.scene_decoder, "shapes", None)):
+            if part is not None:
+                part.compile(dynamic=True)  # sentences differ in length
 
     def train_step(self):
         """One batch, drawn and learned from. Returns the unweighted losses, still on the device."""

@@ -100,29 +100,59 @@ def test_shape_loss_tells_silhouettes_apart():
     assert losses.shape_loss(masks, word, weight, 6) < losses.shape_loss(masks[:1].expand(2, -1, -1), word, weight, 6)
 
 
+def nothing(square):
+    return 0 * square
+
+
+def test_likeness_is_for_words_that_are_alike_in_both():
+    ring, disc = torch.zeros(2, 24, 24)
+    ring[2:22, 2:22], ring[7:17, 7:17], disc[7:17, 7:17] = 1, 0, 1
+    red, green, word, weight = [1.0, 0, 0], [0.0, 1, 0], torch.tensor([3, 4]), torch.ones(2)
+
+    def likeness(first, second, *masks):
+        return losses.likeness_loss(torch.tensor([first, second]), torch.stack(masks), word, weight, 6, rivalry=1.0)
+
+    both = likeness(red, red, ring, ring)
+    assert both == pytest.approx(0, abs=0.01)
+    assert likeness(red, red, ring, disc) < both - 1 and likeness(red, green, ring, ring) < both - 2
+    assert likeness(red, green, ring, disc) < likeness(red, green, ring, ring)
+
+
 def test_crowding_spreads_points_instead_of_driving_them_into_corners():
     """Sixteen words on a line of room for them all: a gradient on their crowding ends with all of them apart."""
     room = torch.linspace(0.45, 0.55, 16).logit().requires_grad_()
     optimizer = torch.optim.Adam([room], 0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        losses.crowding(room.sigmoid()[:, None] * 15, torch.ones(16), 0.7, 1.0).backward()
+        losses.crowding(room.sigmoid()[:, None] * 15, torch.ones(16), 0.7, 1.0, nothing).backward()
         optimizer.step()
     gaps = (room.sigmoid() * 15).sort().values.diff()
     assert gaps.min() > 0.4  # evenly spread they would be 1 apart
 
 
-def test_crowding_looks_at_rivals_first_and_only_at_words_that_are_there():
+def test_crowding_looks_at_rivals_and_others_and_only_at_words_that_are_there():
     means, total = torch.tensor([[0.0], [0], [9]]), torch.ones(3)
     rivalry = torch.zeros(3, 3)
     rivalry[0, 1] = rivalry[1, 0] = 1
-    assert losses.crowding(means, total, 1.0, rivalry) > 2 * losses.crowding(means, total, 1.0, 0.0)
-    assert losses.crowding(means, torch.tensor([1.0, 0, 1]), 1.0, rivalry) < 1e-3
+
+    def others(square):
+        return 0.1 * torch.exp(-square)
+
+    # two rivals of three words coincide: 2 x 1.1 of 2 x 1.1 + 4 x 0.1; without rivalry 2 of 6 pairs do; without the second word none
+    assert losses.crowding(means, total, 1.0, rivalry, others).exp() == pytest.approx(2.2 / 2.6 + 1e-3, abs=1e-4)
+    assert losses.crowding(means, total, 1.0, 0.0, others).exp() == pytest.approx(0.2 / 1.0 + 1e-3, abs=1e-4)
+    assert losses.crowding(means, torch.tensor([1.0, 0, 1]), 1.0, rivalry, others).exp() == pytest.approx(1e-3, abs=1e-4)
+
+
+def test_color_loss_parts_words_that_are_no_rivals_too():
+    word, weight, ground = torch.tensor([3, 4]), torch.ones(2), torch.zeros(3)
+    alike, unlike = torch.tensor([[1.0, 0, 0], [1, 0, 0.02]]), torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+    assert losses.color_loss(unlike, word, weight, ground, 6) < losses.color_loss(alike, word, weight, ground, 6) - 1
 
 
 def test_rivals_are_words_of_one_place():
     word, place = torch.tensor([3, 4, 5]), torch.tensor([0, 0, 1])
-    r = losses.rivals(word, place, torch.ones(3), 6)
+    r = losses.rivals(word, place, torch.ones(3), 6, 2)
     assert r[3, 4] == pytest.approx(1, abs=1e-4) and r[3, 5] == 0
 
 
