@@ -83,13 +83,14 @@ def test_word_distance_counts_words_not_in_common():
 
 
 def test_color_loss_pulls_within_and_pushes_between_words():
-    word, weight, ground = torch.tensor([3, 3, 4, 4]), torch.ones(4), torch.tensor([0.9, 0.9, 0.9])
-    far = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
+    word, weight, ground = torch.tensor([3, 3, 4, 4]), torch.ones(4), torch.tensor([0.1, 0.1, 0.1])
+    far = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]])
     near = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 0, 0.1], [1, 0, 0.1]])
-    spread = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
-    invisible = far * 0 + 0.9
+    spread = torch.tensor([[1.0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0]])
+    invisible = far * 0 + 0.1
+    navy = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 0.5], [0, 0, 0.5]])
     best = losses.color_loss(far, word, weight, ground, 6)
-    for worse in (near, spread, invisible):
+    for worse in (near, spread, invisible, navy):
         assert losses.color_loss(worse, word, weight, ground, 6) > best
 
 
