@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -221,3 +222,27 @@ def test_captions_come_from_the_pictures(learned):
     stranger = Circle(learned.settings, len(vocab), learned.data.max_words)
     assert score(draw_sentences(stranger, vocab, sentences, cpu)) < 0.02
     assert torch.equal(round_8bit(pictures), pictures)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_steps_run_as_they_are(tmp_path):
+    env = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = run_script("train.py", *TINY, "--epochs", 1, "--compile", "--device", "cpu", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stderr.splitlines() if line.startswith("--compile:"))
+    assert "nothing can be compiled here" in line and (tmp_path / "checkpoints/last.pt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler here")
+def test_compiled_steps_learn_what_plain_ones_do(tmp_path):
+    runs = {}
+    for flag in ("--compile", "--no-compile"):
+        folder = tmp_path / flag
+        folder.mkdir()
+        flags = [flag, "--log_interval", 1, "--epochs", 1, "--num_samples", 96, "--device", "cpu"]
+        done = run_script("train.py", *TINY, *flags, cwd=folder, timeout=400)
+        assert done.returncode == 0 and "nothing can be compiled" not in done.stderr, done.stderr
+        rows = [json.loads(line) for line in (folder / "logs/metrics.jsonl").read_text().splitlines()]
+        runs[flag] = [r["loss_caption"] for r in rows if r["kind"] == "train"]
+    assert len(runs["--compile"]) == 3 and runs["--compile"] == pytest.approx(runs["--no-compile"], rel=1e-3)
