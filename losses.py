@@ -7,6 +7,7 @@ returns a scalar in nats or in the squared unit that its docstring names.
 import torch
 import torch.nn.functional as F
 
+from channel import smooth
 from data_utils import EOS, PAD
 
 # ---------------------------------------------------------------------------------------------
@@ -106,8 +107,7 @@ def srgb_to_lab(rgb, axis=-1):
 def spatial_loss(picture):
     """Mean square of what a 5x5 mean takes away from the picture, x 100. Prevents fine texture, in
     which a message can hide from the eye."""
-    smooth = F.avg_pool2d(F.pad(picture.float(), (2, 2, 2, 2), mode="replicate"), 5, stride=1)
-    return 100 * ((picture.float() - smooth) ** 2).mean()
+    return 100 * ((picture.float() - smooth(picture, (0.2,) * 5)) ** 2).mean()
 
 
 def word_distance(ids, vocab_size):
@@ -222,33 +222,31 @@ def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=25.0,
     return loss / 1000 + push
 
 
-def shape_loss(masks, word, weight, vocab_size, rivalry=0.0, near=0.7):
-    """Silhouettes of different words differ: masks (N, side, side) of words (N,).
+def silhouettes_of_words(masks, word, weight, vocab_size):
+    """Masks (N, side, side) of words (N,) -> each word's mean silhouette after a 3x3 mean, of length 1 (V, side^2), total
+    weight (V,)."""
+    small = smooth(masks, (1 / 3,) * 3, repeat=False).flatten(1)
+    means, total = word_means(small, word, weight.float(), vocab_size)
+    return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2), total  # a thin mark is not yet an unlike one
+
+
+def shape_loss(silhouettes, total, rivalry=0.0, near=0.7):
+    """Silhouettes of different words differ: what `silhouettes_of_words` returns.
 
     15 x `crowding` with sigma `near` of the words' mean silhouettes after a 3x3 mean, each brought to length 1, so that
     two that share nothing are sqrt(2) apart; a tenth of that among words that are no rivals. Prevents marks that
     differ in colour alone.
     """
-    means, total = silhouettes_of_words(masks, word, weight, vocab_size)
-    return 15 * crowding(means, total, near, rivalry, lambda square: 0.1 * torch.exp(-square / (2 * near**2)))
+    return 15 * crowding(silhouettes, total, near, rivalry, lambda square: 0.1 * torch.exp(-square / (2 * near**2)))
 
 
-def silhouettes_of_words(masks, word, weight, vocab_size):
-    """Masks (N, side, side) of words (N,) -> each word's mean silhouette after a 3x3 mean, of length 1 (V, side^2), total
-    weight (V,)."""
-    small = F.avg_pool2d(masks.float()[:, None], 3, stride=1, padding=1).flatten(1)
-    means, total = word_means(small, word, weight.float(), vocab_size)
-    return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2), total  # a thin mark is not yet an unlike one
-
-
-def likeness_loss(colors, masks, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
+def likeness_loss(colors, silhouettes, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
     """No two rivals are alike in colour and in silhouette at once: `crowding` of both together.
 
-    colors (N, 3) sRGB, masks (N, side, side) of words (N,). Distances count in units of `color` (dE, CIE76) and `shape` (as
+    colors (N, 3) sRGB of the marks of words (N,), silhouettes (V, F) of `silhouettes_of_words`. Distances count in units of `color` (dE, CIE76) and `shape` (as
     in `shape_loss`). Prevents two rings of which one is a little greener.
     """
-    silhouettes, total = silhouettes_of_words(masks, word, weight, vocab_size)
-    lab, _ = word_means(srgb_to_lab(colors), word, weight.float(), vocab_size)
+    lab, total = word_means(srgb_to_lab(colors), word, weight.float(), vocab_size)
     return crowding(torch.cat([lab / color, silhouettes / shape], 1), total, 1.0, rivalry, torch.zeros_like)
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from channel import smooth
+
 
 def gaussian_kl(mu, logvar):
     """KL(N(mu, exp(logvar)) || N(0, 1)) per latent, nats (Kingma & Welling 2014, appendix B)."""
@@ -131,11 +133,5 @@ class Coherence(nn.Module):
     """The spatial stage: a 3x3 smoothing that the decoder cannot write around, so that what is
     told in the picture is told by things larger than a pixel."""
 
-    def __init__(self):
-        super().__init__()
-        kernel = torch.tensor([1.0, 2.0, 1.0])
-        kernel = kernel[:, None] * kernel / 16
-        self.register_buffer("kernel", kernel[None, None].repeat(3, 1, 1, 1), persistent=False)
-
     def forward(self, picture):
-        return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), self.kernel, groups=3)
+        return smooth(picture, (0.25, 0.5, 0.25))

@@ -66,8 +66,9 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=AL
         out["layout"] = out["layout"] + losses.layout_loss(team.gather(scene.preference), everyone, vocab_size)
         colors, masks = colors.flatten(0, 1), masks.flatten(0, 1)
         out["color"] = losses.color_loss(colors, word, weight, scene.ground, vocab_size, rivalry)
-        out["perceptual"] = out["perceptual"] + losses.shape_loss(masks, word, weight, vocab_size, rivalry)
-        out["perceptual"] = out["perceptual"] + 10 * losses.likeness_loss(colors, masks, word, weight, vocab_size, rivalry)
+        silhouettes, total = losses.silhouettes_of_words(masks, word, weight, vocab_size)
+        out["perceptual"] = out["perceptual"] + losses.shape_loss(silhouettes, total, rivalry)
+        out["perceptual"] = out["perceptual"] + 10 * losses.likeness_loss(colors, silhouettes, word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words
         words = everyone.flatten()
         mean = team.gather(scene.picture.float().mean((2, 3))).repeat_interleave(ids.shape[1], 0)

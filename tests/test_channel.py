@@ -3,9 +3,11 @@ import io
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import channel
+from channel import smooth
 from data_utils import PAD, GrammarData
 from models import Circle
 from roundtrip import from_image, to_image
@@ -77,3 +79,13 @@ def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, dec
     assert (send(("none",)) - scene.picture).abs().max() < 0.15  # light noise only: nothing was permuted
     mild = send(tuple(w for w in channel.WEAR if w not in ("shift", "jpeg")), 0.0)
     assert (mild - scene.picture).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_smooth_is_a_convolution_with_a_border(repeat):
+    picture = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    taps = (0.5, 0.2, 0.1, 0.15, 0.05)
+    padded = F.pad(picture, (2, 2, 2, 2), mode="replicate" if repeat else "constant")
+    kernel = torch.tensor(taps)[:, None] * torch.tensor(taps)
+    wanted = F.conv2d(padded, kernel.expand(3, 1, 5, 5), groups=3)
+    assert torch.allclose(smooth(picture, taps, repeat), wanted, atol=1e-6)

@@ -98,7 +98,8 @@ def test_shape_loss_tells_silhouettes_apart():
     masks = torch.zeros(2, 24, 24)
     masks[0, :12] = masks[1, 12:] = 1
     word, weight = torch.tensor([3, 4]), torch.ones(2)
-    assert losses.shape_loss(masks, word, weight, 6) < losses.shape_loss(masks[:1].expand(2, -1, -1), word, weight, 6)
+    unlike, alike = (losses.silhouettes_of_words(m, word, weight, 6) for m in (masks, masks[:1].expand(2, -1, -1)))
+    assert losses.shape_loss(*unlike) < losses.shape_loss(*alike)
 
 
 def nothing(square):
@@ -111,7 +112,8 @@ def test_likeness_is_for_words_that_are_alike_in_both():
     red, green, word, weight = [1.0, 0, 0], [0.0, 1, 0], torch.tensor([3, 4]), torch.ones(2)
 
     def likeness(first, second, *masks):
-        return losses.likeness_loss(torch.tensor([first, second]), torch.stack(masks), word, weight, 6, rivalry=1.0)
+        silhouettes, _ = losses.silhouettes_of_words(torch.stack(masks), word, weight, 6)
+        return losses.likeness_loss(torch.tensor([first, second]), silhouettes, word, weight, 6, rivalry=1.0)
 
     both = likeness(red, red, ring, ring)
     assert both == pytest.approx(0, abs=0.01)
