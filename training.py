@@ -126,7 +126,7 @@ class Trainer:
         self.total = self.per_epoch * settings.epochs
 
     def compile(self):
-        """Compile the parts that are many small operations (--compile) -> None, or in one line why they stay as they are.
+        """Compile the parts that are many small operations on the device (--compile) -> None, or in one line why they stay as they are.
 
         The first steps wait for the compiler. A part that it cannot cope with runs as it is.
         """
@@ -135,9 +135,11 @@ class Trainer:
         except Exception as error:  # torch names no common class for what a compiler can fail with
             return in_one_line(error)
         torch._dynamo.config.suppress_errors = True
-        for part in (*self.circle.language_model.blocks, getattr(self.circle.scene_decoder, "shapes", None)):
-            if part is not None:
-                part.compile(dynamic=True)  # sentences differ in length
+        parts = [self.circle.scene_decoder.shapes] if hasattr(self.circle.scene_decoder, "shapes") else []
+        if self.device.type == "cuda":  # on the CPU it gained nothing
+            parts += self.circle.language_model.blocks
+        for part in parts:
+            part.compile(dynamic=True)  # sentences differ in length
 
     def train_step(self):
         """One batch, drawn and learned from. Returns the unweighted losses, still on the device."""

@@ -1,6 +1,6 @@
 """The README's pictures from a checkpoint: python docs/pictures.py CHECKPOINT
 
-page.png is the top of evaluate.py's page: chromium --headless --window-size=1280,1400 --virtual-time-budget=3000
+page.png is the top of evaluate.py's page: chromium --headless --hide-scrollbars --window-size=1280,1400 --virtual-time-budget=3000
 --screenshot=docs/pictures/page.png report/index.html
 """
 
