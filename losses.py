@@ -243,8 +243,8 @@ def shape_loss(silhouettes, total, rivalry=0.0, near=0.7):
 def likeness_loss(colors, silhouettes, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
     """No two rivals are alike in colour and in silhouette at once: `crowding` of both together.
 
-    colors (N, 3) sRGB of the marks of words (N,), silhouettes (V, F) of `silhouettes_of_words`. Distances count in units of `color` (dE, CIE76) and `shape` (as
-    in `shape_loss`). Prevents two rings of which one is a little greener.
+    colors (N, 3) sRGB of the marks of words (N,), silhouettes (V, F) of `silhouettes_of_words`. Distances count in units of
+    `color` (dE, CIE76) and `shape` (as in `shape_loss`). Prevents two rings of which one is a little greener.
     """
     lab, total = word_means(srgb_to_lab(colors), word, weight.float(), vocab_size)
     return crowding(torch.cat([lab / color, silhouettes / shape], 1), total, 1.0, rivalry, torch.zeros_like)

@@ -126,7 +126,7 @@ class Trainer:
         self.total = self.per_epoch * settings.epochs
 
     def compile(self):
-        """Compile the parts that are many small operations on the device (--compile) -> None, or in one line why they stay as they are.
+        """Compile what is many small operations (--compile) -> None, or in one line why everything stays as it is.
 
         The first steps wait for the compiler. A part that it cannot cope with runs as it is.
         """
