@@ -18,7 +18,9 @@ def straight_through(hard, soft):
 
 def round_8bit(picture):
     """What a PNG stores of a picture in [0, 1], with a straight-through gradient."""
-    return straight_through((picture * 255).round() / 255, picture)
+    with torch.no_grad():
+        hard = (picture * 255).round_().div_(255)
+    return straight_through(hard, picture)
 
 
 def add_noise(picture, sigma, rng):
@@ -102,9 +104,10 @@ def jpeg(picture, quality):
     return straight_through(rgb.clamp(0, 1), rgb)
 
 
-def silhouettes(scene, compose):
-    """The scene with every sprite in one mid gray: only shapes and places are left to read."""
-    return compose(scene.masks, torch.full_like(scene.colors, 0.6))
+def silhouettes(scene, compose, rows):
+    """Some scenes (row numbers) with every sprite in one mid gray: only shapes and places are left to read."""
+    masks = scene.masks[rows]
+    return compose(masks, masks.new_full((*masks.shape[:2], 3), 0.6))
 
 
 # The wear that training uses. Cut-out, rotation, brightness and hue are kept for the tests.
@@ -119,16 +122,17 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR, first=0):
     the kinds of wear, from a random start; `silhouettes` needs `compose` (the layered decoder). Of a
     batch that several processes share, these are the scenes from number `first` on.
     """
-    picture = scene.picture.float()
     kinds = [w for w in wear if w != "silhouettes" or compose is not None]
     start = int(host_rng.integers(len(kinds)))
-    if compose is not None and "silhouettes" in kinds:
-        gray = silhouettes(scene, compose)
-    everyone = torch.arange(len(picture), device=picture.device)
-    parts, rows = [], []
-    for i, kind in enumerate(kinds):
-        row = everyone[(start + i - first) % len(kinds) :: len(kinds)]
-        x = picture[row] if len(row) else picture[:1]  # the same numbers are drawn whether or not a kind has a row here
+    everyone = torch.arange(len(scene.picture), device=scene.picture.device)
+    rows = [everyone[(start + i - first) % len(kinds) :: len(kinds)] for i in range(len(kinds))]
+    order = torch.cat(rows)
+    pictures = scene.picture.float()[order].split([len(row) for row in rows])
+    parts = []
+    for kind, row, x in zip(kinds, rows, pictures):
+        here = len(row) > 0
+        if not here:  # the same numbers are drawn whether or not a kind has a row here
+            row, x = everyone[:1], scene.picture[:1].detach()
         if kind == "noise":
             x = add_noise(x, 0.03 + 0.12 * severity * float(host_rng.random()), rng)
         elif kind == "blur":
@@ -140,9 +144,8 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR, first=0):
         elif kind == "shift":
             x = shift(x, *(int(d) for d in host_rng.integers(-3, 4, size=2)))
         elif kind == "silhouettes":
-            x = severity * (gray[row] if len(row) else gray[:1]) + (1 - severity) * x
-        if len(row):
+            x = severity * silhouettes(scene, compose, row) + (1 - severity) * x
+        if here:
             parts.append(x)
-            rows.append(row)
-    arrived = torch.cat(parts)[torch.argsort(torch.cat(rows))]
+    arrived = torch.cat(parts)[torch.argsort(order)]
     return round_8bit(add_noise(arrived, 0.02, rng))

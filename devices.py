@@ -1,5 +1,7 @@
 """Which device, how many threads, which half precision."""
 
+import contextlib
+import ctypes
 import os
 
 import torch
@@ -29,6 +31,17 @@ def set_threads(count=0):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count = int(os.environ.get("OMP_NUM_THREADS", 0) or 0) or min(cores, 8)
     torch.set_num_threads(count)
+
+
+def keep_memory():
+    """Keep memory that a step gives back for the next one, where the C library is glibc.
+
+    It would return large pieces to the system, which hands them out again page by page: thousands of page faults a step.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, bytes
+        mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD, bytes
 
 
 def amp_dtype(device):

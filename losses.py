@@ -107,7 +107,7 @@ def srgb_to_lab(rgb, axis=-1):
 def spatial_loss(picture):
     """Mean square of what a 5x5 mean takes away from the picture, x 100. Prevents fine texture, in
     which a message can hide from the eye."""
-    return 100 * ((picture.float() - smooth(picture, (0.2,) * 5)) ** 2).mean()
+    return 100 * F.mse_loss(smooth(picture, (0.2,) * 5), picture.float())
 
 
 def word_distance(ids, vocab_size):

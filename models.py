@@ -225,6 +225,10 @@ class SceneDecoder(nn.Module):
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
         self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
         self.coherence = Coherence()
+        rows = round(math.sqrt(n_sprites))
+        self.register_buffer("placing", torch.zeros(rows * self.window, PICTURE_SIZE), persistent=False)
+        for i in range(rows):  # where each pixel of a row of windows comes to lie in the picture
+            self.placing[i * self.window :, i * self.stride :][: self.window, : self.window].fill_diagonal_(1)
 
     def encode(self, text, here):
         """TextState, (B, T) bool -> mu, logvar (B, K, share), attention (B, K, T), presence (B, K), preference (B, K, T)."""
@@ -244,9 +248,12 @@ class SceneDecoder(nn.Module):
         Where two windows overlap, what would cover more than everything is shared in proportion:
         no order of drawing, and no clamp on the picture.
         """
-        layers = torch.cat([masks[:, :, None] * colors[..., None, None], masks[:, :, None]], 2)  # (B, K, 4, side, side)
-        columns = layers.flatten(2).transpose(1, 2)  # (B, 4 side^2, K)
-        canvas = F.fold(columns, PICTURE_SIZE, self.window, stride=self.stride)  # (B, 4, 64, 64)
+        rows = round(math.sqrt(self.n_sprites))
+        masks = masks.unflatten(1, (rows, rows)).transpose(2, 3)[:, :, None]  # (B, rows, 1, side, columns, side)
+        colors = F.pad(colors, (0, 1), value=1.0).unflatten(1, (rows, rows)).transpose(2, 3)[..., None, :, None]  # (B, rows, 4, 1, columns, 1)
+        with torch.autocast(masks.device.type, enabled=False):  # two products, a third of the time of F.fold
+            across = (masks * colors).flatten(-2) @ self.placing  # (B, rows, 4, side, 64)
+            canvas = self.placing.T @ across.transpose(1, 2).flatten(2, 3)  # (B, 4, 64, 64)
         cover = canvas[:, 3:]
         limit = cover.clamp(min=1)
         ground = torch.sigmoid(self.ground_logit)[:, None, None]
@@ -332,7 +339,7 @@ class CaptionNetwork(nn.Module):
 
     def see(self, picture):
         """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), keys, values (B, heads, 64, hidden / heads)."""
-        x = picture * 2 - 1
+        x = (picture * 2 - 1).contiguous(memory_format=torch.channels_last)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             y = F.gelu(norm(conv(x)))  # 32x32, 16x16, 8x8, 8x8
             x = x + y if i == 3 else y

@@ -155,11 +155,13 @@ class Trainer:
         loss = weighted(parts, s)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.circle.parameters(), s.clip if s.clip else float("inf"))
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.circle.parameters() if p.grad is not None])
         values = torch.stack([v.detach().float() for v in (loss, *parts.values(), torch.ones_like(loss))])
         values = self.team.mean(values)  # all processes decide alike
         parts = dict(zip(parts, values[1:-1].unbind(), strict=True))
         bad = 1 - torch.isfinite(norm * values[0]).float()
+        if s.clip:  # the fused optimiser divides gradients by this as it reads them, without a pass of their own
+            self.optimizer.grad_scale = (norm / s.clip).clamp(min=1)
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = bad  # the fused optimiser leaves everything as it is where this is 1
         self.scaler.step(self.optimizer)
