@@ -110,6 +110,19 @@ def silhouettes(scene, compose, rows):
     return compose(masks, masks.new_full((*masks.shape[:2], 3), 0.6))
 
 
+class _Reorder(torch.autograd.Function):
+    """x[order], where each row comes once and `back` is the inverse: the gradient is one copy, too."""
+
+    @staticmethod
+    def forward(ctx, x, order, back):
+        ctx.back = back
+        return x[order]
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient[ctx.back], None, None
+
+
 # The wear that training uses. Cut-out, rotation, brightness and hue are kept for the tests.
 WEAR = ("none", "noise", "blur", "resample", "jpeg", "shift", "silhouettes", "silhouettes")
 
@@ -127,7 +140,8 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR, first=0):
     everyone = torch.arange(len(scene.picture), device=scene.picture.device)
     rows = [everyone[(start + i - first) % len(kinds) :: len(kinds)] for i in range(len(kinds))]
     order = torch.cat(rows)
-    pictures = scene.picture.float()[order].split([len(row) for row in rows])
+    back = torch.argsort(order)
+    pictures = _Reorder.apply(scene.picture.float(), order, back).split([len(row) for row in rows])
     parts = []
     for kind, row, x in zip(kinds, rows, pictures):
         here = len(row) > 0
@@ -147,5 +161,5 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR, first=0):
             x = severity * silhouettes(scene, compose, row) + (1 - severity) * x
         if here:
             parts.append(x)
-    arrived = torch.cat(parts)[torch.argsort(order)]
+    arrived = _Reorder.apply(torch.cat(parts), back, order)
     return round_8bit(add_noise(arrived, 0.02, rng))

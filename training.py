@@ -14,7 +14,7 @@ import losses
 from channel import transmit
 from checkpoints import CheckpointError, model_state
 from data_utils import PAD, CaptionsData
-from devices import amp_dtype
+from devices import amp_dtype, keep_memory
 from distributed import ALONE
 from models import Circle
 from runs import in_one_line
@@ -106,6 +106,7 @@ class Trainer:
         if settings.batch_size % team.size:
             raise ValueError(f"--batch_size {settings.batch_size} cannot be divided evenly among {team.size} processes")
         self.settings, self.data, self.device, self.team = settings, data, device, team
+        keep_memory()
         torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
         self.circle = Circle(settings, len(data.vocab), data.max_words).to(device)
         decay = [p for p in self.circle.parameters() if p.ndim >= 2]
