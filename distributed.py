@@ -83,9 +83,14 @@ class Team:
         share = len(rows) // self.size
         return rows[self.rank * share : (self.rank + 1) * share]
 
-    def gather(self, mine):
-        """The rows of all processes: (b, ...) -> (b * size, ...); gradients flow to the own ones (see `_Gather`)."""
-        return mine if self.size == 1 else _Gather.apply(mine.float() if mine.is_floating_point() else mine, self)
+    def gather(self, *tensors):
+        """The rows of all processes: each (b, ...) -> (b * size, ...) float32; gradients flow to the own ones (see
+        `_Gather`). All in one message, since every message waits for the slowest."""
+        if self.size == 1:
+            return tensors
+        rows = [t.float().flatten(1) for t in tensors]
+        everyone = _Gather.apply(torch.cat(rows, 1), self).split([r.shape[1] for r in rows], 1)
+        return [e.unflatten(1, t.shape[1:]) for e, t in zip(everyone, tensors)]
 
     def mean(self, values):
         """The mean of a tensor over all processes, without gradient."""

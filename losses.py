@@ -134,12 +134,15 @@ def pair_hinge(features, wanted, eps=1e-6):
     return (torch.relu(wanted - distance) ** 2 * off).sum() / off.sum().clamp(min=1)
 
 
-def diversity_loss(picture, distance, spread=0.3, gather=lambda x: x):
-    """Pictures differ as much as their sentences do: hinge on the RMSE of 16x16 pictures, wanted to be
-    at least spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all. `gather`
-    brings in the other processes' pictures."""
-    small = gather(F.avg_pool2d(picture.float(), 4).flatten(1))
-    return 100 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
+def thumbnails(picture):
+    """16x16 pictures: (B, 3, 64, 64) -> (B, 768)."""
+    return F.avg_pool2d(picture.float(), 4).flatten(1)
+
+
+def diversity_loss(thumbnails, distance, spread=0.3):
+    """Pictures differ as much as their sentences do: hinge on the RMSE of `thumbnails`, wanted to be at least
+    spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all."""
+    return 100 * pair_hinge(thumbnails, spread * torch.sqrt(distance + 1e-6))
 
 
 def edges(picture, eps=1e-4):
@@ -152,11 +155,15 @@ def edges(picture, eps=1e-4):
     return torch.sqrt(across * across + down * down + eps)
 
 
-def perceptual_loss(picture, distance, spread=0.06, gather=lambda x: x):
-    """The hinge of `diversity_loss` on edge maps (averaged over 4x4 pixels): outlines differ too, not
-    only colours. Prevents a code of coloured blots that all have one form."""
-    small = gather(F.avg_pool2d(edges(picture), 4).flatten(1))
-    return 1000 * pair_hinge(small, spread * torch.sqrt(distance + 1e-6))
+def outlines(picture):
+    """Edge strengths at 16x16 pixels: (B, 3, 64, 64) -> (B, 256)."""
+    return F.avg_pool2d(edges(picture), 4).flatten(1)
+
+
+def perceptual_loss(outlines, distance, spread=0.06):
+    """The hinge of `diversity_loss` on `outlines`: they differ too, not only colours. Prevents a code of coloured
+    blots that all have one form."""
+    return 1000 * pair_hinge(outlines, spread * torch.sqrt(distance + 1e-6))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -22,13 +22,14 @@ from runs import in_one_line
 SEVERITY_RATE, COPES = 0.004, 0.3  # the channel hardens by this per step while the reader's loss (nats) is below
 
 
-def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=ALONE):
+def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, team=ALONE):
     """One batch around the circle: word numbers (B, T) -> dict of unweighted losses, each a 0-dim tensor.
 
-    With a team, `ids` is this process's part of the batch. Losses that compare sentences are of the whole batch;
-    the mean of the others over the team is.
+    Each process of a team does its part of the batch. Losses that compare sentences are of the whole batch; the mean
+    of the others over the team is.
     """
     s, vocab_size = settings, circle.language_model.embedding.num_embeddings
+    ids = team.part(everyone)
     with torch.autocast(ids.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         text = circle.language_model(ids, rng)
         scene = circle.scene_decoder(text, ids != PAD, rng)
@@ -40,8 +41,13 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=AL
             arrived = transmit(scene, severity, rng, host_rng, wear=("none",))
         caption, direct, seen = circle.caption_network(arrived, ids, s.word_dropout, rng)
 
-    targets, everyone = losses.targets_of(ids), team.gather(ids)
-    distance = losses.word_distance(everyone, vocab_size)
+    compared = [seen, text.sentence, losses.thumbnails(scene.picture), losses.outlines(scene.picture)]
+    if layered:
+        compared += [scene.attention, scene.preference, scene.presence, scene.colors, scene.masks]
+    else:
+        compared += [scene.picture.float().mean((2, 3))]
+    seen, sentence, thumbnails, outlines, *marks = team.gather(*compared)
+    targets, distance = losses.targets_of(ids), losses.word_distance(everyone, vocab_size)
 
     def share(mine, all_of_them):
         """A word counts the same in whichever process's sentences it stands."""
@@ -52,18 +58,18 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=AL
         "caption": losses.word_loss(caption, targets) * of_targets,
         "direct": losses.word_loss(direct, targets) * of_targets,
         "language": losses.word_loss(text.logits, targets) * of_targets + losses.word_loss(text.cloze, ids) * of_words,
-        "consistency": losses.consistency_loss(team.gather(seen), team.gather(text.sentence)),
+        "consistency": losses.consistency_loss(seen, sentence),
         "kl": losses.kl_loss(scene.kl) if s.use_vae else scene.kl.sum() * 0,
         "spatial": losses.spatial_loss(scene.picture),
-        "diversity": losses.diversity_loss(scene.picture, distance, gather=team.gather),
-        "perceptual": losses.perceptual_loss(scene.picture, distance, gather=team.gather),
+        "diversity": losses.diversity_loss(thumbnails, distance),
+        "perceptual": losses.perceptual_loss(outlines, distance),
     }
     if layered:
-        attention, colors, masks = team.gather(scene.attention), team.gather(scene.colors), team.gather(scene.masks)
-        word, place, weight = losses.shown_words(attention, team.gather(scene.presence), everyone)
+        attention, preference, presence, colors, masks = marks
+        word, place, weight = losses.shown_words(attention, presence, everyone)
         rivalry = losses.rivals(word, place, weight, vocab_size, attention.shape[1])
         out["layout"] = losses.layout_loss(attention, everyone, vocab_size)
-        out["layout"] = out["layout"] + losses.layout_loss(team.gather(scene.preference), everyone, vocab_size)
+        out["layout"] = out["layout"] + losses.layout_loss(preference, everyone, vocab_size)
         colors, masks = colors.flatten(0, 1), masks.flatten(0, 1)
         out["color"] = losses.color_loss(colors, word, weight, scene.ground, vocab_size, rivalry)
         silhouettes, total = losses.silhouettes_of_words(masks, word, weight, vocab_size)
@@ -71,7 +77,7 @@ def circle_losses(circle, settings, ids, severity, rng, host_rng, dtype, team=AL
         out["perceptual"] = out["perceptual"] + 10 * losses.likeness_loss(colors, silhouettes, word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words
         words = everyone.flatten()
-        mean = team.gather(scene.picture.float().mean((2, 3))).repeat_interleave(ids.shape[1], 0)
+        mean = marks[0].repeat_interleave(everyone.shape[1], 0)
         out["color"] = losses.color_loss(mean, words, (words != PAD).float(), None, vocab_size)
     return out
 
@@ -146,7 +152,7 @@ class Trainer:
         """One batch, drawn and learned from. Returns the unweighted losses, still on the device."""
         s, ids = self.settings, self.data.batch(self.epoch, self.batch, self.settings.batch_size)
         team = self.team if len(ids) % self.team.size == 0 else ALONE  # each does all of a batch that cannot be divided
-        ids = team.part(ids).to(self.device, non_blocking=True)
+        ids = ids.to(self.device, non_blocking=True)
         host_rng = np.random.default_rng([s.seed, self.epoch, self.batch, 0xC4])
         self.rng.manual_seed(int(host_rng.integers(1 << 62)) + team.rank)  # every step's noise follows from its position
         for group in self.optimizer.param_groups:

@@ -237,7 +237,7 @@ def test_other_programs_variables_do_not_make_a_team(monkeypatch):
 
 def test_alone_everything_is_what_it_is():
     x, team = torch.ones(3, 2, requires_grad=True), distributed.ALONE
-    assert team.gather(x) is x and team.part(x).shape == (3, 2) and team.mean(x) is x and team.agree(3, 1) == (3, 1)
+    assert team.gather(x) == (x,) and team.part(x).shape == (3, 2) and team.mean(x) is x and team.agree(3, 1) == (3, 1)
     assert team.together(lambda: 5) == team.tell(5) == 5
     with pytest.raises(RuntimeError, match="gloo"), team.watch():
         raise RuntimeError("gloo")

@@ -41,8 +41,8 @@ def test_flat_pictures_have_finite_gradients(loss, value):
     distance = torch.ones(3, 3)
     out = {
         "spatial": lambda: losses.spatial_loss(picture),
-        "diversity": lambda: losses.diversity_loss(picture, distance),
-        "perceptual": lambda: losses.perceptual_loss(picture, distance),
+        "diversity": lambda: losses.diversity_loss(losses.thumbnails(picture), distance),
+        "perceptual": lambda: losses.perceptual_loss(losses.outlines(picture), distance),
         "lab": lambda: losses.srgb_to_lab(picture, axis=1).square().mean(),
     }[loss]()
     out.backward()
@@ -52,12 +52,12 @@ def test_flat_pictures_have_finite_gradients(loss, value):
 def test_diversity_reaches_the_pictures_and_falls_as_they_part():
     picture = (0.5 + 0.01 * torch.randn(4, 3, 64, 64, generator=rng())).requires_grad_()
     distance = 1 - torch.eye(4)
-    loss = losses.diversity_loss(picture, distance)
+    loss = losses.diversity_loss(losses.thumbnails(picture), distance)
     loss.backward()
     assert picture.grad.abs().sum() > 0
     apart = torch.rand(4, 3, 1, 1, generator=rng()).expand(-1, -1, 64, 64)
-    assert losses.diversity_loss(apart, distance) < loss
-    assert losses.diversity_loss(picture, torch.zeros(4, 4)) < 1e-3 < loss  # equal sentences may look alike
+    assert losses.diversity_loss(losses.thumbnails(apart), distance) < loss
+    assert losses.diversity_loss(losses.thumbnails(picture), torch.zeros(4, 4)) < 1e-3 < loss  # equal sentences may look alike
 
 
 def test_spatial_loss_prefers_large_things_to_texture():
