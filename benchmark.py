@@ -173,6 +173,7 @@ def parse_arguments(argv):
     add("--seconds", type=positive(float), default=20.0, help="time for each configuration (default: 20)")
     add("--repeats", type=positive(int), default=5, help="turns that the time is divided into (default: 5)")
     add("--use_amp", action=argparse.BooleanOptionalAction, help="overrules the configurations (default: as they say)")
+    add("--compile", action="store_true", help="train with --compile")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     add("--threads", type=int, default=0, help="CPU threads; 0 takes what the machine has (default: 0)")
     add("--seed", type=int, default=0, help="seed of weights, sentences and noise (default: 0)")

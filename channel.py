@@ -50,7 +50,7 @@ def smooth(picture, taps, repeat=True):
     """Weighted means of neighbours, the same across and down: square float32 (..., side, side), a tuple of an odd number of
     weights -> the same shape. Beyond the border the picture repeats, or is 0.
 
-    Two products with a band matrix take a sixth of the time of a convolution that has one channel.
+    Two products with a band matrix: a convolution of one channel takes longer.
     """
     with torch.autocast(picture.device.type, enabled=False):
         band = _band(picture.shape[-1], taps, repeat, picture.device)

@@ -150,7 +150,10 @@ class Subject:
             from plain import PlainTrainer
 
             return PlainTrainer(self.settings, self.device)
-        return Trainer(self.settings, GrammarData(self.settings.num_samples, self.settings.seed), self.device)
+        trainer = Trainer(self.settings, GrammarData(self.settings.num_samples, self.settings.seed), self.device)
+        if self.options.compile and (why := trainer.compile()):
+            raise Skipped(f"cannot be compiled here ({why})")
+        return trainer
 
     def start(self):
         """Warm up and count; returns what does not change from turn to turn. Raises Skipped."""

@@ -149,7 +149,7 @@ def test_a_step_longer_than_its_time_is_skipped_by_name_and_exits_1(whole):
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_a_configuration_that_is_skipped():
-    options = SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None, seconds=1.0, repeats=1)
+    options = SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None, compile=False, seconds=1.0, repeats=1)
     worker = measuring.Worker("tiny", options)
     os.kill(worker.process.pid, signal.SIGKILL)
     with pytest.raises(measuring.Skipped, match="signal 9"):

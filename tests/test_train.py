@@ -1,12 +1,15 @@
 import dataclasses
 import json
+import platform
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run_script
+from conftest import ROOT, TINY, run_script
 from PIL import Image
 
 import train
@@ -246,3 +249,37 @@ def test_compiled_steps_learn_what_plain_ones_do(tmp_path):
         rows = [json.loads(line) for line in (folder / "logs/metrics.jsonl").read_text().splitlines()]
         runs[flag] = [r["loss_caption"] for r in rows if r["kind"] == "train"]
     assert len(runs["--compile"]) == 3 and runs["--compile"] == pytest.approx(runs["--no-compile"], rel=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------
+# One step
+# ---------------------------------------------------------------------------------------------
+
+
+def first_moment(clip):
+    """Norm of the gradient that AdamW took in at its first step, where its mean is a tenth of it."""
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=8, num_samples=8, clip=clip)
+    trainer = training.Trainer(settings, GrammarData(8, 0), torch.device("cpu"))
+    trainer.train_step()
+    return 10 * torch.stack([state["exp_avg"].norm() for state in trainer.optimizer.state.values()]).norm().item()
+
+
+def test_gradients_are_clipped_to_their_norm_and_short_ones_left_alone():
+    whole = first_moment(0.0)  # not clipped
+    assert first_moment(whole / 3) == pytest.approx(whole / 3, rel=1e-4)
+    assert first_moment(3 * whole) == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
+def test_memory_that_a_step_gives_back_is_kept():
+    work = """import resource, torch
+for i in range(3):
+    several = [torch.ones(1 << 20) for _ in range(60)]  # 1,024 pages each
+    del several
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"""
+    faults = []
+    for first in ("", "import devices; devices.keep_memory()\n"):
+        done = subprocess.run([sys.executable, "-c", first + work], cwd=ROOT, capture_output=True, text=True, check=True)
+        counts = [int(line) for line in done.stdout.split()]
+        faults.append(counts[2] - counts[1])
+    assert faults[1] < 100 and faults[0] > 1000
