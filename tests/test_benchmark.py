@@ -116,8 +116,8 @@ def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rat
         assert entry["batch"] == 32 and len(entry["turns"]) == 2
         assert entry["peak_bytes"] > 100e6  # Python and torch alone take more
         assert 0 < entry["share_of_matmul"]["median"] < 1.5
-    # padding to 50; at this size smoothing, which both do, is much of the rest
-    assert result["speed"]["plain tiny"]["flops_per_step"] > 1.3 * result["speed"]["tiny"]["flops_per_step"]
+    # padding to 50; at this size smoothing, and placing marks, which plain has none of, are much of the rest
+    assert result["speed"]["plain tiny"]["flops_per_step"] > 1.1 * result["speed"]["tiny"]["flops_per_step"]
     turn = result["speed"]["tiny"]["turns"][0]
     assert set(turn["split_ms"]) == set(measuring.PARTS) and min(turn["split_ms"].values()) > 0
     assert turn["split_ms"]["backward"] > turn["split_ms"]["data"]
