@@ -225,9 +225,9 @@ class SceneDecoder(nn.Module):
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
         self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
         self.coherence = Coherence()
-        rows = round(math.sqrt(n_sprites))
-        self.register_buffer("placing", torch.zeros(rows * self.window, PICTURE_SIZE), persistent=False)
-        for i in range(rows):  # where each pixel of a row of windows comes to lie in the picture
+        self.rows = round(math.sqrt(n_sprites))  # and as many columns
+        self.register_buffer("placing", torch.zeros(self.rows * self.window, PICTURE_SIZE), persistent=False)
+        for i in range(self.rows):  # where each pixel of a row of windows comes to lie in the picture
             self.placing[i * self.window :, i * self.stride :][: self.window, : self.window].fill_diagonal_(1)
 
     def encode(self, text, here):
@@ -248,7 +248,7 @@ class SceneDecoder(nn.Module):
         Where two windows overlap, what would cover more than everything is shared in proportion:
         no order of drawing, and no clamp on the picture.
         """
-        rows = round(math.sqrt(self.n_sprites))
+        rows = self.rows
         with torch.autocast(masks.device.type, enabled=False):
             ground = torch.sigmoid(self.ground_logit)
             layers = F.pad(colors - ground, (0, 1), value=1.0).transpose(1, 2)  # (B, 4, K), the last is the cover

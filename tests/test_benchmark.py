@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, run_script
-from plain import Sentences
+from plain import PlainTrainer, Sentences
 
 import benchmark
 import measuring
@@ -189,6 +189,16 @@ def test_the_plain_implementation_pads_every_sentence_to_50_words():
     data = Sentences(20, seed=0)
     assert data[3].shape == (50,)
     assert data.vocab.decode(data[3].tolist()) == data.sentences[3]
+
+
+def test_padding_more_than_doubles_the_language_models_work():
+    """Of the whole step at this size, products with fixed matrices are too large a part to show it."""
+    settings = measuring.CONFIGURATIONS["tiny"]
+    ours = measuring.Trainer(settings, measuring.GrammarData(32, 0), torch.device("cpu"))
+    short, padded = ours.data.batch(0, 0, 32), torch.stack([Sentences(32, seed=0)[i] for i in range(32)])
+    plain = PlainTrainer(settings, torch.device("cpu")).language_model
+    work = [measuring.count_flops(lambda m=m, ids=ids: m(ids)) for m, ids in ((ours.circle.language_model, short), (plain, padded))]
+    assert work[1] > 2 * work[0] > 0
 
 
 @pytest.mark.slow
