@@ -28,6 +28,18 @@ def add_noise(picture, sigma, rng):
     return picture + sigma * torch.randn(picture.shape, device=picture.device, generator=rng)
 
 
+def full_precision(wear):
+    """For what is done to a picture: float32 under autocast, too, whose 8 significant bits would make other pictures."""
+
+    @functools.wraps(wear)
+    def done(picture, *arguments, **options):
+        with torch.autocast(picture.device.type, enabled=False):
+            return wear(picture.float(), *arguments, **options)
+
+    return done
+
+
+@full_precision
 def blur(picture, sigma):
     """Gaussian blur, sigma in px (number or 0-dim tensor > 0), reaching 4 px."""
     at = torch.arange(-4, 5, device=picture.device)
@@ -46,15 +58,15 @@ def _band(side, taps, repeat, device):
     return torch.zeros(side, side, device=device).scatter_add(1, (n + i).clamp(0, side - 1), weight)
 
 
+@full_precision
 def smooth(picture, taps, repeat=True):
-    """Weighted means of neighbours, the same across and down: square float32 (..., side, side), a tuple of an odd number of
+    """Weighted means of neighbours, the same across and down: square pictures (..., side, side), a tuple of an odd number of
     weights -> the same shape. Beyond the border the picture repeats, or is 0.
 
     Two products with a band matrix: a convolution of one channel takes longer.
     """
-    with torch.autocast(picture.device.type, enabled=False):
-        band = _band(picture.shape[-1], taps, repeat, picture.device)
-        return band @ (picture.float() @ band.T)
+    band = _band(picture.shape[-1], taps, repeat, picture.device)
+    return band @ (picture @ band.T)
 
 
 def resample(picture, size):
@@ -70,37 +82,54 @@ def shift(picture, dx, dy):
 
 
 # Quantisation tables of ITU-T T.81 (JPEG), annex K
-LUMA = [
+LUMA = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
     18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-]  # fmt: skip
-CHROMA = [
+)  # fmt: skip
+CHROMA = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
-] + [99] * 32  # fmt: skip
+) + (99,) * 32  # fmt: skip
 
 
-def jpeg(picture, quality):
-    """JPEG of a quality in [1, 100] with 4:2:0 chroma, rounding straight through (no Huffman code: it
-    loses nothing). Follows ITU-T T.81 and JFIF 1.02."""
-    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
-    n = torch.arange(8, device=picture.device, dtype=torch.float32)
+@functools.lru_cache
+def _jpeg_matrices(side, device):
+    """What JPEG does to a plane, as products from the left (and, transposed, from the right): the cosine transform of all its
+    8x8 blocks and back, and the same with half the resolution in between; RGB -> YCbCr and back. Each float32."""
+    n = torch.arange(8, device=device, dtype=torch.float32)
     dct = torch.cos((2 * n[None] + 1) * n[:, None] * math.pi / 16) / 2
     dct[0] /= math.sqrt(2)
-    r, g, b = picture.float().mul(255).unbind(1)
-    y = 0.299 * r + 0.587 * g + 0.114 * b
-    planes = [y, (b - y) / 1.772, (r - y) / 1.402]
-    out = []
-    for plane, table in zip(planes, (LUMA, CHROMA, CHROMA)):
-        step = ((torch.tensor(table, device=picture.device) * scale + 50) / 100).floor().clamp(1, 255).view(8, 8)
-        half = table is CHROMA
-        x = F.avg_pool2d(plane[:, None], 2)[:, 0] if half else plane - 128
-        blocks = x.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).transpose(2, 3)  # (B, rows, columns, 8, 8)
-        coefficients = dct @ blocks @ dct.T
-        blocks = dct.T @ straight_through((coefficients / step).round() * step, coefficients) @ dct
-        x = blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        out.append(F.interpolate(x[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0] if half else x + 128)
-    y, cb, cr = out
-    rgb = torch.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], 1) / 255
+    blocks, half_blocks = (torch.block_diag(*[dct] * (k // 8)) for k in (side, side // 2))
+    down = torch.eye(side // 2, device=device).repeat_interleave(2, 1) / 2  # (side / 2, side)
+    up = F.interpolate(torch.eye(side // 2, device=device)[None], scale_factor=2, mode="linear", align_corners=False)[0].T
+    luma = torch.tensor([0.299, 0.587, 0.114], device=device)
+    red, _, blue = torch.eye(3, device=device)
+    ycc = torch.stack([luma, (blue - luma) / 1.772, (red - luma) / 1.402])
+    return blocks, blocks.T, half_blocks @ down, up @ half_blocks.T, ycc, ycc.inverse()
+
+
+@functools.lru_cache
+def _jpeg_steps(table, quality, side, device):
+    """The quantisation step of every coefficient of a plane, (side, side)."""
+    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    steps = ((torch.tensor(table, device=device) * scale + 50) / 100).floor().clamp(1, 255)
+    return steps.view(8, 8).repeat(side // 8, side // 8)
+
+
+@full_precision
+def jpeg(picture, quality):
+    """JPEG of a quality in [1, 100] with 4:2:0 chroma, rounding straight through (no Huffman code: it
+    loses nothing). The side of a picture is a multiple of 16. Follows ITU-T T.81 and JFIF 1.02."""
+    side, device = picture.shape[-1], picture.device
+    into, out_of, half_into, half_out_of, to_ycc, to_rgb = _jpeg_matrices(side, device)
+
+    def planes_through(planes, into, out_of, steps):
+        coefficients = into @ planes @ into.T
+        return out_of @ straight_through((coefficients / steps).round() * steps, coefficients) @ out_of.T
+
+    luma, chroma = (to_ycc @ picture.mul(255).flatten(2)).unflatten(2, (side, side)).split([1, 2], 1)
+    luma = planes_through(luma - 128, into, out_of, _jpeg_steps(LUMA, quality, side, device)) + 128
+    chroma = planes_through(chroma, half_into, half_out_of, _jpeg_steps(CHROMA, quality, side // 2, device))
+    rgb = (to_rgb @ torch.cat([luma, chroma], 1).flatten(2)).unflatten(2, (side, side)) / 255
     return straight_through(rgb.clamp(0, 1), rgb)
 
 
@@ -135,15 +164,18 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR, first=0):
     the kinds of wear, from a random start; `silhouettes` needs `compose` (the layered decoder). Of a
     batch that several processes share, these are the scenes from number `first` on.
     """
-    kinds = [w for w in wear if w != "silhouettes" or compose is not None]
-    start = int(host_rng.integers(len(kinds)))
+    lots = [w for w in wear if w != "silhouettes" or compose is not None]
+    start = int(host_rng.integers(len(lots)))
     everyone = torch.arange(len(scene.picture), device=scene.picture.device)
-    rows = [everyone[(start + i - first) % len(kinds) :: len(kinds)] for i in range(len(kinds))]
-    order = torch.cat(rows)
+    rows = {}  # of each kind of wear
+    for i, kind in enumerate(lots):
+        drawn = everyone[(start + i - first) % len(lots) :: len(lots)]
+        rows[kind] = torch.cat([rows[kind], drawn]) if kind in rows else drawn
+    order = torch.cat(list(rows.values()))
     back = torch.argsort(order)
-    pictures = _Reorder.apply(scene.picture.float(), order, back).split([len(row) for row in rows])
+    pictures = _Reorder.apply(scene.picture.float(), order, back).split([len(row) for row in rows.values()])
     parts = []
-    for kind, row, x in zip(kinds, rows, pictures):
+    for (kind, row), x in zip(rows.items(), pictures):
         here = len(row) > 0
         if not here:  # the same numbers are drawn whether or not a kind has a row here
             row, x = everyone[:1], scene.picture[:1].detach()
@@ -152,13 +184,13 @@ def transmit(scene, severity, rng, host_rng, compose=None, wear=WEAR, first=0):
         elif kind == "blur":
             x = blur(x, 0.3 + 1.2 * severity * float(host_rng.random()))
         elif kind == "resample":
-            x = resample(x, 32) if host_rng.random() < 0.5 else severity * resample(x, 16) + (1 - severity) * x
+            x = resample(x, 32) if host_rng.random() < 0.5 else torch.lerp(x, resample(x, 16), severity)
         elif kind == "jpeg":
             x = jpeg(x, int(host_rng.integers(30, 91)))
         elif kind == "shift":
             x = shift(x, *(int(d) for d in host_rng.integers(-3, 4, size=2)))
         elif kind == "silhouettes":
-            x = severity * silhouettes(scene, compose, row) + (1 - severity) * x
+            x = torch.lerp(x, silhouettes(scene, compose, row), severity)
         if here:
             parts.append(x)
     arrived = _Reorder.apply(torch.cat(parts), back, order)

@@ -59,7 +59,7 @@ def kl_loss(kl):
 
 
 def layout_loss(attention, ids, vocab_size, eps=1e-6):
-    """Few words per sprite, and one kind of word per place; attention (B, K, T), nats.
+    """Few words per sprite, and one kind of word per place; attention (..., B, K, T) -> (...), nats.
 
     H(word | place) over the batch, so that a place keeps to one kind of word, and 0.5 x H(place | word), so that a
     word keeps to few places; + 3 x sum over pairs t < t' of a_t a_t' per sprite, so that two words of a sentence never
@@ -67,21 +67,20 @@ def layout_loss(attention, ids, vocab_size, eps=1e-6):
     which every sprite shows a little of everything. Felt by what words prefer, too (`Layout`): if no two of them
     prefer one place, none is pushed aside by its neighbours, and each stands where its kind stands.
     """
-    share = attention.float()  # (B, K, T)
-    rows = share.transpose(0, 1).flatten(1)  # (K, B T)
-    words = torch.zeros(len(rows), vocab_size, device=ids.device).index_add(1, ids.flatten(), rows)  # (K, V)
-    place = words.sum(1) / (words.sum() + eps)
-    given = words / (words.sum(1, keepdim=True) + eps)
-    kinds = -(place[:, None] * given * (given + eps).log()).sum()
-    total = words.sum() + eps
-    spread = words / (words.sum(0) + eps)  # (K, V) the places of each word
-    places = -((words.sum(0) / total) * (spread * (spread + eps).log()).sum(0)).sum()
-    shown = share.sum(2)
-    collisions = 0.5 * (shown**2 - (share**2).sum(2)).sum(1).mean()
-    mass = share.sum(1)  # (B, T)
-    where = share / (mass[:, None] + eps)
-    undecided = -(where * (where + eps).log()).sum(1)  # (B, T)
-    return kinds + 0.5 * places + 3 * collisions + 0.4 * (undecided * mass).sum() / (mass.sum() + eps)
+    share = attention.float()  # (..., B, K, T)
+    rows = share.transpose(-3, -2).flatten(-2)  # (..., K, B T)
+    words = rows @ F.one_hot(ids.flatten(), vocab_size).float()  # (..., K, V)
+    of_place, of_word = words.sum(-1, keepdim=True), words.sum(-2, keepdim=True)
+    total = of_place.sum(-2, keepdim=True) + eps
+    given = words / (of_place + eps)
+    kinds = -(of_place / total * given * (given + eps).log()).sum((-2, -1))
+    spread = words / (of_word + eps)  # (..., K, V) the places of each word
+    places = -(of_word / total * spread * (spread + eps).log()).sum((-2, -1))
+    collisions = 0.5 * (share.sum(-1).square() - share.square().sum(-1)).sum(-1).mean(-1)
+    mass = share.sum(-2, keepdim=True)  # (..., B, 1, T)
+    where = share / (mass + eps)
+    undecided = -(where * mass * (where + eps).log()).sum((-3, -2, -1)) / (mass.sum((-3, -2, -1)) + eps)
+    return kinds + 0.5 * places + 3 * collisions + 0.4 * undecided
 
 
 # ---------------------------------------------------------------------------------------------
@@ -206,8 +205,8 @@ def rivals(word, place, weight, vocab_size, n_places, eps=1e-6):
     return (counts @ counts.T).detach()
 
 
-def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=25.0, contrast=70.0, lighter=30.0):
-    """Colours in CIELAB: colors (N, 3) sRGB of the marks of words (N,), ground (3,) sRGB or None.
+def color_loss(lab, word, weight, ground, vocab_size, rivalry=0.0, near=25.0, contrast=70.0, lighter=30.0):
+    """Colours of the marks of words (N,), lab (N, 3), and of the ground, (3,) or None, all in CIELAB.
 
     Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: `crowding` with sigma `near` (dE)
     among rivals and 0.3 exp(-d / 10) among all words, whose force does not fade as two colours come close: a colour tells
@@ -215,15 +214,13 @@ def color_loss(colors, word, weight, ground, vocab_size, rivalry=0.0, near=25.0,
     away in dE and yet hard to see, 30 relu(lighter - dL*)^2 / 1000; the ground is dark. Nobody says which colour is whose.
     Prevents words that look alike, or that cannot be seen.
     """
-    lab = srgb_to_lab(colors)
-    weight = weight.float()
     means, total = word_means(lab, word, weight, vocab_size)
     mean_over = weight.sum() + 1e-6
     loss = (weight * ((lab - means[word]) ** 2).sum(1)).sum() / mean_over
     if ground is not None:
-        ground = srgb_to_lab(ground)
-        away = torch.sqrt(((lab - ground) ** 2).sum(1) + 1e-3)
-        unseen = torch.relu(contrast - away) ** 2 + torch.relu(lighter - (lab - ground)[:, 0]) ** 2
+        apart = lab - ground
+        away = torch.sqrt(apart.square().sum(1) + 1e-3)
+        unseen = torch.relu(contrast - away) ** 2 + torch.relu(lighter - apart[:, 0]) ** 2
         loss = loss + 30 * (weight * unseen).sum() / mean_over
     push = crowding(means, total, near, rivalry, lambda square: 0.3 * torch.exp(-torch.sqrt(square.relu() + 1) / 10))
     return loss / 1000 + push
@@ -233,7 +230,7 @@ def silhouettes_of_words(masks, word, weight, vocab_size):
     """Masks (N, side, side) of words (N,) -> each word's mean silhouette after a 3x3 mean, of length 1 (V, side^2), total
     weight (V,)."""
     small = smooth(masks, (1 / 3,) * 3, repeat=False).flatten(1)
-    means, total = word_means(small, word, weight.float(), vocab_size)
+    means, total = word_means(small, word, weight, vocab_size)
     return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2), total  # a thin mark is not yet an unlike one
 
 
@@ -247,14 +244,14 @@ def shape_loss(silhouettes, total, rivalry=0.0, near=0.7):
     return 15 * crowding(silhouettes, total, near, rivalry, lambda square: 0.1 * torch.exp(-square / (2 * near**2)))
 
 
-def likeness_loss(colors, silhouettes, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
+def likeness_loss(lab, silhouettes, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
     """No two rivals are alike in colour and in silhouette at once: `crowding` of both together.
 
-    colors (N, 3) sRGB of the marks of words (N,), silhouettes (V, F) of `silhouettes_of_words`. Distances count in units of
+    lab (N, 3) CIELAB of the marks of words (N,), silhouettes (V, F) of `silhouettes_of_words`. Distances count in units of
     `color` (dE, CIE76) and `shape` (as in `shape_loss`). Prevents two rings of which one is a little greener.
     """
-    lab, total = word_means(srgb_to_lab(colors), word, weight.float(), vocab_size)
-    return crowding(torch.cat([lab / color, silhouettes / shape], 1), total, 1.0, rivalry, torch.zeros_like)
+    means, total = word_means(lab, word, weight, vocab_size)
+    return crowding(torch.cat([means / color, silhouettes / shape], 1), total, 1.0, rivalry, torch.zeros_like)
 
 
 def shown_words(attention, presence, ids):

@@ -29,18 +29,28 @@ def dropout(x, p, rng):
     return x * (torch.rand(x.shape, device=x.device, generator=rng) >= p) / (1 - p)
 
 
-def attend(q, k, v, causal=False):
-    """softmax(q k' / sqrt(d)) v for short sequences -> result, weights (..., queries, keys).
+def attend(q, k, v, mask=None):
+    """softmax(q k' / sqrt(d) + mask) v for short sequences: (N, queries, d), twice (N, keys, d), mask (keys, queries)
+    -> result (N, queries, d), weights (N, keys, queries) float32.
 
-    Written out because the fused CPU kernel's backward in bf16 takes five times as long at these
-    lengths. The softmax is float32 under autocast too.
+    Written out because the fused CPU kernel's backward in bf16 takes five times as long at these lengths, and keys first
+    because a softmax over a last dimension of fewer than 16 takes four times as long. It is float32 under autocast too.
     """
-    logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
-    if causal:
-        future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-        logits = logits.masked_fill(future, float("-inf"))
-    weights = logits.softmax(-1)
-    return weights.to(v.dtype) @ v, weights
+    logits = torch.bmm(k, q.transpose(1, 2)).float()
+    scale = 1 / math.sqrt(q.shape[-1])
+    logits = logits * scale if mask is None else torch.add(mask, logits, alpha=scale)
+    weights = logits.softmax(1)
+    return torch.bmm(weights.to(v.dtype).transpose(1, 2), v), weights
+
+
+def split_heads(x, heads, parts=1):
+    """(B, T, parts x heads x d) -> (parts, B x heads, T, d), in one copy."""
+    return x.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
+
+
+def join_heads(x, heads):
+    """(B x heads, T, d) -> (B, T, heads x d)."""
+    return x.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -74,12 +84,12 @@ class Block(nn.Module):
         self.up = nn.Linear(d_model, 4 * d_model)
         self.down = nn.Linear(4 * d_model, d_model)
 
-    def forward(self, x, p, rng):
-        B, T, D = x.shape
-        q, k, v = self.qkv(self.norm_attention(x)).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        seen, weights = attend(q, k, v, causal=True)  # (B, heads, T, D / heads)
-        x = x + dropout(self.project(seen.transpose(1, 2).reshape(B, T, D)), p, rng)
-        return x + dropout(self.down(F.gelu(self.up(self.norm_mlp(x)))), p, rng), weights
+    def forward(self, x, mask, p, rng):
+        """(B, T, D), (T, T) -> (B, T, D), weights (B, heads, T, T)."""
+        seen, weights = attend(*split_heads(self.qkv(self.norm_attention(x)), self.n_heads, 3), mask)
+        x = x + dropout(self.project(join_heads(seen, self.n_heads)), p, rng)
+        x = x + dropout(self.down(F.gelu(self.up(self.norm_mlp(x)))), p, rng)
+        return x, weights.unflatten(0, (-1, self.n_heads)).transpose(2, 3)
 
 
 class AutoregressiveLanguageModel(nn.Module):
@@ -110,8 +120,9 @@ class AutoregressiveLanguageModel(nn.Module):
         inputs = F.pad(ids, (1, 0), value=BOS)  # (B, T + 1)
         x = self.embedding(inputs) + self.position.weight[: inputs.shape[1]]  # (B, T + 1, D)
         x, attention = dropout(x, self.p, rng), []
+        causal = torch.full((inputs.shape[1],) * 2, float("-inf"), device=x.device).tril(-1)  # (keys, queries)
         for block in self.blocks:
-            x, weights = block(x, self.p, rng)
+            x, weights = block(x, causal, self.p, rng)
             attention.append(weights)
         x = self.norm(x)
         logits = (x @ self.embedding.weight.T).float()  # (B, T + 1, V)
@@ -338,14 +349,14 @@ class CaptionNetwork(nn.Module):
         self.turn = nn.Parameter(torch.randn(max_words + 1, hidden_dim) * 0.5)
 
     def see(self, picture):
-        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), keys, values (B, heads, 64, hidden / heads)."""
+        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), keys, values (B x heads, 64, hidden / heads)."""
         x = (picture * 2 - 1).contiguous(memory_format=torch.channels_last)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             y = F.gelu(norm(conv(x)))  # 32x32, 16x16, 8x8, 8x8
             x = x + y if i == 3 else y
         grid = x.flatten(2).transpose(1, 2)  # (B, 64, c)
         gist = self.to_gist(self.squeeze(grid).flatten(1))
-        keys, values = self.key_value(grid + self.place).unflatten(-1, (2, self.HEADS, -1)).permute(2, 0, 3, 1, 4)
+        keys, values = split_heads(self.key_value(grid + self.place), self.HEADS, 2)
         return gist, keys, values
 
     def embed(self, gist):
@@ -354,10 +365,9 @@ class CaptionNetwork(nn.Module):
 
     def look(self, state, keys, values):
         """LSTM states (B, T, hidden) look at the grid -> logits (B, T, V), weights (B, heads, T, 64)."""
-        B, T, H = state.shape
-        query = self.query(state).view(B, T, self.HEADS, -1).transpose(1, 2)
-        seen, weights = attend(query, keys, values)
-        return self.out(torch.cat([state, seen.transpose(1, 2).reshape(B, T, H)], -1)).float(), weights
+        seen, weights = attend(split_heads(self.query(state), self.HEADS)[0], keys, values)
+        words = self.out(torch.cat([state, join_heads(seen, self.HEADS)], -1)).float()
+        return words, weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
 
     def forward(self, picture, ids, word_dropout=0.0, rng=None):
         """Pictures and the true words (B, T) -> caption logits, direct logits (B, T + 1, V), embedding (B, D).
@@ -372,9 +382,9 @@ class CaptionNetwork(nn.Module):
             inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
         length = inputs.shape[1]
         state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, length, -1)], -1))
-        caption, _ = self.look(state, keys, values)
-        direct, _ = self.look(self.turn[:length] + gist[:, None], keys, values)
-        return caption, direct, self.embed(gist)
+        turns = (self.turn[:length] + gist[:, None]).to(state.dtype)
+        words, _ = self.look(torch.cat([state, turns], 1), keys, values)
+        return words[:, :length], words[:, length:], self.embed(gist)
 
     @torch.no_grad()
     def read(self, picture, temperature=0.0, rng=None):

@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from numpy.polynomial import Chebyshev, Polynomial
 
 from channel import smooth
 
@@ -66,6 +67,14 @@ class Layout(nn.Module):
         return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5)), preference
 
 
+def polynomial(coefficients, x):
+    """Horner's rule: coefficients (..., n), lowest power first, x (..., m) -> sum_i coefficients_i x^i, (..., m)."""
+    *lower, total = coefficients.unsqueeze(-1).unbind(-2)
+    for c in reversed(lower):
+        total = torch.addcmul(c, total, x)
+    return total
+
+
 class Shapes(nn.Module):
     """A latent -> the soft silhouette of one compact thing, as a radius that varies with the angle.
 
@@ -90,6 +99,12 @@ class Shapes(nn.Module):
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("x", x.reshape(-1).clone(), persistent=False)
         self.register_buffer("y", y.reshape(-1).clone(), persistent=False)
+        cosines = [Chebyshev.basis(n) for n in self.ORDERS]  # cos(n a), a polynomial in cos(a)
+        sines = [p.deriv() / p.degree() for p in cosines]  # sin(n a) / sin(a), another
+        for name, polynomials in (("cosines", cosines), ("sines", sines)):
+            powers = [p.convert(kind=Polynomial).coef for p in polynomials]
+            table = torch.tensor([[*p, *[0] * (len(powers[-1]) - len(p))] for p in powers], dtype=torch.float32)
+            self.register_buffer(name, table, persistent=False)  # (orders, powers)
 
     def forward(self, z_shape, z_layout):
         """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
@@ -106,11 +121,9 @@ class Shapes(nn.Module):
         dx, dy = (self.reach * torch.tanh(self.place(z_layout))).split(1, -1)  # px
         x, y = self.x - dx, self.y - dy  # (B, K, side^2)
         distance = torch.sqrt(x * x + y * y + 1e-3)
-        cos1, sin1 = x / distance, y / distance
-        cos, sin, wave = cos1, sin1, 0.0
-        for i in range(n):  # cos and sin of 2, 3 ... angles, without an arc tangent
-            cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
-            wave = wave + order[..., i, None] * (turn[..., i, 0, None] * cos + turn[..., i, 1, None] * sin)
+        cos, sin = x / distance, y / distance  # of the angle
+        across, along = (order[..., None] * turn).unbind(-1)  # (B, K, orders)
+        wave = polynomial(across @ self.cosines, cos) + sin * polynomial(along @ self.sines, cos)
         filled = 1 - hole * torch.sigmoid((self.HOLE * core * size - distance) * 1.5)
         mask = torch.sigmoid((size * (mean + swing * wave) - distance) * 1.5) * filled
         return mask.unflatten(-1, (self.side, self.side))

@@ -68,17 +68,16 @@ def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, te
         attention, preference, presence, colors, masks = marks
         word, place, weight = losses.shown_words(attention, presence, everyone)
         rivalry = losses.rivals(word, place, weight, vocab_size, attention.shape[1])
-        out["layout"] = losses.layout_loss(attention, everyone, vocab_size)
-        out["layout"] = out["layout"] + losses.layout_loss(preference, everyone, vocab_size)
-        colors, masks = colors.flatten(0, 1), masks.flatten(0, 1)
-        out["color"] = losses.color_loss(colors, word, weight, scene.ground, vocab_size, rivalry)
-        silhouettes, total = losses.silhouettes_of_words(masks, word, weight, vocab_size)
+        out["layout"] = losses.layout_loss(torch.stack([attention, preference]), everyone, vocab_size).sum()
+        lab, ground = losses.srgb_to_lab(torch.cat([colors.flatten(0, 1), scene.ground[None]])).split([len(word), 1])
+        out["color"] = losses.color_loss(lab, word, weight, ground, vocab_size, rivalry)
+        silhouettes, total = losses.silhouettes_of_words(masks.flatten(0, 1), word, weight, vocab_size)
         out["perceptual"] = out["perceptual"] + losses.shape_loss(silhouettes, total, rivalry)
-        out["perceptual"] = out["perceptual"] + 10 * losses.likeness_loss(colors, silhouettes, word, weight, vocab_size, rivalry)
+        out["perceptual"] = out["perceptual"] + 10 * losses.likeness_loss(lab, silhouettes, word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words
         words = everyone.flatten()
         mean = marks[0].repeat_interleave(everyone.shape[1], 0)
-        out["color"] = losses.color_loss(mean, words, (words != PAD).float(), None, vocab_size)
+        out["color"] = losses.color_loss(losses.srgb_to_lab(mean), words, (words != PAD).float(), None, vocab_size)
     return out
 
 
@@ -91,6 +90,13 @@ def learning_rate(step, total, settings):
     """Linear warm-up, then a cosine to 2 % (Loshchilov & Hutter 2017)."""
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     return settings.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total)))))
+
+
+def total_norm(tensors):
+    """The Euclidean norm of all numbers in some tensors together. On the CPU dot products take half the time of torch's own."""
+    if tensors[0].device.type != "cpu":
+        return torch.nn.utils.get_total_norm(tensors)
+    return torch.stack([torch.dot(t, t) for t in (t.flatten() for t in tensors)]).sum().sqrt()
 
 
 class Step(torch.nn.Module):
@@ -162,7 +168,7 @@ class Trainer:
         loss = weighted(parts, s)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.circle.parameters() if p.grad is not None])
+        norm = total_norm([p.grad for p in self.circle.parameters() if p.grad is not None])
         values = torch.stack([v.detach().float() for v in (loss, *parts.values(), torch.ones_like(loss))])
         values = self.team.mean(values)  # all processes decide alike
         parts = dict(zip(parts, values[1:-1].unbind(), strict=True))

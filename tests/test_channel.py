@@ -81,6 +81,19 @@ def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, dec
     assert (mild - scene.picture).abs().mean() < 0.1
 
 
+@pytest.mark.parametrize("wear", channel.WEAR[:-2])
+def test_wear_is_full_precision_under_autocast(wear):
+    class Drawn:
+        picture = smooth_picture()
+
+    def send():
+        return channel.transmit(Drawn, torch.tensor(0.9), rng(), np.random.default_rng(0), wear=(wear,))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        under = send()
+    assert torch.equal(under, send())
+
+
 @pytest.mark.parametrize("repeat", [True, False])
 def test_smooth_is_a_convolution_with_a_border(repeat):
     picture = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

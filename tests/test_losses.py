@@ -89,9 +89,13 @@ def test_color_loss_pulls_within_and_pushes_between_words():
     spread = torch.tensor([[1.0, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0]])
     invisible = far * 0 + 0.1
     navy = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 0.5], [0, 0, 0.5]])
-    best = losses.color_loss(far, word, weight, ground, 6)
+
+    def loss(colors):
+        return losses.color_loss(losses.srgb_to_lab(colors), word, weight, losses.srgb_to_lab(ground), 6)
+
+    best = loss(far)
     for worse in (near, spread, invisible, navy):
-        assert losses.color_loss(worse, word, weight, ground, 6) > best
+        assert loss(worse) > best
 
 
 def test_shape_loss_tells_silhouettes_apart():
@@ -113,7 +117,7 @@ def test_likeness_is_for_words_that_are_alike_in_both():
 
     def likeness(first, second, *masks):
         silhouettes, _ = losses.silhouettes_of_words(torch.stack(masks), word, weight, 6)
-        return losses.likeness_loss(torch.tensor([first, second]), silhouettes, word, weight, 6, rivalry=1.0)
+        return losses.likeness_loss(losses.srgb_to_lab(torch.tensor([first, second])), silhouettes, word, weight, 6, rivalry=1.0)
 
     both = likeness(red, red, ring, ring)
     assert both == pytest.approx(0, abs=0.01)
@@ -150,7 +154,8 @@ def test_crowding_looks_at_rivals_and_others_and_only_at_words_that_are_there():
 def test_color_loss_parts_words_that_are_no_rivals_too():
     word, weight, ground = torch.tensor([3, 4]), torch.ones(2), torch.zeros(3)
     alike, unlike = torch.tensor([[1.0, 0, 0], [1, 0, 0.02]]), torch.tensor([[1.0, 0, 0], [0, 1, 0]])
-    assert losses.color_loss(unlike, word, weight, ground, 6) < losses.color_loss(alike, word, weight, ground, 6) - 1
+    loss = [losses.color_loss(losses.srgb_to_lab(rgb), word, weight, losses.srgb_to_lab(ground), 6) for rgb in (unlike, alike)]
+    assert loss[0] < loss[1] - 1
 
 
 def test_rivals_are_words_of_one_place():

@@ -3,7 +3,7 @@ import torch
 
 from data_utils import EOS, PAD, GrammarData
 from losses import targets_of, word_loss
-from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend
+from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend, join_heads, split_heads
 from settings import Settings
 from sprites import sinkhorn
 
@@ -170,10 +170,13 @@ def test_sampled_sentences_end_and_hold_no_special_words():
 
 
 def test_attention_matches_the_library():
-    q, k, v = torch.randn(3, 2, 4, 6, 8, generator=rng()).unbind(0)
-    assert torch.allclose(
-        attend(q, k, v, causal=True)[0], torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), atol=1e-5
-    )
+    x = torch.randn(2, 6, 3 * 4 * 8, generator=rng())
+    theirs = [part.unflatten(2, (4, 8)).transpose(1, 2) for part in x.chunk(3, 2)]  # each (2, heads, 6, 8)
+    causal = torch.full((6, 6), float("-inf")).tril(-1)  # (keys, queries)
+    for mask in (None, causal):
+        ours = join_heads(attend(*split_heads(x, heads=4, parts=3), mask)[0], heads=4)
+        library = torch.nn.functional.scaled_dot_product_attention(*theirs, is_causal=mask is not None)
+        assert torch.allclose(ours, library.transpose(1, 2).flatten(2), atol=1e-5)
 
 
 @pytest.mark.parametrize("flat", [0.0, 0.5, 1.0])
