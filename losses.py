@@ -177,18 +177,24 @@ def word_means(features, word, weight, vocab_size, eps=1e-6):
     return summed / (total[:, None] + eps), total
 
 
-def crowding(means, total, sigma, rivalry, others):
-    """How close words that are present (total weight > 0.5) look: log of 0.001 + a mean over pairs, which is 1 where all
-    look alike, of rivalry x exp(-d^2 / 2 sigma^2) between words that compete and others(d^2) between all.
+def gaussian(sigma):
+    """d^2 -> exp(-d^2 / 2 sigma^2)."""
+    return lambda square: torch.exp(-square / (2 * sigma**2))
 
-    means (V, F), total (V,), rivalry a number or (V, V), others a function of the squared distances (V, V) -> 0-dim tensor.
-    A Gaussian potential spreads points evenly over the room there is, and its logarithm cares for the closest pairs however
-    many are far apart (Wang & Isola 2020). A margin wider than that room would drive the points into its corners.
+
+def crowding(means, total, rivalry, near, others):
+    """How close words that are present (total weight > 0.5) look: log of 0.001 + a mean over pairs, which is 1 where all
+    look alike, of rivalry x near(d^2) between words that compete and others(d^2) between all.
+
+    means (V, F), total (V,), rivalry a number or (V, V), near and others functions of the squared distances (V, V), near
+    at most 1 -> 0-dim tensor. A Gaussian potential spreads points evenly over the room there is, and its logarithm cares
+    for the closest pairs however many are far apart (Wang & Isola 2020). A margin wider than that room would drive the
+    points into its corners.
     """
     there = (total > 0.5).float()
     pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device))
     square = squared_distances(means)
-    potential = rivalry * torch.exp(-square / (2 * sigma**2)) + others(square)
+    potential = rivalry * near(square) + others(square)
     most = rivalry + others(torch.zeros_like(square))  # if all looked alike
     return torch.log((potential * pair).sum() / (most * pair).sum().clamp(min=1) + 1e-3)
 
@@ -222,7 +228,7 @@ def color_loss(lab, word, weight, ground, vocab_size, rivalry=0.0, near=25.0, co
         away = torch.sqrt(apart.square().sum(1) + 1e-3)
         unseen = torch.relu(contrast - away) ** 2 + torch.relu(lighter - apart[:, 0]) ** 2
         loss = loss + 30 * (weight * unseen).sum() / mean_over
-    push = crowding(means, total, near, rivalry, lambda square: 0.3 * torch.exp(-torch.sqrt(square.relu() + 1) / 10))
+    push = crowding(means, total, rivalry, gaussian(near), lambda square: 0.3 * torch.exp(-torch.sqrt(square.relu() + 1) / 10))
     return loss / 1000 + push
 
 
@@ -241,17 +247,20 @@ def shape_loss(silhouettes, total, rivalry=0.0, near=0.7):
     two that share nothing are sqrt(2) apart; a tenth of that among words that are no rivals. Prevents marks that
     differ in colour alone.
     """
-    return 15 * crowding(silhouettes, total, near, rivalry, lambda square: 0.1 * torch.exp(-square / (2 * near**2)))
+    near = gaussian(near)
+    return 15 * crowding(silhouettes, total, rivalry, near, lambda square: 0.1 * near(square))
 
 
 def likeness_loss(lab, silhouettes, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
-    """No two rivals are alike in colour and in silhouette at once: `crowding` of both together.
+    """No two rivals are alike in colour and in silhouette at once: `crowding` of both together by exp(-d^2 / 2 - 2 d).
 
     lab (N, 3) CIELAB of the marks of words (N,), silhouettes (V, F) of `silhouettes_of_words`. Distances count in units of
-    `color` (dE, CIE76) and `shape` (as in `shape_loss`). Prevents two rings of which one is a little greener.
+    `color` (dE, CIE76) and `shape` (as in `shape_loss`). Prevents two rings of which one is a little greener. The force of a
+    Gaussian alone is 0 where two marks coincide, and some words never parted: this one grows as they come together.
     """
     means, total = word_means(lab, word, weight, vocab_size)
-    return crowding(torch.cat([means / color, silhouettes / shape], 1), total, 1.0, rivalry, torch.zeros_like)
+    together = torch.cat([means / color, silhouettes / shape], 1)
+    return crowding(together, total, rivalry, lambda d2: torch.exp(-d2 / 2 - 2 * torch.sqrt(d2.relu() + 1e-3)), torch.zeros_like)
 
 
 def shown_words(attention, presence, ids):

@@ -346,7 +346,6 @@ class CaptionNetwork(nn.Module):
         self.query = nn.Linear(hidden_dim, hidden_dim)
         self.key_value = nn.Linear(c, 2 * hidden_dim)
         self.out = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, vocab_size))
-        self.turn = nn.Parameter(torch.randn(max_words + 1, hidden_dim) * 0.5)
 
     def see(self, picture):
         """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), keys, values (B x heads, 64, hidden / heads)."""
@@ -370,21 +369,18 @@ class CaptionNetwork(nn.Module):
         return words, weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
 
     def forward(self, picture, ids, word_dropout=0.0, rng=None):
-        """Pictures and the true words (B, T) -> caption logits, direct logits (B, T + 1, V), embedding (B, D).
+        """Pictures and the true words (B, T) -> caption logits (B, T + 1, V), embedding (B, D).
 
-        Position t predicts word t from the words before it, some of them dropped so that the picture
-        is needed; the direct logits predict it from the picture and t alone.
+        Position t predicts word t from the picture and the words before it, some of them dropped so that the
+        picture is needed.
         """
         gist, keys, values = self.see(picture)
         inputs = F.pad(ids, (1, 0), value=BOS)
         if rng is not None and word_dropout:
             lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
             inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
-        length = inputs.shape[1]
-        state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, length, -1)], -1))
-        turns = (self.turn[:length] + gist[:, None]).to(state.dtype)
-        words, _ = self.look(torch.cat([state, turns], 1), keys, values)
-        return words[:, :length], words[:, length:], self.embed(gist)
+        state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, inputs.shape[1], -1)], -1))
+        return self.look(state, keys, values)[0], self.embed(gist)
 
     @torch.no_grad()
     def read(self, picture, temperature=0.0, rng=None):

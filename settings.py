@@ -31,7 +31,7 @@ class Settings:
     lr: float = _flag(3e-4, "training", "highest learning rate, after warm-up and before the cosine", low=0)
     warmup_steps: int = _flag(100, "training", "steps of linear warm-up", low=0)
     clip: float = _flag(1.0, "training", "largest norm of the gradient", low=0)
-    word_dropout: float = _flag(0.1, "training", "share of the true words hidden from the reader while it trains", low=0, below=1)
+    word_dropout: float = _flag(0.5, "training", "share of the true words hidden from the reader while it trains", low=0, below=1)
     use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
     compile: bool = _flag(False, "training", "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler")
     seed: int = _flag(0, "training", "seed of weights, sentences and noise", low=0)
@@ -39,7 +39,6 @@ class Settings:
     threads: int = _flag(0, "training", "CPU threads; 0 takes what the machine has", low=0)
 
     lambda_caption: float = _flag(1.0, "loss weights", "the reader's next word", low=0)
-    lambda_direct: float = _flag(1.0, "loss weights", "each word from the picture and its place alone", low=0)
     lambda_language: float = _flag(0.3, "loss weights", "the language model's next word", low=0)
     lambda_consistency: float = _flag(1.0, "loss weights", "picture embedding against sentence embedding", low=0)
     lambda_kl: float = _flag(0.001, "loss weights", "KL of the latent, with --use_vae", low=0)

@@ -39,7 +39,7 @@ def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, te
             arrived = transmit(scene, severity, rng, host_rng, compose, first=team.rank * len(ids))
         else:
             arrived = transmit(scene, severity, rng, host_rng, wear=("none",))
-        caption, direct, seen = circle.caption_network(arrived, ids, s.word_dropout, rng)
+        caption, seen = circle.caption_network(arrived, ids, s.word_dropout, rng)
 
     compared = [seen, text.sentence, losses.thumbnails(scene.picture), losses.outlines(scene.picture)]
     if layered:
@@ -56,7 +56,6 @@ def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, te
     of_targets, of_words = share(targets, losses.targets_of(everyone)), share(ids, everyone)
     out = {
         "caption": losses.word_loss(caption, targets) * of_targets,
-        "direct": losses.word_loss(direct, targets) * of_targets,
         "language": losses.word_loss(text.logits, targets) * of_targets + losses.word_loss(text.cloze, ids) * of_words,
         "consistency": losses.consistency_loss(seen, sentence),
         "kl": losses.kl_loss(scene.kl) if s.use_vae else scene.kl.sum() * 0,

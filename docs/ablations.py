@@ -19,7 +19,6 @@ VARIANTS = {
     "no diversity loss": ["--lambda_diversity", "0"],
     "no spatial loss": ["--lambda_spatial", "0"],
     "no consistency loss": ["--lambda_consistency", "0"],
-    "no direct word loss": ["--lambda_direct", "0"],
     "no KL, no VAE": ["--no-use_vae"],
     "no channel": ["--no-channel"],
     "conv decoder": ["--decoder", "conv"],

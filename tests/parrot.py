@@ -37,7 +37,7 @@ def parrot():
     pictures = round_8bit(circle.draw(ids).picture)
     optimizer = torch.optim.Adam(circle.caption_network.parameters(), lr=5e-3)
     for _ in range(500):
-        caption, _, _ = circle.caption_network(pictures, ids)
+        caption, _ = circle.caption_network(pictures, ids)
         loss = word_loss(caption, targets_of(ids))
         optimizer.zero_grad()
         loss.backward()

@@ -120,9 +120,21 @@ def test_likeness_is_for_words_that_are_alike_in_both():
         return losses.likeness_loss(losses.srgb_to_lab(torch.tensor([first, second])), silhouettes, word, weight, 6, rivalry=1.0)
 
     both = likeness(red, red, ring, ring)
-    assert both == pytest.approx(0, abs=0.01)
+    assert both == pytest.approx(-2 * 1e-3**0.5, abs=0.01)
     assert likeness(red, red, ring, disc) < both - 1 and likeness(red, green, ring, ring) < both - 2
     assert likeness(red, green, ring, disc) < likeness(red, green, ring, ring)
+
+
+def test_likeness_parts_marks_that_all_but_coincide():
+    """The gradient on the colour of one of two like marks does not fade as they come together, as a Gaussian's does."""
+    silhouettes, word, weight = torch.zeros(6, 4), torch.tensor([3, 4]), torch.ones(2)
+
+    def force(apart):  # dE
+        lab = torch.tensor([[50.0, 0, 0], [50.0 + apart, 0, 0]], requires_grad=True)
+        losses.likeness_loss(lab, silhouettes, word, weight, 6, rivalry=1.0).backward()
+        return lab.grad[0, 0].abs()
+
+    assert force(2) > 0.5 * force(40)  # 0.05 of it with a Gaussian alone
 
 
 def test_crowding_spreads_points_instead_of_driving_them_into_corners():
@@ -131,7 +143,7 @@ def test_crowding_spreads_points_instead_of_driving_them_into_corners():
     optimizer = torch.optim.Adam([room], 0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        losses.crowding(room.sigmoid()[:, None] * 15, torch.ones(16), 0.7, 1.0, nothing).backward()
+        losses.crowding(room.sigmoid()[:, None] * 15, torch.ones(16), 1.0, losses.gaussian(0.7), nothing).backward()
         optimizer.step()
     gaps = (room.sigmoid() * 15).sort().values.diff()
     assert gaps.min() > 0.4  # evenly spread they would be 1 apart
@@ -141,14 +153,15 @@ def test_crowding_looks_at_rivals_and_others_and_only_at_words_that_are_there():
     means, total = torch.tensor([[0.0], [0], [9]]), torch.ones(3)
     rivalry = torch.zeros(3, 3)
     rivalry[0, 1] = rivalry[1, 0] = 1
+    near = losses.gaussian(1.0)
 
     def others(square):
         return 0.1 * torch.exp(-square)
 
     # two rivals of three words coincide: 2 x 1.1 of 2 x 1.1 + 4 x 0.1; without rivalry 2 of 6 pairs do; without the second word none
-    assert losses.crowding(means, total, 1.0, rivalry, others).exp() == pytest.approx(2.2 / 2.6 + 1e-3, abs=1e-4)
-    assert losses.crowding(means, total, 1.0, 0.0, others).exp() == pytest.approx(0.2 / 1.0 + 1e-3, abs=1e-4)
-    assert losses.crowding(means, torch.tensor([1.0, 0, 1]), 1.0, rivalry, others).exp() == pytest.approx(1e-3, abs=1e-4)
+    assert losses.crowding(means, total, rivalry, near, others).exp() == pytest.approx(2.2 / 2.6 + 1e-3, abs=1e-4)
+    assert losses.crowding(means, total, 0.0, near, others).exp() == pytest.approx(0.2 / 1.0 + 1e-3, abs=1e-4)
+    assert losses.crowding(means, torch.tensor([1.0, 0, 1]), rivalry, near, others).exp() == pytest.approx(1e-3, abs=1e-4)
 
 
 def test_color_loss_parts_words_that_are_no_rivals_too():

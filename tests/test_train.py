@@ -114,7 +114,7 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
     circle = Circle(base, len(data.vocab), data.max_words)
     with torch.no_grad():  # words that differ: a model without kinds of words has no place for any of them, and draws none
         circle.language_model.embedding.weight.mul_(50)
-    reader_losses = {"lambda_caption", "lambda_direct", "lambda_consistency"}
+    reader_losses = {"lambda_caption", "lambda_consistency"}
     for name in weights:
         settings = dataclasses.replace(base, **{**zero, name: 1.0})
         circle.zero_grad(set_to_none=True)
@@ -136,7 +136,7 @@ def test_the_optimiser_skips_a_non_finite_step():
     trainer = training.Trainer(settings, data, torch.device("cpu"))
     trainer.train_step()
     before = {k: v.clone() for k, v in trainer.circle.state_dict().items()}
-    trainer.circle.caption_network.turn.register_hook(lambda g: g * float("nan"))
+    trainer.circle.caption_network.place.register_hook(lambda g: g * float("nan"))
     trainer.train_step()
     assert trainer.bad.tolist() == [1, 1]
     assert all(torch.equal(v, before[k]) for k, v in trainer.circle.state_dict().items())
