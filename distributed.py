@@ -23,8 +23,11 @@ import torch.distributed as dist
 from devices import choose_device
 from runs import Interrupted, UserError, in_one_line
 
-# A process that dies is noticed at once, because its connections close; this is for a machine that falls silent.
+# A process that dies is noticed at once, because its connections close. These are for a machine that falls silent, and
+# for a rare moment in which gloo loses the news: the peer asks for a message and dies before it is written. Within a step
+# nobody is a minute behind another; a validation or a save, which the others wait for, may take longer.
 SILENCE = timedelta(minutes=10)
+SILENCE_IN_A_STEP = timedelta(minutes=1)
 LEAVE_TOGETHER = timedelta(seconds=10)
 
 
@@ -74,7 +77,8 @@ class Team:
     def __init__(self, rank=0, size=1):
         self.rank, self.size, self.first = rank, size, rank == 0
         self.whole = True  # nobody was lost
-        self.group = None  # of the tensors of a step; messages between hosts go through the default group, by gloo
+        self.group = None  # of the tensors of a step
+        self.hosts = None  # of the numbers that the hosts agree on before each step, by gloo; all else takes the default group
 
     # What a step needs
 
@@ -125,15 +129,17 @@ class Team:
 
     def connect(self, device):
         """Let the tensors of a step travel between devices of this kind."""
-        if self.size > 1 and device.type == "cuda":
-            self.group = dist.new_group(backend="nccl", timeout=SILENCE)
+        if self.size > 1:
+            self.hosts = self.group = dist.new_group(backend="gloo", timeout=SILENCE_IN_A_STEP)
+            if device.type == "cuda":
+                self.group = dist.new_group(backend="nccl", timeout=SILENCE)
 
     def agree(self, *numbers):
         """The largest of each whole number that the processes name."""
         if self.size == 1:
             return numbers
         largest = torch.tensor(numbers)
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.hosts)
         return largest.tolist()
 
     def tell(self, value):
