@@ -14,6 +14,7 @@ on it, and nothing is lost.
 
 import contextlib
 import os
+import sys
 import warnings
 from datetime import timedelta
 
@@ -196,6 +197,19 @@ class Team:
                 if self.whole:
                     dist.monitored_barrier(timeout=LEAVE_TOGETHER)
                 dist.destroy_process_group()
+
+
+def end(code):
+    """End this process with an exit code, after `Team.leave`.
+
+    Gloo's threads outlive their group. One that lets go of a tensor while the interpreter shuts down aborts the process
+    (https://github.com/pytorch/pytorch/issues/190489), so a process of a team ends without that; all is written by now.
+    """
+    if world_size() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 ALONE = Team()

@@ -58,13 +58,16 @@ class Signals:
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
                 if number and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):  # nohup stays in force
                     self._former[number] = signal.signal(number, lambda *_: None)
-            threading.Thread(target=self._listen, args=(heard,), daemon=True).start()
+            self._listener = threading.Thread(target=self._listen, args=(heard,), daemon=True)
+            self._listener.start()
         return self
 
     def __exit__(self, *_):
         if self._former:
             signal.set_wakeup_fd(self._former_wake)
-            self._wake.close()  # ends the thread
+            self._wake.shutdown(socket.SHUT_RDWR)  # ends the thread, even if a forked process holds the socket too
+            self._wake.close()
+            self._listener.join()
         for number, former in self._former.items():
             signal.signal(number, signal.SIG_DFL if former is None else former)
 

@@ -33,7 +33,9 @@ class Settings:
     clip: float = _flag(1.0, "training", "largest norm of the gradient", low=0)
     word_dropout: float = _flag(0.5, "training", "share of the true words hidden from the reader while it trains", low=0, below=1)
     use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
-    compile: bool = _flag(False, "training", "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler")
+    compile: bool = _flag(
+        False, "training", "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler"
+    )
     seed: int = _flag(0, "training", "seed of weights, sentences and noise", low=0)
     device: str = _flag("auto", "training", "auto, cpu, cuda, cuda:1, mps ...")
     threads: int = _flag(0, "training", "CPU threads; 0 takes what the machine has", low=0)

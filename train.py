@@ -28,7 +28,7 @@ import evolution
 from checkpoints import CheckpointError, age, all_finite, best_quality, load, prune, pt_bytes, write_atomically
 from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary
 from devices import set_threads
-from distributed import ALONE, Lost, join, only_the_first_speaks, world_size
+from distributed import ALONE, Lost, end, join, only_the_first_speaks, world_size
 from grammar import sample_sentences
 from metrics import exact_match, word_accuracy
 from roundtrip import draw_sentences, read_pictures, through_png
@@ -401,4 +401,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -229,6 +229,15 @@ def test_a_run_that_diverges_ends_all(tmp_path):
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_process_of_a_team_ends_without_the_interpreters_shutdown(size):
+    program = "import atexit, distributed; atexit.register(print, 'shut down'); print('last words'); distributed.end(3)"
+    env = script_env(dict(WORLD_SIZE=str(size), RANK="0", MASTER_ADDR="127.0.0.1"))
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and done.stdout.split("\n")[0] == "last words"
+    assert ("shut down" in done.stdout) == (size == 1)
+
+
 def test_other_programs_variables_do_not_make_a_team(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.delenv("RANK", raising=False)
@@ -267,3 +276,4 @@ if __name__ == "__main__":
     gradients = {k: v for decoder in ("layers", "conv") for k, v in two_steps(decoder, team).items()}
     torch.save(gradients, Path(sys.argv[1]) / f"{os.environ['RANK']}.pt")
     team.leave()
+    distributed.end(0)
