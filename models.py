@@ -53,6 +53,46 @@ def join_heads(x, heads):
     return x.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2)
 
 
+class _Take(torch.autograd.Function):
+    """x[rows], where no row comes twice: the gradient is one copy, too."""
+
+    @staticmethod
+    def forward(ctx, x, rows):
+        ctx.rows, ctx.count = rows, len(x)
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.new_zeros(ctx.count, *gradient.shape[1:]).index_copy_(0, ctx.rows, gradient), None
+
+
+class Packing:
+    """The rows of a padded batch that hold something as one list, so that the others cost nothing; here (B, T) bool.
+
+    A third of a batch's places is padding. Some of it is kept, because kernels are prepared for each number of rows anew.
+    On a GPU, where counting rows would wait for the device, all are kept.
+    """
+
+    ROUND = 16  # the number of kept rows is a multiple of this
+
+    def __init__(self, here, pack=True):
+        self.shape = here.shape
+        self.rows = None
+        if pack and here.device.type == "cpu":
+            first = torch.argsort(~here.flatten(), stable=True)  # those that hold something, in their order
+            self.rows = first[: -(-int(here.sum()) // self.ROUND) * self.ROUND]
+
+    def pack(self, x):
+        """(B, T, ...) -> (N, ...)."""
+        return x.flatten(0, 1) if self.rows is None else _Take.apply(x.flatten(0, 1), self.rows)
+
+    def unpack(self, x):
+        """(N, ...) -> (B, T, ...), 0 where nothing was kept."""
+        if self.rows is not None:
+            x = x.new_zeros(self.shape.numel(), *x.shape[1:]).index_copy(0, self.rows, x)
+        return x.unflatten(0, self.shape)
+
+
 # ---------------------------------------------------------------------------------------------
 # Language model
 # ---------------------------------------------------------------------------------------------
@@ -84,10 +124,11 @@ class Block(nn.Module):
         self.up = nn.Linear(d_model, 4 * d_model)
         self.down = nn.Linear(4 * d_model, d_model)
 
-    def forward(self, x, mask, p, rng):
-        """(B, T, D), (T, T) -> (B, T, D), weights (B, heads, T, T)."""
-        seen, weights = attend(*split_heads(self.qkv(self.norm_attention(x)), self.n_heads, 3), mask)
-        x = x + dropout(self.project(join_heads(seen, self.n_heads)), p, rng)
+    def forward(self, x, packing, mask, p, rng):
+        """(N, D) words of a packed batch, (T, T) -> (N, D), weights (B, heads, T, T)."""
+        qkv = packing.unpack(self.qkv(self.norm_attention(x)))  # (B, T, 3 D)
+        seen, weights = attend(*split_heads(qkv, self.n_heads, 3), mask)
+        x = x + dropout(self.project(packing.pack(join_heads(seen, self.n_heads))), p, rng)
         x = x + dropout(self.down(F.gelu(self.up(self.norm_mlp(x)))), p, rng)
         return x, weights.unflatten(0, (-1, self.n_heads)).transpose(2, 3)
 
@@ -113,25 +154,30 @@ class AutoregressiveLanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, ids, rng=None):
-        """ids (B, T) word numbers padded with PAD -> TextState. Raises ValueError for T > max_words."""
+    def forward(self, ids, rng=None, pack=True):
+        """ids (B, T) word numbers padded with PAD -> TextState. Raises ValueError for T > max_words.
+
+        What stands at padding means nothing. Without `pack` padding is computed like words.
+        """
         if ids.shape[1] > self.max_words:
             raise ValueError(f"a sentence of {ids.shape[1]} words; this model reads at most {self.max_words}")
         inputs = F.pad(ids, (1, 0), value=BOS)  # (B, T + 1)
-        x = self.embedding(inputs) + self.position.weight[: inputs.shape[1]]  # (B, T + 1, D)
+        marks, words = Packing(inputs != PAD, pack), Packing(ids != PAD, pack)
+        x = marks.pack(self.embedding(inputs) + self.position.weight[: inputs.shape[1]])  # (N, D)
         x, attention = dropout(x, self.p, rng), []
         causal = torch.full((inputs.shape[1],) * 2, float("-inf"), device=x.device).tril(-1)  # (keys, queries)
         for block in self.blocks:
-            x, weights = block(x, causal, self.p, rng)
+            x, weights = block(x, marks, causal, self.p, rng)
             attention.append(weights)
         x = self.norm(x)
-        logits = (x @ self.embedding.weight.T).float()  # (B, T + 1, V)
+        logits = marks.unpack((x @ self.embedding.weight.T).float())  # (B, T + 1, V)
+        x = marks.unpack(x)  # (B, T + 1, D)
         here = (ids != PAD).float()  # (B, T)
         surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
         mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
-        behind = self.embedding(targets_of(ids)[:, 1:])  # (B, T, D) the word after each word
-        guess = self.cloze_norm(self.cloze(torch.cat([x[:, :-1], behind.to(x.dtype)], -1)))
-        cloze = (guess @ self.embedding.weight.T).float()  # (B, T, V)
+        behind = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
+        guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), behind.to(x.dtype)], -1)))
+        cloze = words.unpack((guess @ self.embedding.weight.T).float())  # (B, T, V)
         with torch.autocast(ids.device.type, enabled=False):
             roles = self.roles(cloze.detach(), here)
         return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)

@@ -70,7 +70,7 @@ class PlainTrainer:
     def train_step(self):
         """One batch, learned from. Returns the loss, a number."""
         s, ids = self.settings, self.next_batch()
-        text = self.language_model(ids)
+        text = self.language_model(ids, pack=False)
         scene = self.scene_decoder(text, ids != PAD, self.rng)
         caption, seen = self.caption_network(scene.picture, ids, s.word_dropout, self.rng)
         targets = losses.targets_of(ids)

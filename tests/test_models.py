@@ -74,6 +74,26 @@ def test_language_model_is_causal():
     assert not torch.allclose(a[:, 3], b[:, 3], atol=1e-6)
 
 
+def test_padding_that_is_not_computed_changes_nothing():
+    model, here = circle().language_model.double(), IDS != PAD
+    assert not here.all()  # there is padding
+    packed, padded = model(IDS), model(IDS, pack=False)
+    for name in ("cloze", "roles", "words", "surprisal"):
+        torch.testing.assert_close(getattr(packed, name)[here], getattr(padded, name)[here], msg=name)
+    torch.testing.assert_close(packed.sentence, padded.sentence)
+    targets = targets_of(IDS)
+    torch.testing.assert_close(packed.logits[targets != PAD], padded.logits[targets != PAD])
+    gradients = [
+        torch.autograd.grad(
+            word_loss(text.logits, targets) + word_loss(text.cloze, IDS) + text.roles[here].square().sum(),
+            list(model.blocks.parameters()) + [model.embedding.weight, model.position.weight],
+        )
+        for text in (packed, padded)
+    ]
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # losses are float32
+
+
 def test_cloze_is_blind_to_the_word_that_it_guesses():
     c = circle().language_model
     changed = IDS.clone()
