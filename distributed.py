@@ -55,7 +55,7 @@ def only_the_first_speaks():
 
 
 class _Gather(torch.autograd.Function):
-    """(b, ...) of each process -> (b * size, ...), in the order of the processes.
+    """(1, n) of each process -> (size, n), in the order of the processes.
 
     Back comes this process's own slice of the gradient, times their number: each process has the gradient of the
     whole loss with respect to its own rows, and DistributedDataParallel takes the mean where the sum is wanted.
@@ -93,9 +93,9 @@ class Team:
         `_Gather`). All in one message, since every message waits for the slowest."""
         if self.size == 1:
             return tensors
-        rows = [t.float().flatten(1) for t in tensors]
-        everyone = _Gather.apply(torch.cat(rows, 1), self).split([r.shape[1] for r in rows], 1)
-        return [e.unflatten(1, t.shape[1:]) for e, t in zip(everyone, tensors)]
+        everyone = _Gather.apply(torch.cat([t.float().flatten() for t in tensors])[None], self)  # (size, numbers of all tensors)
+        parts = everyone.split([t.numel() for t in tensors], 1)
+        return [part.unflatten(1, t.shape).flatten(0, 1) for part, t in zip(parts, tensors)]
 
     def mean(self, values):
         """The mean of a tensor over all processes, without gradient."""

@@ -170,11 +170,15 @@ def perceptual_loss(outlines, distance, spread=0.06):
 # ---------------------------------------------------------------------------------------------
 
 
+def word_sums(features, word, vocab_size):
+    """Sums of features (N, ...) per word number (N,) -> (V, ...)."""
+    return features.new_zeros(vocab_size, *features.shape[1:]).index_add(0, word, features)
+
+
 def word_means(features, word, weight, vocab_size, eps=1e-6):
-    """Means of features (N, F) per word number (N,) -> means (V, F), total weight (V,)."""
-    total = torch.zeros(vocab_size, device=features.device).index_add(0, word, weight)
-    summed = torch.zeros(vocab_size, features.shape[1], device=features.device).index_add(0, word, features * weight[:, None])
-    return summed / (total[:, None] + eps), total
+    """Weighted means of features (N, F) per word number (N,) -> means (V, F), total weight (V,)."""
+    total = word_sums(weight, word, vocab_size)
+    return word_sums(features * weight[:, None], word, vocab_size) / (total[:, None] + eps), total
 
 
 def gaussian(sigma):
@@ -232,16 +236,15 @@ def color_loss(lab, word, weight, ground, vocab_size, rivalry=0.0, near=25.0, co
     return loss / 1000 + push
 
 
-def silhouettes_of_words(masks, word, weight, vocab_size):
-    """Masks (N, side, side) of words (N,) -> each word's mean silhouette after a 3x3 mean, of length 1 (V, side^2), total
-    weight (V,)."""
-    small = smooth(masks, (1 / 3,) * 3, repeat=False).flatten(1)
-    means, total = word_means(small, word, weight, vocab_size)
-    return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2), total  # a thin mark is not yet an unlike one
+def silhouettes_of_words(masks, total, eps=1e-6):
+    """Weighted sums of masks per word (V, side, side), total weight (V,) -> each word's mean silhouette after a 3x3 mean, of
+    length 1 (V, side^2). From sums, so that processes need not tell one another every mask."""
+    means = smooth(masks, (1 / 3,) * 3, repeat=False).flatten(1) / (total[:, None] + eps)
+    return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2)  # a thin mark is not yet an unlike one
 
 
 def shape_loss(silhouettes, total, rivalry=0.0, near=0.7):
-    """Silhouettes of different words differ: what `silhouettes_of_words` returns.
+    """Silhouettes of different words differ: what `silhouettes_of_words` returns (V, side^2), total weight (V,).
 
     15 x `crowding` with sigma `near` of the words' mean silhouettes after a 3x3 mean, each brought to length 1, so that
     two that share nothing are sqrt(2) apart; a tenth of that among words that are no rivals. Prevents marks that

@@ -43,7 +43,9 @@ def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, te
 
     compared = [seen, text.sentence, losses.thumbnails(scene.picture), losses.outlines(scene.picture)]
     if layered:
-        compared += [scene.attention, scene.preference, scene.presence, scene.colors, scene.masks]
+        word, _, weight = losses.shown_words(scene.attention, scene.presence, ids)
+        masks = losses.word_sums(scene.masks.flatten(0, 1) * weight[:, None, None], word, vocab_size)
+        compared += [scene.attention, scene.preference, scene.presence, scene.colors, masks[None]]
     else:
         compared += [scene.picture.float().mean((2, 3))]
     seen, sentence, thumbnails, outlines, *marks = team.gather(*compared)
@@ -70,7 +72,8 @@ def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, te
         out["layout"] = losses.layout_loss(torch.stack([attention, preference]), everyone, vocab_size).sum()
         lab, ground = losses.srgb_to_lab(torch.cat([colors.flatten(0, 1), scene.ground[None]])).split([len(word), 1])
         out["color"] = losses.color_loss(lab, word, weight, ground, vocab_size, rivalry)
-        silhouettes, total = losses.silhouettes_of_words(masks.flatten(0, 1), word, weight, vocab_size)
+        total = losses.word_sums(weight, word, vocab_size)
+        silhouettes = losses.silhouettes_of_words(masks.sum(0), total)
         out["perceptual"] = out["perceptual"] + losses.shape_loss(silhouettes, total, rivalry)
         out["perceptual"] = out["perceptual"] + 10 * losses.likeness_loss(lab, silhouettes, word, weight, vocab_size, rivalry)
     else:  # a picture's mean colour stands for each of its words

@@ -102,8 +102,9 @@ def test_shape_loss_tells_silhouettes_apart():
     masks = torch.zeros(2, 24, 24)
     masks[0, :12] = masks[1, 12:] = 1
     word, weight = torch.tensor([3, 4]), torch.ones(2)
-    unlike, alike = (losses.silhouettes_of_words(m, word, weight, 6) for m in (masks, masks[:1].expand(2, -1, -1)))
-    assert losses.shape_loss(*unlike) < losses.shape_loss(*alike)
+    total = losses.word_sums(weight, word, 6)
+    unlike, alike = (losses.silhouettes_of_words(losses.word_sums(m, word, 6), total) for m in (masks, masks[:1].expand(2, -1, -1)))
+    assert losses.shape_loss(unlike, total) < losses.shape_loss(alike, total)
 
 
 def nothing(square):
@@ -116,7 +117,8 @@ def test_likeness_is_for_words_that_are_alike_in_both():
     red, green, word, weight = [1.0, 0, 0], [0.0, 1, 0], torch.tensor([3, 4]), torch.ones(2)
 
     def likeness(first, second, *masks):
-        silhouettes, _ = losses.silhouettes_of_words(torch.stack(masks), word, weight, 6)
+        total = losses.word_sums(weight, word, 6)
+        silhouettes = losses.silhouettes_of_words(losses.word_sums(torch.stack(masks), word, 6), total)
         return losses.likeness_loss(losses.srgb_to_lab(torch.tensor([first, second])), silhouettes, word, weight, 6, rivalry=1.0)
 
     both = likeness(red, red, ring, ring)
