@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import re
@@ -142,6 +143,24 @@ def test_the_optimiser_skips_a_non_finite_step():
     assert all(torch.equal(v, before[k]) for k, v in trainer.circle.state_dict().items())
     moments = [v for s in trainer.optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
     assert all(torch.isfinite(v).all() for v in moments)
+
+
+@pytest.mark.parametrize("decoder", ["layers", "conv"])
+def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(decoder, monkeypatch):
+    """A GPU would have to finish all its work for each number. Here is none, but on torch's device without contents ("meta") there
+    is no number to be had, and operations that mix devices fail, too. What that device lacks is stood in for."""
+    device, generator, adamw = torch.device("meta"), torch.Generator(), torch.optim.AdamW
+    with pytest.raises(RuntimeError):
+        int(torch.ones(1, device=device))
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "Generator", lambda *a: generator)
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: adamw(*a, **k))
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8, decoder=decoder)
+    trainer = training.Trainer(settings, GrammarData(64, 0), device)
+    trainer.scaler.step = lambda optimizer: None  # the fused optimiser is torch's own
+    parts = trainer.train_step()
+    state = [*parts.values(), trainer.sums, trainer.bad, trainer.severity]
+    assert all(v.device.type == "meta" for v in state) and trainer.step == 1
 
 
 @pytest.mark.slow
