@@ -44,6 +44,23 @@ def keep_memory():
         mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD, bytes
 
 
+@contextlib.contextmanager
+def tf32(device):
+    """Float32 products on a GPU's tensor cores, which keep 10 bits of the 23 behind the point; elsewhere nothing changes.
+
+    Good enough for networks and for gradients, not for pictures and for losses that take differences of large squares.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def amp_dtype(device):
     """The half precision that is fast on a device, or None: bf16 where the chip computes in it, fp16
     on older GPUs. (`torch.cuda.is_bf16_supported()` says True on chips that emulate it.)"""

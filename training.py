@@ -14,7 +14,7 @@ import losses
 from channel import transmit
 from checkpoints import CheckpointError, model_state
 from data_utils import PAD, CaptionsData
-from devices import amp_dtype, keep_memory
+from devices import amp_dtype, keep_memory, tf32
 from distributed import ALONE
 from models import Circle
 from runs import in_one_line
@@ -31,7 +31,8 @@ def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, te
     s, vocab_size = settings, circle.language_model.embedding.num_embeddings
     ids = team.part(everyone)
     with torch.autocast(ids.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        text = circle.language_model(ids, rng)
+        with tf32(ids.device):
+            text = circle.language_model(ids, rng)
         scene = circle.scene_decoder(text, ids != PAD, rng)
         layered = scene.masks is not None
         if s.channel:
@@ -39,7 +40,8 @@ def circle_losses(circle, settings, everyone, severity, rng, host_rng, dtype, te
             arrived = transmit(scene, severity, rng, host_rng, compose, first=team.rank * len(ids))
         else:
             arrived = transmit(scene, severity, rng, host_rng, wear=("none",))
-        caption, seen = circle.caption_network(arrived, ids, s.word_dropout, rng)
+        with tf32(ids.device):
+            caption, seen = circle.caption_network(arrived, ids, s.word_dropout, rng)
 
     compared = [seen, text.sentence, losses.thumbnails(scene.picture), losses.outlines(scene.picture)]
     if layered:
@@ -168,7 +170,8 @@ class Trainer:
         parts = self.losses_of(ids, self.severity, self.rng, host_rng, team)
         self.optimizer.zero_grad(set_to_none=True)
         loss = weighted(parts, s)
-        self.scaler.scale(loss).backward()
+        with tf32(self.device):
+            self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = total_norm([p.grad for p in self.circle.parameters() if p.grad is not None])
         values = torch.stack([v.detach().float() for v in (loss, *parts.values(), torch.ones_like(loss))])

@@ -10,6 +10,7 @@ import torch
 from conftest import TINY, run_script
 from PIL import Image
 
+import losses
 import train
 import training
 from channel import round_8bit
@@ -20,6 +21,8 @@ from metrics import exact_match
 from models import Circle
 from roundtrip import draw_sentences, read_pictures
 from settings import PRESETS, Settings, check
+
+TINY_SETTINGS = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8)
 
 
 def test_a_run_leaves_every_file_that_users_know(tiny_run):
@@ -149,18 +152,43 @@ def test_the_optimiser_skips_a_non_finite_step():
 def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(decoder, monkeypatch):
     """A GPU would have to finish all its work for each number. Here is none, but on torch's device without contents ("meta") there
     is no number to be had, and operations that mix devices fail, too. What that device lacks is stood in for."""
-    device, generator, adamw = torch.device("meta"), torch.Generator(), torch.optim.AdamW
+    device, adamw = torch.device("meta"), torch.optim.AdamW
     with pytest.raises(RuntimeError):
         int(torch.ones(1, device=device))
+
+    class HostGenerator(torch.Generator):
+        def __new__(cls, device):
+            return super().__new__(cls)
+
     monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
-    monkeypatch.setattr(torch, "Generator", lambda *a: generator)
+    monkeypatch.setattr(torch, "Generator", HostGenerator)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: adamw(*a, **k))
-    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8, decoder=decoder)
-    trainer = training.Trainer(settings, GrammarData(64, 0), device)
+    trainer = training.Trainer(Settings(**TINY_SETTINGS, decoder=decoder), GrammarData(64, 0), device)
     trainer.scaler.step = lambda optimizer: None  # the fused optimiser is torch's own
     parts = trainer.train_step()
     state = [*parts.values(), trainer.sums, trainer.bad, trainer.severity]
     assert all(v.device.type == "meta" for v in state) and trainer.step == 1
+
+
+def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeypatch):
+    gpu, tf32, seen = torch.device("cuda"), training.tf32, {}
+    monkeypatch.setattr(training, "tf32", lambda device: tf32(gpu))  # only a setting: it needs no GPU
+    trainer = training.Trainer(Settings(**TINY_SETTINGS), GrammarData(64, 0), torch.device("cpu"))
+
+    def note(name, result=None):
+        seen[name] = torch.get_float32_matmul_precision()
+        return result
+
+    for name in ("language_model", "scene_decoder", "caption_network"):
+        getattr(trainer.circle, name).register_forward_hook(lambda *_, name=name: note(name))
+    monkeypatch.setattr(training, "transmit", lambda *a, f=training.transmit, **k: note("channel", f(*a, **k)))
+    for function in (losses.color_loss, losses.consistency_loss, losses.diversity_loss):
+        monkeypatch.setattr(losses, function.__name__, lambda *a, f=function: note(f.__name__, f(*a)))
+    trainer.circle.caption_network.place.register_hook(lambda gradient: note("backward"))
+    trainer.train_step()
+    fast = ("language_model", "caption_network", "backward")
+    assert seen == {name: "high" if name in fast else "highest" for name in seen} and len(seen) == 8
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.slow
