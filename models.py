@@ -162,16 +162,16 @@ class AutoregressiveLanguageModel(nn.Module):
         if ids.shape[1] > self.max_words:
             raise ValueError(f"a sentence of {ids.shape[1]} words; this model reads at most {self.max_words}")
         inputs = F.pad(ids, (1, 0), value=BOS)  # (B, T + 1)
-        marks, words = Packing(inputs != PAD, pack), Packing(ids != PAD, pack)
-        x = marks.pack(self.embedding(inputs) + self.position.weight[: inputs.shape[1]])  # (N, D)
+        tokens, words = Packing(inputs != PAD, pack), Packing(ids != PAD, pack)
+        x = tokens.pack(self.embedding(inputs) + self.position.weight[: inputs.shape[1]])  # (N, D)
         x, attention = dropout(x, self.p, rng), []
         causal = torch.full((inputs.shape[1],) * 2, float("-inf"), device=x.device).tril(-1)  # (keys, queries)
         for block in self.blocks:
-            x, weights = block(x, marks, causal, self.p, rng)
+            x, weights = block(x, tokens, causal, self.p, rng)
             attention.append(weights)
         x = self.norm(x)
-        logits = marks.unpack((x @ self.embedding.weight.T).float())  # (B, T + 1, V)
-        x = marks.unpack(x)  # (B, T + 1, D)
+        logits = tokens.unpack((x @ self.embedding.weight.T).float())  # (B, T + 1, V)
+        x = tokens.unpack(x)  # (B, T + 1, D)
         here = (ids != PAD).float()  # (B, T)
         surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
         mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
