@@ -2,7 +2,7 @@
 
     python benchmark.py                                   presets and recommended sizes, some minutes
     python benchmark.py --to_quality --against_plain      and the seconds to 50, 90, 95, 99 % exact match, and
-                                                          the ratio to the plain implementation of tests/plain.py
+                                                          the ratio to the plain implementation of benchmarking/plain.py
     python benchmark.py --configurations quick --json before.json
     python benchmark.py --configurations quick --compare before.json
     python benchmark.py --configurations --to_quality full      nothing but that
@@ -11,7 +11,7 @@ Each configuration lives in a process of its own, so that its peak memory is its
 turns: what else the machine does meanwhile hits all of them alike.
 """
 
-import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import argparse
 import contextlib
@@ -23,9 +23,9 @@ import sys
 
 import torch
 
+from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Skipped, Worker, spread, take_turns
 from checkpoints import write_atomically
 from devices import choose_device, set_threads
-from measuring import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Skipped, Worker, spread, take_turns
 
 FORMAT = 1
 STANDARD = [name for name in CONFIGURATIONS if name != "tiny"]
@@ -161,7 +161,9 @@ def parse_arguments(argv):
     add, names = parser.add_argument, ", ".join(CONFIGURATIONS)
     add("--configurations", nargs="*", metavar="NAME", help=f"of {names} (default: all but tiny); none where no name follows")
     add(
-        "--against_plain", action="store_true", help="also time tests/plain.py, in turn with recommended_8, recommended_64 and tiny"
+        "--against_plain",
+        action="store_true",
+        help="also time benchmarking/plain.py, in turn with recommended_8, recommended_64 and tiny",
     )
     add(
         "--to_quality",

@@ -15,8 +15,7 @@ import torch
 
 from checkpoints import CheckpointError, load_model
 from devices import choose_device, set_threads
-from images import PictureError, open_picture
-from roundtrip import from_image, read_pictures
+from pictures import PictureError, from_image, open_picture, read_pictures
 
 BLOCK = 32  # pictures read at once: what is done so far is shown soon, and memory stays flat
 

@@ -24,12 +24,12 @@ import time
 
 import torch
 
-import drive_sync
 from checkpoints import CheckpointError, write_atomically
+from colab import drive_sync
+from colab.notebook_display import SAMPLES, LivePictures, in_notebook, show_picture
 from devices import choose_device
-from inline import SAMPLES, LivePictures, in_notebook, show_picture
-from runs import RunLock
 from settings import PRESETS
+from training.folders import RunLock
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 OWN_FLAGS = ("--preset", "--resume", "--checkpoint_dir", "--log_dir")  # colab_train.py gives these to train.py itself

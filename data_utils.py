@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from grammar import (  # noqa: F401 (users look for the grammar here)
+from text.grammar import (  # noqa: F401 (users look for the grammar here)
     ACTIONS,
     BACKGROUNDS,
     COLORS,

@@ -8,7 +8,7 @@ Writes metrics.json, report.md and index.html (open it with a double click). An 
 where it was with the same command.
 """
 
-import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import argparse
 import dataclasses
@@ -25,29 +25,26 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import page
-import report
-import study_circle
-import study_language
 from checkpoints import CheckpointError, load_model, write_atomically
 from data_utils import CaptionsFileError, UnknownWord
 from devices import choose_device, set_threads
-from study import QUICK, Plan, Subject, open_data
+from evaluation import language, page, reading, report
+from evaluation.protocol import QUICK, Plan, Subject, open_data
 
 FORMAT = 1
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 
 # name: (function, about what it costs beside the others, whether it needs the grammar's slots)
 SECTIONS = {
-    "circle": (study_circle.circle_section, 6, False),
-    "legibility": (study_circle.legibility_section, 20, True),
-    "robustness": (study_circle.robustness_section, 8, False),
-    "structure": (study_language.structure_section, 10, False),
-    "meaning": (study_language.meaning_section, 8, True),
-    "bottleneck": (study_language.bottleneck_section, 6, False),
-    "language model": (study_language.language_section, 2, False),
-    "coherence": (study_language.coherence_section, 2, False),
-    "readers": (study_circle.readers_section, 40, False),
+    "circle": (reading.circle_section, 6, False),
+    "legibility": (reading.legibility_section, 20, True),
+    "robustness": (reading.robustness_section, 8, False),
+    "structure": (language.structure_section, 10, False),
+    "meaning": (language.meaning_section, 8, True),
+    "bottleneck": (language.bottleneck_section, 6, False),
+    "language model": (language.language_section, 2, False),
+    "coherence": (language.coherence_section, 2, False),
+    "readers": (reading.readers_section, 40, False),
 }
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
 # what the other sections leave out for a captions file, by name
@@ -131,9 +128,10 @@ def digest(*paths):
 @lru_cache(maxsize=1)
 def version():
     """A digest of the program's own modules in use: two results with the same one were measured alike."""
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parent
+    folders = {root, *(p for p in root.iterdir() if p.is_dir())}
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    return digest(*sorted(f for f in files if f and os.path.isfile(f) and Path(f).resolve().parent == here))
+    return digest(*sorted(f for f in files if f and os.path.isfile(f) and Path(f).resolve().parent in folders))
 
 
 def open_subject(path, captions_file, device):
@@ -163,7 +161,7 @@ def measure(subject, number, plan, seed, partial, progress):
         progress.end(name, cached)
     if subject.lines is not None:
         left_out.update({name: NEEDS_SLOTS for name in WITHOUT_SLOTS})
-    study_circle.add_trained_baselines(done)
+    reading.add_trained_baselines(done)
     return done, left_out
 
 
@@ -215,7 +213,7 @@ def evaluate(args):
     result = {**about, "models": models}
     if len(subjects) > 1:
         result["summary"] = summarise(models)
-        result["cross_reading"] = partial.get("cross-reading", lambda: study_circle.cross_reading(subjects, plan, args.seed))[0]
+        result["cross_reading"] = partial.get("cross-reading", lambda: reading.cross_reading(subjects, plan, args.seed))[0]
     progress.start("page")
     html = page.build(result, subjects[0], plan, args.seed)
     result["seconds"] = round(time.monotonic() - began, 1)

@@ -20,7 +20,7 @@ import torch
 from checkpoints import CheckpointError, load_model
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
-from roundtrip import BATCH, draw_sentences, load_pngs, read_pictures, save_pngs
+from pictures import BATCH, draw_sentences, load_pngs, read_pictures, save_pngs
 from visualization import layer_sheet, scene_sheet
 
 ON_SHEET, IN_LAYERS = 96, 8  # sentences shown on contact_sheet.png and on layers.png

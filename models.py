@@ -16,9 +16,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from data_utils import BOS, EOS, PAD
+from decoders.marks import Coherence, Colors, Layout, Shapes, gaussian_kl
 from losses import targets_of
 from packing import Packing
-from sprites import Coherence, Colors, Layout, Shapes, gaussian_kl
 
 PICTURE_SIZE = 64
 

@@ -8,7 +8,7 @@ python train.py --resume auto                           go on where a run was in
 torchrun --nproc_per_node=2 train.py --preset quick     several processes; --batch_size is that of all together
 """
 
-import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import argparse
 import contextlib
@@ -24,17 +24,20 @@ import time
 import torch
 from tqdm import tqdm
 
-import evolution
 from checkpoints import CheckpointError, age, all_finite, best_quality, load, prune, pt_bytes, write_atomically
+from command_line import UserError, in_one_line
 from data_utils import CaptionsData, CaptionsFileError, GrammarData, Vocabulary
 from devices import set_threads
-from distributed import ALONE, Lost, end, join, only_the_first_speaks, world_size
-from grammar import sample_sentences
 from metrics import exact_match, word_accuracy
-from roundtrip import draw_sentences, read_pictures, through_png
-from runs import Interrupted, Signals, UserError, find_start, hold_folders, in_one_line
+from pictures import draw_sentences, read_pictures, through_png
 from settings import PRESETS, Settings, add_arguments, check, resolve
-from training import Trainer, data_digest, learning_rate
+from text.grammar import sample_sentences
+from training import snapshots
+from training.distributed import ALONE, Lost, end, join, only_the_first_speaks, world_size
+from training.folders import hold_folders
+from training.resume import find_start
+from training.signals import Interrupted, Signals
+from training.trainer import Trainer, data_digest, learning_rate
 from visualization import round_trips, scene_sheet, training_curves
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
@@ -233,13 +236,13 @@ class Run:
 
     def keep_evolution(self):
         """Draw and read the same few unseen sentences again, for evaluate.py's slider over epochs."""
-        t, path = self.t, os.path.join(self.s.log_dir, evolution.NAME)
+        t, path = self.t, os.path.join(self.s.log_dir, snapshots.NAME)
 
         def keep():
-            texts = list(dict.fromkeys(self.unseen))[: evolution.SENTENCES]
+            texts = list(dict.fromkeys(self.unseen))[: snapshots.SENTENCES]
             pictures = draw_sentences(t.circle, t.data.vocab, texts, t.device)
             captions, _ = read_pictures(t.circle, t.data.vocab, pictures, t.device)
-            evolution.add(path, t.epoch, texts, pictures, captions, t.history[0] if t.history else None)
+            snapshots.add(path, t.epoch, texts, pictures, captions, t.history[0] if t.history else None)
 
         self.attempt("evolution", path, keep)
 

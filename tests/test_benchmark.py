@@ -1,4 +1,4 @@
-"""benchmark.py, measuring.py and the plain implementation that it compares with."""
+"""benchmark.py, workers.py and the plain implementation that it compares with."""
 
 import json
 import os
@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, run_script
-from plain import PlainTrainer, Sentences
 
 import benchmark
-import measuring
+from benchmarking import workers
+from benchmarking.plain import PlainTrainer, Sentences
 
 # ---------------------------------------------------------------------------------------------
 # Figures
@@ -25,9 +25,9 @@ def test_flops_of_products_and_lstms_are_counted_forth_and_back():
     lstm, linear = torch.nn.LSTM(inputs, hidden, batch_first=True), torch.nn.Linear(hidden, 5)
     x = torch.randn(4, 7, inputs, requires_grad=True)
     lstm_flops = 2 * rows * (inputs + hidden) * 4 * hidden
-    assert measuring.count_flops(lambda: lstm(x)) == lstm_flops
+    assert workers.count_flops(lambda: lstm(x)) == lstm_flops
     linear_flops = 2 * rows * hidden * 5
-    assert measuring.count_flops(lambda: linear(lstm(x)[0]).sum().backward()) == 3 * (lstm_flops + linear_flops)
+    assert workers.count_flops(lambda: linear(lstm(x)[0]).sum().backward()) == 3 * (lstm_flops + linear_flops)
 
 
 def test_a_goal_is_reached_when_it_is_first_met_and_never_otherwise():
@@ -43,7 +43,7 @@ class FakeWorker:
         self.asked += 1
         self.log.append((self.name, action))
         if self.asked == self.fails_at:
-            raise measuring.Skipped("does not fit into memory")
+            raise workers.Skipped("does not fit into memory")
         if action == "start":
             return {"batch": 8, "dtype": "float32", "flops_per_step": 1e9}
         return {"steps": 10, "seconds": float(self.asked), "matmul_flops_per_s": 1e11, "peak_bytes": 1000}
@@ -54,7 +54,7 @@ class FakeWorker:
 
 def test_configurations_take_turns_and_the_median_and_the_range_are_told():
     log = []
-    result = measuring.take_turns([FakeWorker("a", log), FakeWorker("b", log)], repeats=3)
+    result = workers.take_turns([FakeWorker("a", log), FakeWorker("b", log)], repeats=3)
     assert [name for name, action in log if action == "turn"] == list("ababab")
     assert result["a"]["sentences_per_s"] == {"median": 80 / 3, "low": 80 / 4, "high": 80 / 2}
     assert result["a"]["ms_per_step"] == {"median": 300, "low": 200, "high": 400}
@@ -64,7 +64,7 @@ def test_configurations_take_turns_and_the_median_and_the_range_are_told():
 def test_what_does_not_fit_is_named_and_the_others_go_on(capsys):
     log = []
     large = FakeWorker("large", log, fails_at=2)
-    result = measuring.take_turns([large, FakeWorker("small", log)], repeats=3)
+    result = workers.take_turns([large, FakeWorker("small", log)], repeats=3)
     assert result["large"] == {"skipped": "does not fit into memory"} and large.closed and large.asked == 2
     assert len(result["small"]["turns"]) == 3
     assert "large: skipped: does not fit into memory" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_named_and_the_others_go_on(capsys):
 
 def result_of(*seconds, name="a"):
     turns = [{"steps": 10, "seconds": s, "matmul_flops_per_s": 1e11, "peak_bytes": 1000} for s in seconds]
-    entry = measuring.figures({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
+    entry = workers.figures({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
     return {"format": benchmark.FORMAT, "device": {"name": "x", "threads": 1}, "speed": {name: entry}}
 
 
@@ -119,7 +119,7 @@ def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rat
     # padding to 50; at this size smoothing, and placing marks, which plain has none of, are much of the rest
     assert result["speed"]["plain tiny"]["flops_per_step"] > 1.1 * result["speed"]["tiny"]["flops_per_step"]
     turn = result["speed"]["tiny"]["turns"][0]
-    assert set(turn["split_ms"]) == set(measuring.PARTS) and min(turn["split_ms"].values()) > 0
+    assert set(turn["split_ms"]) == set(workers.PARTS) and min(turn["split_ms"].values()) > 0
     assert turn["split_ms"]["backward"] > turn["split_ms"]["data"]
     whole_step = 1000 * turn["seconds"] / turn["steps"]
     assert 0.8 * whole_step < sum(turn["split_ms"].values()) < 1.001 * whole_step  # nothing of a step is left out
@@ -150,9 +150,9 @@ def test_a_step_longer_than_its_time_is_skipped_by_name_and_exits_1(whole):
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_a_configuration_that_is_skipped():
     options = SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None, compile=False, seconds=1.0, repeats=1)
-    worker = measuring.Worker("tiny", options)
+    worker = workers.Worker("tiny", options)
     os.kill(worker.process.pid, signal.SIGKILL)
-    with pytest.raises(measuring.Skipped, match="signal 9"):
+    with pytest.raises(workers.Skipped, match="signal 9"):
         worker.ask("start")
     worker.close()
 
@@ -181,7 +181,7 @@ def test_a_users_mistake_is_one_line(args, code, words, tmp_path, monkeypatch, c
 
 
 # ---------------------------------------------------------------------------------------------
-# tests/plain.py
+# benchmarking/plain.py
 # ---------------------------------------------------------------------------------------------
 
 
@@ -193,13 +193,13 @@ def test_the_plain_implementation_pads_every_sentence_to_50_words():
 
 def test_padding_more_than_doubles_the_language_models_work():
     """Of the whole step at this size, products with fixed matrices are too large a part to show it."""
-    settings = measuring.CONFIGURATIONS["tiny"]
-    ours = measuring.Trainer(settings, measuring.GrammarData(32, 0), torch.device("cpu"))
+    settings = workers.CONFIGURATIONS["tiny"]
+    ours = workers.Trainer(settings, workers.GrammarData(32, 0), torch.device("cpu"))
     short, padded = ours.data.batch(0, 0, 32), torch.stack([Sentences(32, seed=0)[i] for i in range(32)])
     plain = PlainTrainer(settings, torch.device("cpu")).language_model
     work = [
-        measuring.count_flops(lambda: ours.circle.language_model(short)),
-        measuring.count_flops(lambda: plain(padded, pack=False)),
+        workers.count_flops(lambda: ours.circle.language_model(short)),
+        workers.count_flops(lambda: plain(padded, pack=False)),
     ]
     assert work[1] > 2 * work[0] > 0
 
@@ -207,7 +207,7 @@ def test_padding_more_than_doubles_the_language_models_work():
 @pytest.mark.slow
 def test_the_plain_implementation_runs_by_itself_and_learns(tmp_path):
     args = "--seconds 4 --batch_size 16 --d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32".split()
-    done = run_script(str(ROOT / "tests" / "plain.py"), *args, cwd=tmp_path)
+    done = run_script(str(ROOT / "benchmarking" / "plain.py"), *args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[0]) > 0 and "sentences/s" in done.stdout
     first, last = done.stdout.split("loss ")[1].split(" -> ")

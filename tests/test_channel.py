@@ -10,7 +10,7 @@ import channel
 from channel import smooth
 from data_utils import PAD, GrammarData
 from models import Circle
-from roundtrip import from_image, to_image
+from pictures import from_image, to_image
 from settings import Settings
 
 

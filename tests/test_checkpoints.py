@@ -12,7 +12,7 @@ from conftest import ROOT
 
 import checkpoints
 from checkpoints import CheckpointError, load, newest_valid, prune, save, write_atomically
-from runs import LOG_NAME, RunLock, remove_leftovers, set_aside
+from training.folders import LOG_NAME, RunLock, remove_leftovers, set_aside
 
 
 def state_of(step, saved_at=None, **more):
@@ -238,7 +238,7 @@ def test_best_counts_when_nothing_else_is_left_and_nothing_is_nothing(run_folder
 
 HOLDER = """import sys, time
 sys.path.insert(0, {root!r})
-from runs import RunLock
+from training.folders import RunLock
 lock = RunLock({folder!r})
 print('held', flush=True)
 time.sleep(60)"""

@@ -21,8 +21,8 @@ import torch
 from conftest import ROOT, TINY, run_script, script_command, script_env
 from PIL import Image
 
-import drive_sync
 from checkpoints import load, save
+from colab import drive_sync
 from settings import PRESETS
 
 FAKE = Path(__file__).parent / "fake_colab"
@@ -387,7 +387,8 @@ def session(tmp_path):
     folder.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, folder)
-    shutil.copytree(ROOT / "templates", folder / "templates")
+    for path in ROOT.glob("*/__init__.py"):
+        shutil.copytree(path.parent, folder / path.parent.name)
     wanted = [line for line in (ROOT / "requirements.txt").read_text().split() if installed(line)]
     (folder / "requirements.txt").write_text("\n".join(wanted))
     (tmp_path / "downloads").mkdir()

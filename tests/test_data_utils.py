@@ -13,7 +13,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import data_utils
-import grammar
 from data_utils import (
     EOS,
     PAD,
@@ -27,7 +26,8 @@ from data_utils import (
     shuffled,
     tokenize,
 )
-from grammar import (
+from text import grammar
+from text.grammar import (
     COLORS,
     HELD_OUT_PAIRS,
     OBJECTS,

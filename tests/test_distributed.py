@@ -18,10 +18,10 @@ import torch
 from conftest import ROOT, TINY, script_command, script_env
 
 import checkpoints
-import distributed
 from data_utils import GrammarData
 from settings import Settings
-from training import Trainer
+from training import distributed
+from training.trainer import Trainer
 
 QUIET = "--no-use_vae --word_dropout 0 --no-channel".split()  # nothing random but the sentences
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and torchrun")
@@ -231,7 +231,7 @@ def test_a_run_that_diverges_ends_all(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_process_of_a_team_ends_without_the_interpreters_shutdown(size):
-    program = "import atexit, distributed; atexit.register(print, 'shut down'); print('last words'); distributed.end(3)"
+    program = "import atexit; from training import distributed; atexit.register(print, 'shut down'); print('last words'); distributed.end(3)"
     env = script_env(dict(WORLD_SIZE=str(size), RANK="0", MASTER_ADDR="127.0.0.1"))
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3 and done.stdout.split("\n")[0] == "last words"

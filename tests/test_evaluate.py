@@ -14,16 +14,15 @@ import torch.nn.functional as F
 from conftest import TINY, run_script
 
 import evaluate
-import legibility
-import study_circle
-from baselines import Pair
 from checkpoints import load_model, model_state, save
 from data_utils import EOS, GrammarData, Vocabulary
-from grammar import SLOT_WORDS, parse, sample_sentences
-from legibility import FOUR_SLOTS
+from evaluation import legibility, reading
+from evaluation.baselines import Pair
+from evaluation.legibility import FOUR_SLOTS
+from evaluation.protocol import Plan, Subject
 from models import Circle, Scene
 from settings import Settings
-from study import Plan, Subject
+from text.grammar import SLOT_WORDS, parse, sample_sentences
 
 SMALL = Plan(24, 12, 30, 19, 40, 3, 2, 8, ("plain convolutions",), 20, 10, True)
 
@@ -442,7 +441,7 @@ def test_untrained_model_scores_below_every_threshold_and_stays_finite(tmp_path,
 
 
 def test_drawing_program_draws_every_sentence_differently():
-    from baselines import draw_by_hand
+    from evaluation.baselines import draw_by_hand
 
     texts = sorted({s for split in ("test", "test_pairs", "test_ood") for s in sample_sentences(400, split, 3)})
     assert len({draw_by_hand(t).tobytes() for t in texts}) == len(texts)
@@ -454,7 +453,7 @@ def test_fresh_readers_learn_a_drawer(tiny_run):
     circle, vocab, settings = load_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
     subject = Subject(circle, vocab, settings, torch.device("cpu"), data=GrammarData(1 << 20, 5))
     plan = Plan(**{**vars(SMALL), "steps": 60, "every": 30, "sentences": 40})
-    result = study_circle.readers_section(subject, plan, 0, lambda _: None)
+    result = reading.readers_section(subject, plan, 0, lambda _: None)
     scores = result["details"]["scores"]["hand-made"]["test"]
     assert scores["word accuracy"] > 0.3 and len(result["details"]["curves"]["hand-made, plain convolutions"]) == 2
 
@@ -463,8 +462,8 @@ def test_soft_interval_holds_its_value():
     """A slot that few sentences have weighs as much as the others, in the interval too."""
     originals = ["a red ball", "a huge red ball", "a blue box", "a tiny pink star"]
     captions = ["a red box", "a huge red ball", "a blue box", "a small pink star"]
-    values, weights = study_circle.per_sentence("Soft (mean of slots)", originals, captions)
-    assert (values.sum(0) / weights.sum(0)).mean() == pytest.approx(study_circle.score(originals, captions)["Soft (mean of slots)"])
+    values, weights = reading.per_sentence("Soft (mean of slots)", originals, captions)
+    assert (values.sum(0) / weights.sum(0)).mean() == pytest.approx(reading.score(originals, captions)["Soft (mean of slots)"])
 
 
 @pytest.mark.slow

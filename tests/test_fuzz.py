@@ -21,7 +21,7 @@ from PIL import Image
 
 from checkpoints import CheckpointError, load, load_model, save_export
 from data_utils import CaptionsData, CaptionsFileError, read_lines
-from images import PictureError, open_picture
+from pictures import PictureError, open_picture
 
 CASES = int(os.environ.get("FUZZ_CASES", 320))
 SECONDS = 20  # one file takes milliseconds; more than this is a hang

@@ -13,8 +13,8 @@ from PIL import Image
 import generate
 from checkpoints import load_model
 from data_utils import Vocabulary
-from grammar import parse
-from roundtrip import load_pngs, read_pictures
+from pictures import load_pngs, read_pictures
+from text.grammar import parse
 
 
 def run(folder, *args, checkpoint=None):
@@ -172,7 +172,7 @@ def test_many_sentences_go_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "BATCH", 4)
     seen = []
     monkeypatch.setattr(generate, "draw_sentences", lambda *a: seen.append(len(a[2])) or real(*a))
-    from roundtrip import draw_sentences as real
+    from pictures import draw_sentences as real
 
     assert run(tmp_path, "--sample", 10) == 0
     assert seen == [4, 4, 2]

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from data_utils import EOS, PAD, GrammarData
+from decoders.marks import sinkhorn
 from losses import targets_of, word_loss
 from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend, join_heads, split_heads
 from settings import Settings
-from sprites import sinkhorn
 
 DATA = GrammarData(1000, 0)
 IDS = DATA.batch(0, 0, 8)

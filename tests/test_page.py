@@ -13,12 +13,11 @@ import pytest
 import torch
 from conftest import TINY, run_script
 
-import dictionary
-import evolution
-import page
 from checkpoints import load_model
-from grammar import SLOT_WORDS, SLOTS, in_split, parse
-from study import Plan, Subject, open_data
+from evaluation import page, page_data
+from evaluation.protocol import Plan, Subject, open_data
+from text.grammar import SLOT_WORDS, SLOTS, in_split, parse
+from training import snapshots
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
@@ -138,7 +137,7 @@ def test_names_are_text_not_markup(built):
 
 
 def test_swaps_change_one_word_only(subject):
-    entries, means = dictionary.grammar_words(subject, 0, {})
+    entries, means = page_data.grammar_words(subject, 0, {})
     assert means.shape == (43, 3, 64, 64)
     for entry in entries[::7]:
         own = parse(entry["swaps"][0]["text"])
@@ -150,20 +149,20 @@ def test_swaps_change_one_word_only(subject):
 
 
 def test_round_trips_are_worst_first(subject):
-    trips, wrong, n = dictionary.round_trips(subject, SMALL, 0, shown=30)
+    trips, wrong, n = page_data.round_trips(subject, SMALL, 0, shown=30)
     right = [t["right"] for t in trips]
     assert right == sorted(right) and len(trips) == 30 and 60 < n <= 72
     assert wrong > 0 and any(fault for t in trips for _, fault in t["words"])
 
 
 def test_wrong_and_missing_words_are_marked():
-    assert dictionary.marked("a red ball", "a red") == [("a", ""), ("red", ""), ("ball", "missing")]
-    assert dictionary.marked("a red ball", "a big red ball")[1] == ("big", "wrong")
+    assert page_data.marked("a red ball", "a red") == [("a", ""), ("red", ""), ("ball", "missing")]
+    assert page_data.marked("a red ball", "a big red ball")[1] == ("big", "wrong")
 
 
 def test_growth_comes_from_what_the_run_kept(subject):
-    frames, texts, why = dictionary.growth(subject, 0)
-    assert [f["epoch"] for f in frames] == [0, 1, 2] and len(texts) == len(frames[0]["cells"]) == evolution.SENTENCES and not why
+    frames, texts, why = page_data.growth(subject, 0)
+    assert [f["epoch"] for f in frames] == [0, 1, 2] and len(texts) == len(frames[0]["cells"]) == snapshots.SENTENCES and not why
     assert frames[0]["cells"][0]["picture"] != frames[2]["cells"][0]["picture"]
     assert all(in_test(t) for t in texts)
 
@@ -177,21 +176,21 @@ def in_test(sentence):
 def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(subject, tiny_run, tmp_path):
     shutil.copytree(tiny_run / "checkpoints", tmp_path / "checkpoints")
     alone = Subject(**{**vars(subject), "name": str(tmp_path / "checkpoints/last.pt")})
-    assert [f["epoch"] for f in dictionary.growth(alone, 0)[0]] == [1, 2]
+    assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [1, 2]
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / evolution.NAME).write_text('{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}')
-    assert [f["epoch"] for f in dictionary.growth(alone, 0)[0]] == [1, 2]
-    shutil.copy(tiny_run / "logs" / evolution.NAME, tmp_path / "logs")
-    assert [f["epoch"] for f in dictionary.growth(alone, 0)[0]] == [0, 1, 2]
+    (tmp_path / "logs" / snapshots.NAME).write_text('{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}')
+    assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [1, 2]
+    shutil.copy(tiny_run / "logs" / snapshots.NAME, tmp_path / "logs")
+    assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [0, 1, 2]
     shutil.rmtree(tmp_path / "logs")
     (tmp_path / "checkpoints/checkpoint_epoch_1.pt").unlink()
-    frames, _, why = dictionary.growth(alone, 0)
+    frames, _, why = page_data.growth(alone, 0)
     assert frames == [] and "cannot be shown" in why
 
 
 def test_words_that_lie_together_are_labelled_where_there_is_room(subject):
     points = [{"x": 0.0, "y": 0.0, "word": "red"}, {"x": 0.02, "y": 0.0, "word": "blue"}, {"x": 0.5, "y": 0.5, "word": "ball"}]
-    dictionary.label(points)
+    page_data.label(points)
     assert [p["label"] for p in points] == [False, True, True] or [p["label"] for p in points] == [True, False, True]
 
 

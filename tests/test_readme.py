@@ -2,14 +2,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "docs"))
-import flags  # noqa: E402
+sys.path.insert(0, str(ROOT / "scripts"))
+import flags_table  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_flags_is_the_one_of_the_settings():
-    assert "\n".join(flags.table()) in README, "run: python docs/flags.py"
+    assert "\n".join(flags_table.table()) in README, "run: python scripts/flags_table.py"
 
 
 def test_every_file_at_the_root_has_a_job_in_the_list():

@@ -11,10 +11,10 @@ from conftest import ROOT, TINY, run_script, script_command, script_env
 
 import checkpoints
 import data_utils
-import grammar
 import train
-import training
+import training.trainer
 from settings import Settings
+from text import grammar
 
 ONE_EPOCH = [*TINY, "--epochs", 1]
 
@@ -33,7 +33,7 @@ def everything_in(folder):
 
 
 # ---------------------------------------------------------------------------------------------
-# Kills, signals, full disks and equality: tests/faults.py, in short
+# Kills, signals, full disks and equality: scripts/faults.py, in short
 # ---------------------------------------------------------------------------------------------
 
 
@@ -47,7 +47,7 @@ def everything_in(folder):
 def test_nothing_is_lost_short(what, tmp_path):
     none = {"--kills": 0, "--terms": 0, "--disks": 0, "--matrix": "none"}
     flags = [str(f) for k, v in {**none, **dict(zip(what[::2], what[1::2], strict=True))}.items() for f in (k, v)]
-    command = [sys.executable, str(ROOT / "tests" / "faults.py"), *flags, "--out", str(tmp_path / "out.json")]
+    command = [sys.executable, str(ROOT / "scripts" / "faults.py"), *flags, "--out", str(tmp_path / "out.json")]
     done = subprocess.run(command, capture_output=True, text=True, env=script_env(), timeout=600)
     assert done.returncode == 0, done.stderr
     cases = json.loads((tmp_path / "out.json").read_text())["cases"]
@@ -272,7 +272,7 @@ def tiny_settings(**more):
 
 def tiny_trainer(**more):
     settings = tiny_settings(**more)
-    return training.Trainer(settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu"))
+    return training.trainer.Trainer(settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu"))
 
 
 def tiny_command(**more):
@@ -315,7 +315,7 @@ def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypa
 
 def poison(monkeypatch, when, kind):
     """Make the loss, or only its gradient, NaN at steps for which `when` (a number from 0) is true."""
-    clean, count = training.circle_losses, iter(range(10**6))
+    clean, count = training.trainer.circle_losses, iter(range(10**6))
 
     def losses(circle, *rest):
         parts = clean(circle, *rest)
@@ -324,7 +324,7 @@ def poison(monkeypatch, when, kind):
             parts["caption"] = parts["caption"] + (float("nan") if kind == "loss" else nothing.sqrt())
         return parts
 
-    monkeypatch.setattr(training, "circle_losses", losses)
+    monkeypatch.setattr(training.trainer, "circle_losses", losses)
 
 
 def learned(trainer):

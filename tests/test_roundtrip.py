@@ -6,10 +6,9 @@ import torch
 from parrot import KNOWN, parrot
 from PIL import Image
 
-import roundtrip
 from checkpoints import load_model
 from data_utils import UnknownWord
-from roundtrip import draw_sentences, from_image, load_pngs, read_pictures, save_pngs, through_png, to_image
+from pictures import draw_sentences, from_image, load_pngs, read_pictures, save_pngs, through_png, to_image
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_blocks_do_not_change_the_result(model, monkeypatch):
     sentences = KNOWN * 3
     pictures = draw_sentences(circle, vocab, sentences, "cpu")
     captions, log_probs = read_pictures(circle, vocab, pictures, "cpu")
-    monkeypatch.setattr(roundtrip, "BATCH", 5)
+    monkeypatch.setattr("pictures.BATCH", 5)
     assert (draw_sentences(circle, vocab, sentences, "cpu") - pictures).abs().max() < 2 / 255
     again, log_probs2 = read_pictures(circle, vocab, pictures, "cpu")
     assert again == captions == sentences and np.allclose(log_probs, log_probs2, atol=1e-4)
@@ -72,7 +71,7 @@ def test_through_png_reads_the_files(model, tmp_path, monkeypatch):
     circle, vocab, _ = model
     assert through_png(circle, vocab, KNOWN, "cpu", str(tmp_path))[1] == KNOWN
     gray = Image.new("RGB", (64, 64), "gray")
-    monkeypatch.setattr(roundtrip, "to_image", lambda _: gray)  # what is in the files decides
+    monkeypatch.setattr("pictures.to_image", lambda _: gray)  # what is in the files decides
     pictures, captions = through_png(circle, vocab, KNOWN, "cpu", str(tmp_path))
     assert len(set(captions)) == 1 and pictures.std() < 1e-6
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from sprites import Shapes
+from decoders.marks import Shapes
 
 
 def marks(n=400):

@@ -12,15 +12,15 @@ from PIL import Image
 
 import losses
 import train
-import training
+import training.trainer
 from channel import round_8bit
 from checkpoints import load, load_model
 from data_utils import GrammarData
-from grammar import sample_sentences
 from metrics import exact_match
 from models import Circle
-from roundtrip import draw_sentences, read_pictures
+from pictures import draw_sentences, read_pictures
 from settings import PRESETS, Settings, check
+from text.grammar import sample_sentences
 
 TINY_SETTINGS = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8)
 
@@ -123,9 +123,9 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
         settings = dataclasses.replace(base, **{**zero, name: 1.0})
         circle.zero_grad(set_to_none=True)
         rng, host = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        parts = training.circle_losses(circle, settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, None)
+        parts = training.trainer.circle_losses(circle, settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, None)
         assert {f"lambda_{k}" for k in parts} == set(weights)
-        training.weighted(parts, settings).backward()
+        training.trainer.weighted(parts, settings).backward()
 
         def reached(module):
             return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
@@ -137,7 +137,7 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
 def test_the_optimiser_skips_a_non_finite_step():
     data = GrammarData(64, 0)
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=16)
-    trainer = training.Trainer(settings, data, torch.device("cpu"))
+    trainer = training.trainer.Trainer(settings, data, torch.device("cpu"))
     trainer.train_step()
     before = {k: v.clone() for k, v in trainer.circle.state_dict().items()}
     trainer.circle.caption_network.place.register_hook(lambda g: g * float("nan"))
@@ -163,7 +163,7 @@ def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(
     monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
     monkeypatch.setattr(torch, "Generator", HostGenerator)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: adamw(*a, **k))
-    trainer = training.Trainer(Settings(**TINY_SETTINGS, decoder=decoder), GrammarData(64, 0), device)
+    trainer = training.trainer.Trainer(Settings(**TINY_SETTINGS, decoder=decoder), GrammarData(64, 0), device)
     trainer.scaler.step = lambda optimizer: None  # the fused optimiser is torch's own
     parts = trainer.train_step()
     state = [*parts.values(), trainer.sums, trainer.bad, trainer.severity]
@@ -171,9 +171,9 @@ def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(
 
 
 def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeypatch):
-    gpu, tf32, seen = torch.device("cuda"), training.tf32, {}
-    monkeypatch.setattr(training, "tf32", lambda device: tf32(gpu))  # only a setting: it needs no GPU
-    trainer = training.Trainer(Settings(**TINY_SETTINGS), GrammarData(64, 0), torch.device("cpu"))
+    gpu, tf32, seen = torch.device("cuda"), training.trainer.tf32, {}
+    monkeypatch.setattr(training.trainer, "tf32", lambda device: tf32(gpu))  # only a setting: it needs no GPU
+    trainer = training.trainer.Trainer(Settings(**TINY_SETTINGS), GrammarData(64, 0), torch.device("cpu"))
 
     def note(name, result=None):
         seen[name] = torch.get_float32_matmul_precision()
@@ -181,7 +181,7 @@ def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeyp
 
     for name in ("language_model", "scene_decoder", "caption_network"):
         getattr(trainer.circle, name).register_forward_hook(lambda *_, name=name: note(name))
-    monkeypatch.setattr(training, "transmit", lambda *a, f=training.transmit, **k: note("channel", f(*a, **k)))
+    monkeypatch.setattr(training.trainer, "transmit", lambda *a, f=training.trainer.transmit, **k: note("channel", f(*a, **k)))
     for function in (losses.color_loss, losses.consistency_loss, losses.diversity_loss):
         monkeypatch.setattr(losses, function.__name__, lambda *a, f=function: note(f.__name__, f(*a)))
     trainer.circle.caption_network.place.register_hook(lambda gradient: note("backward"))
@@ -208,7 +208,7 @@ def test_no_batch_size_and_no_amp_makes_numbers_go_bad(batch_size, amp):
         lr=1e-3,
         warmup_steps=5,
     )
-    trainer = training.Trainer(settings, GrammarData(10000, 0), torch.device("cpu"))
+    trainer = training.trainer.Trainer(settings, GrammarData(10000, 0), torch.device("cpu"))
     first = None
     for _ in range(40):
         parts = trainer.train_step()
@@ -245,7 +245,7 @@ def learned():
         epochs=1,
         use_amp=True,
     )
-    trainer = training.Trainer(settings, GrammarData(settings.num_samples, 0), torch.device("cpu"))
+    trainer = training.trainer.Trainer(settings, GrammarData(settings.num_samples, 0), torch.device("cpu"))
     while trainer.epoch < 1:
         trainer.train_step()
     yield trainer
@@ -303,7 +303,7 @@ def test_compiled_steps_learn_what_plain_ones_do(tmp_path):
 def first_moment(clip):
     """Norm of the gradient that AdamW took in at its first step, where its mean is a tenth of it."""
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=8, num_samples=8, clip=clip)
-    trainer = training.Trainer(settings, GrammarData(8, 0), torch.device("cpu"))
+    trainer = training.trainer.Trainer(settings, GrammarData(8, 0), torch.device("cpu"))
     trainer.train_step()
     return 10 * torch.stack([state["exp_avg"].norm() for state in trainer.optimizer.state.values()]).norm().item()
 

@@ -8,7 +8,7 @@ from PIL import Image
 import visualization
 from checkpoints import load_model
 from data_utils import pad
-from grammar import SLOT_WORDS
+from text.grammar import SLOT_WORDS
 
 
 def drawn(path):

@@ -1,6 +1,6 @@
 """What an evaluation measures of the language: its structure, its words, its bottleneck and its grammar.
 
-Sections as in `study_circle`.
+Sections as in `reading`.
 """
 
 import math
@@ -15,16 +15,16 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 import data_utils
-import grammar
-import legibility
 import losses
 import metrics
 from channel import blur
 from data_utils import PAD, pad
-from grammar import SLOT_WORDS, SLOTS, TEMPLATES, parse, sample_sentences
-from legibility import FOUR_SLOTS, as_seen, draw_slots, random_slots
-from roundtrip import BATCH, draw_sentences
-from study import figure
+from evaluation import legibility
+from evaluation.legibility import FOUR_SLOTS, as_seen, draw_slots, random_slots
+from evaluation.protocol import figure
+from pictures import BATCH, draw_sentences
+from text import grammar
+from text.grammar import SLOT_WORDS, SLOTS, TEMPLATES, parse, sample_sentences
 
 SYNONYMS = {  # name: (slot, words)
     "ball, sphere, circle": ("object", ("ball", "sphere", "circle")),

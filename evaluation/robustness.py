@@ -13,7 +13,7 @@ from PIL import Image
 
 from channel import add_noise, blur, resample, shift
 from metrics import exact_match
-from roundtrip import draw_sentences, from_image, read_pictures, to_image
+from pictures import draw_sentences, from_image, read_pictures, to_image
 
 
 def _jpeg(pictures, quality, _rng):

@@ -13,11 +13,11 @@ import torch
 import losses
 from channel import transmit
 from checkpoints import CheckpointError, model_state
+from command_line import in_one_line
 from data_utils import PAD, CaptionsData
 from devices import amp_dtype, keep_memory, tf32
-from distributed import ALONE
 from models import Circle
-from runs import in_one_line
+from training.distributed import ALONE
 
 SEVERITY_RATE, COPES = 0.004, 0.3  # the channel hardens by this per step while the reader's loss (nats) is below
 

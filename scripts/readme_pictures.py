@@ -1,4 +1,4 @@
-"""The README's pictures from a checkpoint: python docs/pictures.py CHECKPOINT
+"""The README's pictures from a checkpoint: python scripts/readme_pictures.py CHECKPOINT
 
 page.png is the top of evaluate.py's page: chromium --headless --hide-scrollbars --window-size=1280,1400 --virtual-time-budget=3000
 --screenshot=docs/pictures/page.png report/index.html
@@ -14,9 +14,9 @@ import torch  # noqa: E402
 
 from checkpoints import load_model  # noqa: E402
 from data_utils import PAD, pad  # noqa: E402
-from grammar import COLORS, OBJECTS, POSITIONS, SIZES, render, sample_sentences  # noqa: E402
-from legibility import TEMPLATE  # noqa: E402
-from roundtrip import draw_sentences, read_pictures  # noqa: E402
+from evaluation.legibility import TEMPLATE  # noqa: E402
+from pictures import draw_sentences, read_pictures  # noqa: E402
+from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, render, sample_sentences  # noqa: E402
 from visualization import grid_sheet, layer_sheet, round_trips  # noqa: E402
 
 FOLDER = ROOT / "docs" / "pictures"

@@ -1,4 +1,4 @@
-"""The README's table of results: python docs/results.py CHECKPOINT ... [--n 1000] [--seed 77]
+"""The README's table of results: python scripts/results.py CHECKPOINT ... [--n 1000] [--seed 77]
 
 Prints a Markdown table of mean ± standard deviation over the checkpoints. Sentences are drawn with
 seeds that no training uses for validation.
@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import legibility  # noqa: E402
-import robustness  # noqa: E402
 from checkpoints import load_model  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
-from grammar import SPLITS, sample_sentences  # noqa: E402
+from evaluation import (
+    legibility,  # noqa: E402
+    robustness,  # noqa: E402
+)
 from metrics import exact_match  # noqa: E402
-from roundtrip import draw_sentences, read_pictures  # noqa: E402
+from pictures import draw_sentences, read_pictures  # noqa: E402
+from text.grammar import SPLITS, sample_sentences  # noqa: E402
 
 PERCENT = {
     "naive_reader_4_mean": "naive reader, 4 pictures a word, mean of 4 slots (5 draws)",

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-import evolution
 from channel import blur, round_8bit
 from checkpoints import CheckpointError, build, load, settings_of
 from data_utils import PAD, pad
-from evolution import data_uri
-from grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
+from evaluation.language import word_scenes
 from losses import srgb_to_lab
-from roundtrip import draw_sentences, read_pictures
-from study_language import word_scenes
+from pictures import draw_sentences, read_pictures
+from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
+from training import snapshots
+from training.snapshots import data_uri
 from visualization import gaze_picture, project
 
 TEMPLATE_OF = {"size": 3, "color": 3, "object": 3, "position": 3, "background": 4, "action": 5}
@@ -192,16 +192,16 @@ def growth(subject, seed, most=24, size=3_000_000):
     Without noise in both cases. At most `most` frames, and about `size` bytes of pictures.
     """
     try:
-        kept = evolution.find(subject.name, load(subject.name, whole=False))
+        kept = snapshots.find(subject.name, load(subject.name, whole=False))
     except CheckpointError:  # a folder that export.py wrote
         kept = None
     texts, frames = (kept["texts"], kept["frames"]) if kept else _drawn_again(subject, seed)
     if len(frames) < 2:
-        why = f"Neither {evolution.NAME} of this run's log folder nor two checkpoint_epoch_N.pt of it beside this checkpoint"
+        why = f"Neither {snapshots.NAME} of this run's log folder nor two checkpoint_epoch_N.pt of it beside this checkpoint"
         return [], texts, f"{why} were found, so its growth cannot be shown."
-    frames = evolution.thin(frames, most)
+    frames = snapshots.thin(frames, most)
     largest = max(sum(map(len, f["pictures"])) for f in frames)
-    frames = evolution.thin(frames, max(2, size // largest))
+    frames = snapshots.thin(frames, max(2, size // largest))
     return (
         [
             {
@@ -224,7 +224,7 @@ def _drawn_again(subject, seed, shown=8, most=10):
     found = (re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name) for p in folder.glob("checkpoint_epoch_*.pt"))
     numbered = [{"epoch": int(m[1]), "path": folder / m[0]} for m in found if m]
     texts, out = list(dict.fromkeys(subject.sentences(2 * shown, "test", seed + 8)))[:shown], []
-    for f in evolution.thin(sorted(numbered, key=lambda f: f["epoch"]), most):
+    for f in snapshots.thin(sorted(numbered, key=lambda f: f["epoch"]), most):
         try:
             state = load(f["path"])
             if settings_of(state, f["path"]) != subject.settings or state["vocabulary"] != subject.vocab.words:

@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 import metrics
 from channel import blur, round_8bit
 from data_utils import PAD, pad
-from grammar import SLOT_WORDS, parse, render
 from losses import srgb_to_lab
-from roundtrip import BATCH, draw_sentences, read_pictures
+from pictures import BATCH, draw_sentences, read_pictures
+from text.grammar import SLOT_WORDS, parse, render
 
 TEMPLATE = 3  # "a SIZE COLOR OBJECT in the POSITION"
 FOUR_SLOTS = ("size", "color", "object", "position")

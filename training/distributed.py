@@ -21,8 +21,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from command_line import UserError, in_one_line
 from devices import choose_device
-from runs import Interrupted, UserError, in_one_line
+from training.signals import Interrupted
 
 # A process that dies is noticed at once, because its connections close. These are for a machine that falls silent, and
 # for a rare moment in which gloo loses the news: the peer asks for a message and dies before it is written. Within a step

@@ -1,4 +1,4 @@
-"""Write the table of flags into the README from `settings.py`: python docs/flags.py"""
+"""Write the table of flags into the README from `settings.py`: python scripts/flags_table.py"""
 
 import dataclasses
 import sys

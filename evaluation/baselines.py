@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 import losses
 from channel import round_8bit
 from data_utils import BOS, PAD, pad
-from grammar import parse
 from metrics import exact_match
 from models import CaptionNetwork, Circle, Scene
-from roundtrip import from_image
+from pictures import from_image
+from text.grammar import parse
 
 # ---------------------------------------------------------------------------------------------
 # Drawers

@@ -3,7 +3,7 @@
 Seconds are of `time.perf_counter`, memory is in bytes, work in FLOPs (2 for a multiplication and an addition).
 """
 
-import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import contextlib
 import dataclasses
@@ -13,18 +13,17 @@ import signal
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_utils import GrammarData
 from devices import choose_device, set_threads
-from grammar import sample_sentences
 from metrics import exact_match
-from roundtrip import draw_sentences, read_pictures
+from pictures import draw_sentences, read_pictures
 from settings import PRESETS, Settings
-from training import Trainer
+from text.grammar import sample_sentences
+from training.trainer import Trainer
 
 RECOMMENDED = dict(d_model=512, n_layers=6, hidden_dim=256, z_dim=128, use_vae=True, use_amp=True)
 TINY = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, epochs=1, num_samples=1280, batch_size=32)
@@ -146,8 +145,7 @@ class Subject:
     def build(self):
         """The trainer. Nothing is timed or hooked yet."""
         if self.plain:
-            sys.path.append(str(Path(__file__).resolve().parent / "tests"))
-            from plain import PlainTrainer
+            from benchmarking.plain import PlainTrainer
 
             return PlainTrainer(self.settings, self.device)
         trainer = Trainer(self.settings, GrammarData(self.settings.num_samples, self.settings.seed), self.device)

@@ -9,14 +9,13 @@ import tempfile
 import numpy as np
 import torch
 
-import legibility
 import metrics
-import robustness
-from baselines import Pair, fresh_reader, train_readers
-from grammar import SLOT_WORDS, SLOTS
-from legibility import FOUR_SLOTS
-from roundtrip import BATCH, draw_sentences, read_pictures, through_png
-from study import figure, slots_of
+from evaluation import legibility, robustness
+from evaluation.baselines import Pair, fresh_reader, train_readers
+from evaluation.legibility import FOUR_SLOTS
+from evaluation.protocol import figure, slots_of
+from pictures import BATCH, draw_sentences, read_pictures, through_png
+from text.grammar import SLOT_WORDS, SLOTS
 
 # ---------------------------------------------------------------------------------------------
 # The circle

@@ -10,7 +10,7 @@ import json
 import os
 
 from checkpoints import write_atomically
-from roundtrip import to_image
+from pictures import to_image
 
 NAME = "evolution.json"
 SENTENCES, FRAMES = 8, 50

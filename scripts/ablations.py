@@ -1,4 +1,4 @@
-"""What each loss is good for: python docs/ablations.py --out_dir ablations [--epochs 5] [--seed 0]
+"""What each loss is good for: python scripts/ablations.py --out_dir ablations [--epochs 5] [--seed 0]
 
 Trains the quick preset once as it is and once without each part, then prints a Markdown table. Minutes a row on two cores.
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 VARIANTS = {
     "the quick preset": [],

@@ -5,10 +5,10 @@ from functools import lru_cache
 
 import torch
 
-from baselines import READERS, HandMade, Pair, random_drawer
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
-from grammar import SPLITS, TEMPLATES, parse, sample_sentences
-from roundtrip import draw_sentences
+from evaluation.baselines import READERS, HandMade, Pair, random_drawer
+from pictures import draw_sentences
+from text.grammar import SPLITS, TEMPLATES, parse, sample_sentences
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How much faster several processes train: python docs/processes.py --processes 2
+"""How much faster several processes train: python scripts/processes.py --processes 2
 
 One process and several take turns at the same batches, one CPU thread each (or one GPU each), and the ratio of
 their sentences/s is told as median (lowest-highest) of the rounds. Compare only on a machine that does nothing else.
@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import quiet_threads  # noqa: E402, F401, I001  (before torch is loaded)
+from command_line import quiet_threads  # noqa: E402, F401, I001  (before torch is loaded)
 
 from data_utils import GrammarData  # noqa: E402
 from devices import set_threads  # noqa: E402
-from distributed import join  # noqa: E402
-from measuring import CONFIGURATIONS, wait  # noqa: E402
-from training import Trainer  # noqa: E402
+from training.distributed import join  # noqa: E402
+from benchmarking.workers import CONFIGURATIONS, wait  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
 
 
 def one_process(options):

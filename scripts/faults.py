@@ -1,8 +1,8 @@
 """Kill, stop and starve real training processes at random moments, and count what is lost.
 
-    python tests/faults.py                                   the whole table, 10 to 20 minutes on two cores
-    python tests/faults.py --kills 20 --terms 4 --disks 1 --matrix short --seed 1
-    python tests/faults.py --kills 20 --terms 0 --disks 0 --matrix none --out faults.json
+    python scripts/faults.py                                   the whole table, 10 to 20 minutes on two cores
+    python scripts/faults.py --kills 20 --terms 4 --disks 1 --matrix short --seed 1
+    python scripts/faults.py --kills 20 --terms 0 --disks 0 --matrix none --out faults.json
 
 Each training process is forked from this one, which has torch loaded but never computes, so that a
 process costs milliseconds instead of seconds to start; from then on it runs `train.main` as `python
@@ -326,7 +326,7 @@ def matrix(short, work, rng):
 
 
 # ---------------------------------------------------------------------------------------------
-# python tests/faults.py
+# python scripts/faults.py
 # ---------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """What one writes first: the plain implementation that `benchmark.py --against_plain` compares with.
 
-    python tests/plain.py --batch_size 64 --seconds 20
+    python benchmarking/plain.py --batch_size 64 --seconds 20
 
 float32; every sentence padded to 50 words; three separate Adam optimisers; a DataLoader with two
 workers; the convolutional decoder; the loss read on the host at every step. Networks and sizes are
@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import losses  # noqa: E402
 from data_utils import PAD, Vocabulary  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
-from grammar import sample_sentences  # noqa: E402
 from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder  # noqa: E402
 from settings import Settings  # noqa: E402
+from text.grammar import sample_sentences  # noqa: E402
 
 MAX_WORDS = 50
 

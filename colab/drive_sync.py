@@ -18,7 +18,7 @@ import time
 import torch
 
 from checkpoints import CheckpointError, load, newest_valid, write_atomically
-from inline import modified
+from colab.notebook_display import modified
 from settings import FIXED_ON_RESUME
 
 MOUNT_POINT = "/content/drive"  # where Colab's own notebooks put it; $DRIVE_MOUNT chooses another

@@ -1,4 +1,4 @@
-"""The page of an evaluation: one self-contained HTML file, made with jinja2 from templates/index.html.j2."""
+"""The page of an evaluation: one self-contained HTML file, made with jinja2 from evaluation/templates/index.html.j2."""
 
 import math
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
-import dictionary
-from report import EXPLAINED, SPLITS, TITLES, short_names, show
+from evaluation import page_data
+from evaluation.report import EXPLAINED, SPLITS, TITLES, short_names, show
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # The marks of baselines: shape and colour together (Okabe & Ito's colours), so that neither is needed alone
@@ -218,5 +218,5 @@ def build(result, subject, plan, seed):
         result=result, model=model, sections=sections, headlines=headlines(result), names=names,
         compared=compared(result) if len(names) > 1 else [], wear_legend=looks(list(taught)), marks=list(PATHS),
         splits=list(SPLITS.items()), trip_splits=subject.splits, confusion=confusion.get("test", {}),
-        settings=result["checkpoints"][0]["settings"], **dictionary.collect(subject, plan, seed, confusion),
+        settings=result["checkpoints"][0]["settings"], **page_data.collect(subject, plan, seed, confusion),
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a Colab notebook needs: copies on Drive, pictures below a cell."""

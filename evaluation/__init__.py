@@ -1,0 +1,1 @@
+"""What evaluate.py measures, what it compares with, and the page it makes."""

@@ -1,0 +1,1 @@
+"""Sentences: the grammar, the vocabulary, captions files."""

@@ -1,0 +1,1 @@
+"""What only a training run needs: the trainer, folders, signals, resume, processes, snapshots."""
