@@ -24,8 +24,8 @@ import sys
 import torch
 
 from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Skipped, Worker, spread, take_turns
-from checkpoints import write_atomically
 from devices import choose_device, set_threads
+from files import write_atomically
 
 FORMAT = 1
 STANDARD = [name for name in CONFIGURATIONS if name != "tiny"]

@@ -1,25 +1,24 @@
-"""Files that are never half written, and checkpoints that load safely."""
+"""Checkpoints: what they hold, how they load safely, which is the newest and the best; exported folders."""
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import io
 import json
 import math
 import os
 import re
-import shutil
 import warnings
 import zipfile
 
 import torch
 
-from data_utils import SPECIALS, Vocabulary
+from files import write_atomically
 from models import Circle
 from settings import Settings, check
+from text.vocabulary import SPECIALS, Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
 
 
@@ -30,40 +29,6 @@ class CheckpointError(Exception):
 # ---------------------------------------------------------------------------------------------
 # Writing
 # ---------------------------------------------------------------------------------------------
-
-
-def write_atomically(path, data):
-    """Bytes -> a file that is there whole or not at all, even if the machine loses power.
-
-    Raises OSError, with the space needed where space was the reason; what was there before stays.
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    beside = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(beside, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.remove(beside)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OSError(error.errno, f"{error.strerror}; {len(data) / 1e6:.1f} MB needed{_room(folder)}", path) from None
-        raise
-    with contextlib.suppress(OSError):  # not every file system lets a folder be flushed
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _room(folder):
-    try:
-        return f", {shutil.disk_usage(folder).free / 1e6:.1f} MB free"
-    except OSError:
-        return ""
 
 
 def pt_bytes(state):
@@ -144,7 +109,23 @@ def check_format(state, path):
         raise CheckpointError(f"{path} is a checkpoint of another program")
     if state["format"] > FORMAT:
         raise CheckpointError(f"{path} has format {state['format']}, this program reads up to {FORMAT}; update the program")
-    return state
+    return upgraded(state) if state["format"] < FORMAT else state
+
+
+def upgraded(state):
+    """A state of format 1 as one of format 2, in which each loss has a weight of its own."""
+    settings = state.get("settings")
+    if isinstance(settings, dict):
+        if settings.get("decoder") == "layers":
+            settings["decoder"] = "marks"
+        if isinstance(edges := settings.get("lambda_perceptual"), float):
+            settings.update(lambda_shape=15 * edges, lambda_repulsion=10 * edges)
+        if isinstance(language := settings.get("lambda_language"), float):
+            settings["lambda_cloze"] = language
+    if isinstance(bad := state.pop("bad", None), list) and len(bad) == 2:
+        state["skipped"] = {"in_a_row": bad[0], "in_all": bad[1]}
+    state.pop("sums", None)  # of losses that were divided otherwise; the next report counts from here
+    return {**state, "loss_sums": {}, "format": FORMAT}
 
 
 def model_state(circle, vocab, settings):
@@ -177,7 +158,7 @@ def settings_of(state, path):
     return settings
 
 
-def build(state, path, device):
+def model_of(state, path, device):
     """A state -> (Circle in its weights, Vocabulary, Settings). Raises CheckpointError."""
     settings = settings_of(state, path)
     try:
@@ -214,19 +195,19 @@ def _check_fit(state, settings, vocab):
 def load_model(path, device):
     """The (Circle, Vocabulary, Settings) of a checkpoint or an exported folder, ready to draw and read.
     Raises CheckpointError."""
-    return build(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
+    return model_of(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
 
 
 def best_quality(folder):
     """What a better checkpoint than a folder's best.pt must exceed: (exact match, log probability of the captions).
 
-    The second decides between equals: long after every sentence comes back, the reader still grows surer and
+    The second decides between equals: long after every sentence comes back, the captioner still grows surer and
     the marks clearer. (-1, -inf) if there is none that can be read.
     """
     with contextlib.suppress(CheckpointError, KeyError, TypeError, IndexError, ValueError):
         history = load(os.path.join(folder, "best.pt"), whole=False)["history"]
         row = [r for r in history if r["kind"] == "validation"][-1]
-        log_prob = row.get("log_prob")  # a reader whose weights are ruined has none
+        log_prob = row.get("log_prob")  # a captioner whose weights are ruined has none
         return float(row["exact_match"]), float("-inf") if log_prob is None else float(log_prob)
     return -1.0, float("-inf")
 

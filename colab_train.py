@@ -24,10 +24,11 @@ import time
 
 import torch
 
-from checkpoints import CheckpointError, write_atomically
+from checkpoints import CheckpointError
 from colab import drive_sync
 from colab.notebook_display import SAMPLES, LivePictures, in_notebook, show_picture
 from devices import choose_device
+from files import write_atomically
 from settings import PRESETS
 from training.folders import RunLock
 

@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from checkpoints import CheckpointError, load_model, write_atomically
+from checkpoints import CheckpointError, load_model
 from data_utils import CaptionsFileError, UnknownWord
 from devices import choose_device, set_threads
 from evaluation import language, page, reading, report
 from evaluation.protocol import QUICK, Plan, Subject, open_data
+from files import write_atomically
 
 FORMAT = 1
 OUTPUTS = ("metrics.json", "report.md", "index.html")

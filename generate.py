@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import sys
-from contextlib import contextmanager, suppress
 from itertools import islice
 
 import torch
@@ -20,6 +19,7 @@ import torch
 from checkpoints import CheckpointError, load_model
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
+from files import whole_file
 from pictures import BATCH, draw_sentences, load_pngs, read_pictures, save_pngs
 from visualization import layer_sheet, scene_sheet
 
@@ -86,33 +86,19 @@ def sentences_in_blocks(args, circle, vocab, device):
 # ---------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def appearing_whole(path):
-    """A text file that takes its name only when it is finished."""
-    beside = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(beside, "w", encoding="ascii") as f:
-            yield f
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.remove(beside)
-        raise
-
-
 def generate(args):
     """Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
     circle, vocab, settings = load_model(args.checkpoint, device)
-    if args.layers and settings.decoder != "layers":
+    if args.layers and settings.decoder != "marks":
         raise ValueError(f"--layers: {args.checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
     empty = 0 if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
     os.makedirs(args.out_dir, exist_ok=True)
     rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
     done = exact = 0
     shown, labels = [], []
-    with appearing_whole(os.path.join(args.out_dir, "captions.jsonl")) as out:
+    with whole_file(os.path.join(args.out_dir, "captions.jsonl"), "w", encoding="ascii") as out:
         for texts in sentences_in_blocks(args, circle, vocab, device):
             paths = save_pngs(draw_sentences(circle, vocab, texts, device), args.out_dir, done)
             pictures = load_pngs(paths)
@@ -141,7 +127,7 @@ def generate(args):
 def draw_layers(circle, vocab, texts, device, path):
     rows = [vocab.encode(text) for text in texts]
     scene = circle.draw(pad(rows).to(device))
-    layer_sheet(scene, circle.scene_decoder.compose, [vocab.decode(row).split() for row in rows], path)
+    layer_sheet(scene, [vocab.decode(row).split() for row in rows], path)
 
 
 def paths_shown(folder, count):

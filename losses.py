@@ -1,30 +1,24 @@
 """The losses of the circle, each a small function in float32 with its formula and what it prevents.
 
-Pictures are (B, 3, 64, 64) in [0, 1]; `ids` are word numbers (B, T) padded with PAD. Every loss
-returns a scalar in nats or in the squared unit that its docstring names.
+`algorithm.py` shows where each is used; its weight is `--lambda_NAME`. Pictures are (B, 3, 64, 64) in [0, 1]; `ids` are
+word numbers (B, T) padded with PAD. Every loss returns a scalar in nats or in the squared unit that its docstring names.
 """
 
 import torch
 import torch.nn.functional as F
 
-from channel import smooth
-from data_utils import EOS, PAD
+from imaging.filters import smooth
+from text.vocabulary import PAD
 
 # ---------------------------------------------------------------------------------------------
 # Words
 # ---------------------------------------------------------------------------------------------
 
 
-def targets_of(ids):
-    """Word numbers (B, T) -> what to predict (B, T + 1): the words, then one end mark, then PAD."""
-    targets = F.pad(ids, (0, 1), value=PAD)
-    return targets.scatter(1, (ids != PAD).sum(1, keepdim=True), EOS)
-
-
 def word_loss(logits, targets):
     """Mean cross-entropy of the next word, nats; logits (B, T + 1, V), targets (B, T + 1).
 
-    For the language model it prevents a text embedding without grammar; for the reader it is the
+    For the language model it prevents a text embedding without grammar. For the captioner it is the
     teacher itself: the sentence must come back. Position t is predicted from words before t only,
     in training as in decoding.
     """
@@ -35,7 +29,7 @@ def consistency_loss(picture_embedding, sentence_embedding, sharpness=10.0):
     """Symmetric InfoNCE (van den Oord et al. 2018) over cosines, nats; both (B, D).
 
     The picture's embedding comes from the picture alone, so that this falls only if pictures tell
-    sentences apart. Equal sentences in a batch count as each other's positives. Prevents a reader
+    sentences apart. Equal sentences in a batch count as each other's positives. Prevents a captioner
     that guesses from grammar.
     """
     picture = F.normalize(picture_embedding.float(), dim=-1)
@@ -54,18 +48,23 @@ def consistency_loss(picture_embedding, sentence_embedding, sharpness=10.0):
 
 def kl_loss(kl):
     """Mean of the posterior's KL to N(0, 1) (B,), nats, never clamped: a maximum would stop the
-    pull just when it is needed. Prevents a latent that stores a sentence in far-off numbers."""
+    pull just when it is needed. Prevents a latent that stores a sentence in distant numbers."""
     return kl.float().mean()
+
+
+# Weights inside the layout loss, chosen on the quick preset (docs/experiments.md)
+SPREAD_OF_WORDS, COLLISIONS, INDECISION = 0.5, 3.0, 0.4
 
 
 def layout_loss(attention, ids, vocab_size, eps=1e-6):
     """Few words per sprite, and one kind of word per place; attention (..., B, K, T) -> (...), nats.
 
-    H(word | place) over the batch, so that a place keeps to one kind of word, and 0.5 x H(place | word), so that a
-    word keeps to few places; + 3 x sum over pairs t < t' of a_t a_t' per sprite, so that two words of a sentence never
-    share a sprite; + 0.4 x H(place | this word), so that a word stands in one place. Prevents the stall in
-    which every sprite shows a little of everything. Felt by what words prefer, too (`Layout`): if no two of them
-    prefer one place, none is pushed aside by its neighbours, and each stands where its kind stands.
+    H(word | place) over the batch, so that a place keeps to one kind of word,
+    + SPREAD_OF_WORDS x H(place | word), so that a word keeps to few places,
+    + COLLISIONS x sum over pairs t < t' of a_t a_t' per sprite, so that two words of a sentence never share a sprite,
+    + INDECISION x H(place | this word), so that a word stands in one place.
+    Prevents the stall in which every sprite shows a little of everything. It is applied to the preference of words, too
+    (`Layout`): words that all prefer one place push one another aside, and none stands where its kind stands.
     """
     share = attention.float()  # (..., B, K, T)
     rows = share.transpose(-3, -2).flatten(-2)  # (..., K, B T)
@@ -74,33 +73,18 @@ def layout_loss(attention, ids, vocab_size, eps=1e-6):
     total = of_place.sum(-2, keepdim=True) + eps
     given = words / (of_place + eps)
     kinds = -(of_place / total * given * (given + eps).log()).sum((-2, -1))
-    spread = words / (of_word + eps)  # (..., K, V) the places of each word
-    places = -(of_word / total * spread * (spread + eps).log()).sum((-2, -1))
+    places_of_word = words / (of_word + eps)  # (..., K, V)
+    spread = -(of_word / total * places_of_word * (places_of_word + eps).log()).sum((-2, -1))
     collisions = 0.5 * (share.sum(-1).square() - share.square().sum(-1)).sum(-1).mean(-1)
     mass = share.sum(-2, keepdim=True)  # (..., B, 1, T)
     where = share / (mass + eps)
     undecided = -(where * mass * (where + eps).log()).sum((-3, -2, -1)) / (mass.sum((-3, -2, -1)) + eps)
-    return kinds + 0.5 * places + 3 * collisions + 0.4 * undecided
+    return kinds + SPREAD_OF_WORDS * spread + COLLISIONS * collisions + INDECISION * undecided
 
 
 # ---------------------------------------------------------------------------------------------
 # Pictures
 # ---------------------------------------------------------------------------------------------
-
-
-def srgb_to_lab(rgb, axis=-1):
-    """sRGB in [0, 1] -> CIELAB (D65, IEC 61966-2-1 and CIE 15), differentiable everywhere."""
-    rgb = rgb.float().movedim(axis, -1)
-    low = rgb <= 0.04045
-    linear = torch.where(low, rgb / 12.92, ((torch.where(low, 1.0, rgb) + 0.055) / 1.055) ** 2.4)
-    to_xyz = rgb.new_tensor(
-        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-    )
-    xyz = linear @ (to_xyz / rgb.new_tensor([0.95047, 1.0, 1.08883])[:, None]).T
-    dark = xyz <= (6 / 29) ** 3
-    f = torch.where(dark, xyz * (29 / 6) ** 2 / 3 + 4 / 29, torch.where(dark, 1.0, xyz) ** (1 / 3))
-    x, y, z = f.unbind(-1)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1).movedim(-1, axis)
 
 
 def spatial_loss(picture):
@@ -139,8 +123,8 @@ def thumbnails(picture):
 
 
 def diversity_loss(thumbnails, distance, spread=0.3):
-    """Pictures differ as much as their sentences do: hinge on the RMSE of `thumbnails`, wanted to be at least
-    spread x sqrt(word distance). Felt by the pictures. Prevents one scene for all."""
+    """Pictures differ as much as their sentences do: hinge on the RMSE of `thumbnails`, x 100, wanted to be at least
+    spread x sqrt(word distance). Prevents one scene for all."""
     return 100 * pair_hinge(thumbnails, spread * torch.sqrt(distance + 1e-6))
 
 
@@ -154,20 +138,31 @@ def edges(picture, eps=1e-4):
     return torch.sqrt(across * across + down * down + eps)
 
 
-def outlines(picture):
+def edge_maps(picture):
     """Edge strengths at 16x16 pixels: (B, 3, 64, 64) -> (B, 256)."""
     return F.avg_pool2d(edges(picture), 4).flatten(1)
 
 
-def perceptual_loss(outlines, distance, spread=0.06):
-    """The hinge of `diversity_loss` on `outlines`: they differ too, not only colours. Prevents a code of coloured
+def perceptual_loss(edge_maps, distance, spread=0.06):
+    """The hinge of `diversity_loss` on `edge_maps`, x 1000: edges differ too, not only colors. Prevents a code of colored
     blots that all have one form."""
-    return 1000 * pair_hinge(outlines, spread * torch.sqrt(distance + 1e-6))
+    return 1000 * pair_hinge(edge_maps, spread * torch.sqrt(distance + 1e-6))
 
 
 # ---------------------------------------------------------------------------------------------
 # Marks: what a word looks like
 # ---------------------------------------------------------------------------------------------
+
+
+def shown_words(attention, presence, ids):
+    """The word that each sprite shows most of, and how visibly.
+
+    attention (B, K, T), presence (B, K), ids (B, T) -> word, place, weight, each (B K,).
+    """
+    share, at = attention.detach().max(2)  # (B, K)
+    weight = (share > 0.5).float() * presence.detach()
+    place = torch.arange(share.shape[1], device=ids.device).expand_as(share)
+    return ids.gather(1, at).flatten(), place.flatten(), weight.flatten()
 
 
 def word_sums(features, word, vocab_size):
@@ -181,33 +176,11 @@ def word_means(features, word, weight, vocab_size, eps=1e-6):
     return word_sums(features * weight[:, None], word, vocab_size) / (total[:, None] + eps), total
 
 
-def gaussian(sigma):
-    """d^2 -> exp(-d^2 / 2 sigma^2)."""
-    return lambda square: torch.exp(-square / (2 * sigma**2))
-
-
-def crowding(means, total, rivalry, near, others):
-    """How close words that are present (total weight > 0.5) look: log of 0.001 + a mean over pairs, which is 1 where all
-    look alike, of rivalry x near(d^2) between words that compete and others(d^2) between all.
-
-    means (V, F), total (V,), rivalry a number or (V, V), near and others functions of the squared distances (V, V), near
-    at most 1 -> 0-dim tensor. A Gaussian potential spreads points evenly over the room there is, and its logarithm cares
-    for the closest pairs however many are far apart (Wang & Isola 2020). A margin wider than that room would drive the
-    points into its corners.
-    """
-    there = (total > 0.5).float()
-    pair = there[:, None] * there[None] * (1 - torch.eye(len(means), device=means.device))
-    square = squared_distances(means)
-    potential = rivalry * near(square) + others(square)
-    most = rivalry + others(torch.zeros_like(square))  # if all looked alike
-    return torch.log((potential * pair).sum() / (most * pair).sum().clamp(min=1) + 1e-3)
-
-
-def rivals(word, place, weight, vocab_size, n_places, eps=1e-6):
+def competition(word, place, weight, vocab_size, n_places, eps=1e-6):
     """How much two words compete for the same places: cosine of their counts over places, detached.
 
-    word, place, weight (N,) of the marks of a batch -> (V, V) in [0, 1]. Red and blue are rivals, red
-    and left are not; the layout says so, not a list.
+    word, place, weight (N,) of the marks of a batch -> (V, V) in [0, 1]. Red and blue compete, red
+    and left do not. The layout says so, not a list.
     """
     counts = torch.zeros(vocab_size, n_places, device=word.device)
     counts = counts.index_put((word, place), weight, accumulate=True)
@@ -215,14 +188,39 @@ def rivals(word, place, weight, vocab_size, n_places, eps=1e-6):
     return (counts @ counts.T).detach()
 
 
-def color_loss(lab, word, weight, ground, vocab_size, rivalry=0.0, near=25.0, contrast=70.0, lighter=30.0):
-    """Colours of the marks of words (N,), lab (N, 3), and of the ground, (3,) or None, all in CIELAB.
+def gaussian(sigma):
+    """d^2 -> exp(-d^2 / 2 sigma^2)."""
+    return lambda square: torch.exp(-square / (2 * sigma**2))
 
-    Pull: the variance of a word's colour over its occurrences, dE^2 / 1000 (CIE76). Push: `crowding` with sigma `near` (dE)
-    among rivals and 0.3 exp(-d / 10) among all words, whose force does not fade as two colours come close: a colour tells
-    its word in any company. Contrast to the ground: 30 relu(contrast - dE)^2 / 1000 and, because a deep blue on black is far
-    away in dE and yet hard to see, 30 relu(lighter - dL*)^2 / 1000; the ground is dark. Nobody says which colour is whose.
-    Prevents words that look alike, or that cannot be seen.
+
+def log_potential(means, total, competing, near, others):
+    """How close words that are present (total weight > 0.5) look: log of 0.001 + a mean over pairs, which is 1 where all
+    look alike, of competing x near(d^2) between words that compete and others(d^2) between all.
+
+    means (V, F), total (V,), competing a number or (V, V), near and others functions of the squared distances (V, V),
+    near at most 1 -> 0-dim tensor. A Gaussian potential spreads points evenly over the room there is, and its logarithm
+    follows the closest pairs however many are far apart (Wang & Isola 2020). A margin wider than that room would drive
+    the points into its corners.
+    """
+    present = (total > 0.5).float()
+    pair = present[:, None] * present[None] * (1 - torch.eye(len(means), device=means.device))
+    square = squared_distances(means)
+    potential = competing * near(square) + others(square)
+    most = competing + others(torch.zeros_like(square))  # if all looked alike
+    return torch.log((potential * pair).sum() / (most * pair).sum().clamp(min=1) + 1e-3)
+
+
+VISIBILITY = 30.0  # weight of the contrast to the ground inside the color loss
+
+
+def color_loss(lab, word, weight, ground, vocab_size, competing=0.0, near=25.0, contrast=70.0, lighter=30.0):
+    """Colors of the marks of words (N,), lab (N, 3), and of the ground, (3,) or None, all in CIELAB.
+
+    Pull: the variance of a word's color over its occurrences, dE^2 / 1000 (CIE76). Push: `log_potential` with sigma `near`
+    (dE) among competing words and 0.3 exp(-d / 10) among all words, whose force does not fade as two colors come close: a
+    color tells its word in any company. Contrast to the ground: VISIBILITY x relu(contrast - dE)^2 / 1000 and, because a
+    deep blue on black is far away in dE and yet hard to see, VISIBILITY x relu(lighter - dL*)^2 / 1000; the ground is dark.
+    Nobody says which color belongs to which word. Prevents words that look alike, or that cannot be seen.
     """
     means, total = word_means(lab, word, weight, vocab_size)
     mean_over = weight.sum() + 1e-6
@@ -231,31 +229,33 @@ def color_loss(lab, word, weight, ground, vocab_size, rivalry=0.0, near=25.0, co
         apart = lab - ground
         away = torch.sqrt(apart.square().sum(1) + 1e-3)
         unseen = torch.relu(contrast - away) ** 2 + torch.relu(lighter - apart[:, 0]) ** 2
-        loss = loss + 30 * (weight * unseen).sum() / mean_over
-    push = crowding(means, total, rivalry, gaussian(near), lambda square: 0.3 * torch.exp(-torch.sqrt(square.relu() + 1) / 10))
-    return loss / 1000 + push
+        loss = loss + VISIBILITY * (weight * unseen).sum() / mean_over
+
+    def among_all(square):
+        return 0.3 * torch.exp(-torch.sqrt(square.relu() + 1) / 10)
+
+    return loss / 1000 + log_potential(means, total, competing, gaussian(near), among_all)
 
 
 def silhouettes_of_words(masks, total, eps=1e-6):
     """Weighted sums of masks per word (V, side, side), total weight (V,) -> each word's mean silhouette after a 3x3 mean, of
-    length 1 (V, side^2). From sums, so that processes need not tell one another every mask."""
+    length 1 (V, side^2). From sums, so that processes need not exchange every mask."""
     means = smooth(masks, (1 / 3,) * 3, repeat=False).flatten(1) / (total[:, None] + eps)
-    return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2)  # a thin mark is not yet an unlike one
+    return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2)  # a thin mark is not yet a different one
 
 
-def shape_loss(silhouettes, total, rivalry=0.0, near=0.7):
+def shape_loss(silhouettes, total, competing=0.0, near=0.7):
     """Silhouettes of different words differ: what `silhouettes_of_words` returns (V, side^2), total weight (V,).
 
-    15 x `crowding` with sigma `near` of the words' mean silhouettes after a 3x3 mean, each brought to length 1, so that
-    two that share nothing are sqrt(2) apart; a tenth of that among words that are no rivals. Prevents marks that
-    differ in colour alone.
+    `log_potential` with sigma `near`; two silhouettes that share nothing are sqrt(2) apart. A tenth of the potential holds
+    among words that do not compete. Prevents marks that differ in color alone.
     """
     near = gaussian(near)
-    return 15 * crowding(silhouettes, total, rivalry, near, lambda square: 0.1 * near(square))
+    return log_potential(silhouettes, total, competing, near, lambda square: 0.1 * near(square))
 
 
-def likeness_loss(lab, silhouettes, word, weight, vocab_size, rivalry=0.0, color=40.0, shape=0.9):
-    """No two rivals are alike in colour and in silhouette at once: `crowding` of both together by exp(-d^2 / 2 - 2 d).
+def repulsion_loss(lab, silhouettes, word, weight, vocab_size, competing=0.0, color=40.0, shape=0.9):
+    """No two competing words are alike in color and in silhouette at once: `log_potential` of both by exp(-d^2 / 2 - 2 d).
 
     lab (N, 3) CIELAB of the marks of words (N,), silhouettes (V, F) of `silhouettes_of_words`. Distances count in units of
     `color` (dE, CIE76) and `shape` (as in `shape_loss`). Prevents two rings of which one is a little greener. The force of a
@@ -263,15 +263,8 @@ def likeness_loss(lab, silhouettes, word, weight, vocab_size, rivalry=0.0, color
     """
     means, total = word_means(lab, word, weight, vocab_size)
     together = torch.cat([means / color, silhouettes / shape], 1)
-    return crowding(together, total, rivalry, lambda d2: torch.exp(-d2 / 2 - 2 * torch.sqrt(d2.relu() + 1e-3)), torch.zeros_like)
 
+    def near(square):
+        return torch.exp(-square / 2 - 2 * torch.sqrt(square.relu() + 1e-3))
 
-def shown_words(attention, presence, ids):
-    """The word that each sprite shows most of, and how visibly.
-
-    attention (B, K, T), presence (B, K), ids (B, T) -> word, place, weight, each (B K,).
-    """
-    share, at = attention.detach().max(2)  # (B, K)
-    weight = (share > 0.5).float() * presence.detach()
-    place = torch.arange(share.shape[1], device=ids.device).expand_as(share)
-    return ids.gather(1, at).flatten(), place.flatten(), weight.flatten()
+    return log_potential(together, total, competing, near, torch.zeros_like)

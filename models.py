@@ -1,11 +1,11 @@
 """The three networks of the circle: text -> scene -> text.
 
     AutoregressiveLanguageModel   reads and invents sentences; knows which words are surprising
-    SceneDecoder                  draws a sentence as a 64x64 picture, one mark for each surprising word
+    SceneDecoder                  draws a sentence as a 64x64 picture (decoders/marks.py; decoders/conv.py is the plain one)
     CaptionNetwork                reads a picture back into words; sees nothing but the picture
 
-Shapes: B sentences, T words, V words of vocabulary, D = d_model, K sprites. A forward pass draws
-random numbers only from the generator it is given; without one it is deterministic.
+`algorithm.py` shows how they work together. Shapes: B sentences, T words, V words of vocabulary, D = d_model, K sprites.
+A forward pass draws random numbers only from the generator it is given; without one it is deterministic.
 """
 
 import math
@@ -15,12 +15,10 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from data_utils import BOS, EOS, PAD
-from decoders.marks import Coherence, Colors, Layout, Shapes, gaussian_kl
-from losses import targets_of
-from packing import Packing
-
-PICTURE_SIZE = 64
+from decoders.conv import ConvSceneDecoder
+from decoders.marks import SceneDecoder
+from text.padding import Packing, targets_of
+from text.vocabulary import BOS, EOS, PAD
 
 
 def dropout(x, p, rng):
@@ -64,9 +62,9 @@ class TextState:
     """What the language model knows of a batch of sentences."""
 
     logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
-    cloze: torch.Tensor  # (B, T, V) the word that stands here, from the words before it and the one behind it
-    roles: torch.Tensor  # (B, T, D) what kind of word stands here, and how many of its kind came before; not which word
-    words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbours
+    cloze: torch.Tensor  # (B, T, V) the word that stands here, from the words before it and the one after it
+    roles: torch.Tensor  # (B, T, D) what kind of word stands here, and how many of its kind came before
+    words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbors
     surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
     sentence: torch.Tensor  # (B, D) the whole sentence
     attention: list  # per layer (B, heads, T + 1, T + 1)
@@ -96,6 +94,9 @@ class Block(nn.Module):
 
 class AutoregressiveLanguageModel(nn.Module):
     """A causal transformer over words with a next-word loss and a sentence embedding."""
+
+    SAME_KIND = 0.6  # two words whose kinds have a larger cosine are of one kind
+    UNDECIDED = 0.05  # a kind this much weaker (in mean square) than a usual embedding counts as none
 
     def __init__(self, vocab_size, max_words, d_model=512, n_heads=8, n_layers=6, dropout=0.0):
         super().__init__()
@@ -133,28 +134,30 @@ class AutoregressiveLanguageModel(nn.Module):
         x = self.norm(x)
         logits = tokens.unpack((x @ self.embedding.weight.T).float())  # (B, T + 1, V)
         x = tokens.unpack(x)  # (B, T + 1, D)
-        here = (ids != PAD).float()  # (B, T)
-        surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * here
-        mean = (x[:, 1:] * here[..., None]).sum(1) / here.sum(1, keepdim=True).clamp(min=1)
-        behind = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
-        guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), behind.to(x.dtype)], -1)))
+        mask = (ids != PAD).float()  # (B, T)
+        surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * mask
+        mean = (x[:, 1:] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)
+        following = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
+        guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1)))  # (N', D)
         cloze = words.unpack((guess @ self.embedding.weight.T).float())  # (B, T, V)
         with torch.autocast(ids.device.type, enabled=False):
-            roles = self.roles(cloze.detach(), here)
+            roles = self.roles(cloze.detach(), mask)  # (B, T, D)
         return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
-    def roles(self, cloze, here):
-        """What could stand in a word's stead, and how many words of that kind came before.
+    def roles(self, cloze, mask):
+        """Which words could replace each word, and how many words of that kind came before.
 
-        cloze (B, T, V), here (B, T) float -> (B, T, D). A kind is the mean embedding of all words that would fit; it
-        is near 0 as long as any word would, so that layout waits until there are kinds. Neither kind nor number
-        tells which words the sentence has, so the layout cannot come to depend on them.
+        cloze (B, T, V), mask (B, T) float -> (B, T, D). The kind of a word is the mean embedding of all words that fit in
+        its place. It is near 0 as long as every word fits, so that layout waits until there are kinds. No role is computed
+        from the word itself.
         """
         embedding = self.embedding.weight.float()
         kinds = cloze.softmax(-1) @ embedding - embedding.mean(0)  # (B, T, D)
         usual = (embedding - embedding.mean(0)).detach().square().sum(1).mean()
-        kinds = kinds / torch.sqrt(kinds.square().sum(-1, keepdim=True) + 0.05 * usual)
-        same = torch.sigmoid(12 * (kinds @ kinds.transpose(1, 2) - 0.6)).detach() * here[:, None]  # (B, T, T), 1 for one kind
+        kinds = kinds / torch.sqrt(kinds.square().sum(-1, keepdim=True) + self.UNDECIDED * usual)
+        same = (
+            torch.sigmoid(12 * (kinds @ kinds.transpose(1, 2) - self.SAME_KIND)).detach() * mask[:, None]
+        )  # (B, T, T), 1 for one kind
         count = same.tril(-1).sum(2)  # (B, T)
         table = self.role_count.weight.float()
         # Between two whole numbers, between their rows; without an index, which a number gone bad would break.
@@ -179,149 +182,6 @@ class AutoregressiveLanguageModel(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------
-# Scene decoder
-# ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Scene:
-    """A drawn batch, with the parts that it was composed of."""
-
-    picture: torch.Tensor  # (B, 3, 64, 64) in [0, 1]
-    mu: torch.Tensor  # (B, z_dim) posterior mean
-    logvar: torch.Tensor  # (B, z_dim) posterior log variance; zeros without a VAE
-    kl: torch.Tensor  # (B,) KL of the posterior to N(0, 1), nats, parts that are not drawn left out
-    attention: torch.Tensor = None  # (B, K, T) how much of each word each sprite shows
-    presence: torch.Tensor = None  # (B, K) in [0, 1]
-    colors: torch.Tensor = None  # (B, K, 3) sRGB in [0, 1]
-    masks: torch.Tensor = None  # (B, K, side, side) in [0, 1], the sprite's own window
-    ground: torch.Tensor = None  # (3,) sRGB in [0, 1]
-    preference: torch.Tensor = None  # (B, K, T) where each word would stand if it were alone
-
-
-def bottleneck(mu, logvar, rng):
-    """A draw of the posterior; its mean without a generator."""
-    if rng is None:
-        return mu
-    noise = torch.randn(mu.shape, device=mu.device, generator=rng)
-    return mu + noise * (0.5 * logvar).exp()
-
-
-# (window, stride) for a square number of sprites: windows overlap a little and tile 64 pixels
-TILINGS = {4: (36, 28), 9: (24, 20), 16: (19, 15), 25: (16, 12)}
-
-
-class SceneDecoder(nn.Module):
-    """Draws a sentence: a plain ground, and on it one compact mark for each surprising word.
-
-    The latent of z_dim numbers is shared out over K sprites; each sprite's share is divided into
-    layout (size and place inside its window), colour and shape. The drawing networks are common to
-    all sprites, so a word has the same mark wherever it is shown. Everything here is float32.
-    Raises ValueError if z_dim leaves a sprite fewer than 6 numbers.
-    """
-
-    Z_LAYOUT, Z_COLOR = 2, 3
-    START_LOGVAR = -5.0  # at logvar 0 the noise drowns the words and the circle never starts
-
-    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_sprites=9):
-        super().__init__()
-        if n_sprites not in TILINGS:
-            raise ValueError(f"n_sprites {n_sprites} is none of {', '.join(map(str, TILINGS))}")
-        self.share = z_dim // n_sprites
-        z_shape = self.share - self.Z_LAYOUT - self.Z_COLOR
-        if z_shape < 1:
-            raise ValueError(f"z_dim {z_dim} is too small: {n_sprites} sprites need at least {6 * n_sprites}")
-        self.z_dim, self.use_vae, self.n_sprites = z_dim, use_vae, n_sprites
-        self.window, self.stride = TILINGS[n_sprites]
-        self.layout = Layout(d_model, n_sprites)
-        self.norm = nn.LayerNorm(d_model)
-        self.to_mu = nn.Linear(d_model, self.share)
-        self.to_logvar = nn.Linear(d_model, self.share)
-        nn.init.zeros_(self.to_logvar.weight)
-        nn.init.constant_(self.to_logvar.bias, self.START_LOGVAR)
-        self.shapes = Shapes(z_shape, self.Z_LAYOUT, self.window, hidden_dim // 4)
-        self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
-        self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
-        self.coherence = Coherence()
-        self.rows = round(math.sqrt(n_sprites))  # and as many columns
-        self.register_buffer("placing", torch.zeros(self.rows * self.window, PICTURE_SIZE), persistent=False)
-        for i in range(self.rows):  # where each pixel of a row of windows comes to lie in the picture
-            self.placing[i * self.window :, i * self.stride :][: self.window, : self.window].fill_diagonal_(1)
-
-    def encode(self, text, here):
-        """TextState, (B, T) bool -> mu, logvar (B, K, share), attention (B, K, T), presence (B, K), preference (B, K, T)."""
-        attention, presence, preference = self.layout(text.roles, text.surprisal, here)
-        shown = attention.sum(2, keepdim=True)  # (B, K, 1)
-        value = attention @ self.norm(text.words.float()) / (shown + 1e-3)  # (B, K, D)
-        return self.to_mu(value), self.to_logvar(value), attention, presence, preference
-
-    def paint(self, z, presence):
-        """z (B, K, share), presence (B, K) -> masks (B, K, side, side), colours (B, K, 3)."""
-        z_layout, z_color, z_shape = z.split([self.Z_LAYOUT, self.Z_COLOR, z.shape[-1] - self.Z_LAYOUT - self.Z_COLOR], -1)
-        return self.shapes(z_shape, z_layout) * presence[..., None, None], self.colors(z_color)
-
-    def compose(self, masks, colors):
-        """Masks (B, K, side, side) and colours (B, K, 3) over the ground -> (B, 3, 64, 64) in [0, 1].
-
-        Where two windows overlap, what would cover more than everything is shared in proportion:
-        no order of drawing, and no clamp on the picture.
-        """
-        rows = self.rows
-        with torch.autocast(masks.device.type, enabled=False):
-            ground = torch.sigmoid(self.ground_logit)
-            layers = F.pad(colors - ground, (0, 1), value=1.0).transpose(1, 2)  # (B, 4, K), the last is the cover
-            layers = layers.unflatten(2, (rows, rows))[:, :, :, None, :, None]  # (B, 4, rows, 1, columns, 1)
-            masks = masks.unflatten(1, (rows, rows)).transpose(2, 3).contiguous()  # (B, rows, side, columns, side)
-            # Two products with a matrix of 0 and 1 are faster than F.fold.
-            across = (masks[:, None] * layers).flatten(-2) @ self.placing  # (B, 4, rows, side, 64)
-            canvas = self.placing.T @ across.flatten(2, 3)  # (B, 4, 64, 64)
-            return self.coherence(ground[:, None, None] + canvas[:, :3] / canvas[:, 3:].clamp(min=1))
-
-    def forward(self, text, here, rng=None):
-        """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
-        with torch.autocast(here.device.type, enabled=False):
-            text = TextState(*(t.float() if torch.is_tensor(t) else t for t in vars(text).values()))
-            mu, logvar, attention, presence, preference = self.encode(text, here)
-            z = bottleneck(mu, logvar, rng if self.use_vae else None)  # (B, K, share)
-            masks, colors = self.paint(z, presence)
-            picture = self.compose(masks, colors)
-            kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2))
-        rest = (0, self.z_dim - self.n_sprites * self.share)  # numbers that no sprite needs stay 0
-        mu, logvar = F.pad(mu.flatten(1), rest), F.pad(logvar.flatten(1), rest)
-        return Scene(picture, mu, logvar, kl, attention, presence, colors, masks, torch.sigmoid(self.ground_logit), preference)
-
-
-class ConvSceneDecoder(nn.Module):
-    """The plain decoder for comparison: sentence embedding -> z -> upsampling convolutions.
-
-    It closes the circle too, with a texture that no person can read.
-    """
-
-    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True):
-        super().__init__()
-        self.use_vae = use_vae
-        self.to_mu = nn.Linear(d_model, z_dim)
-        self.to_logvar = nn.Linear(d_model, z_dim)
-        nn.init.zeros_(self.to_logvar.weight)
-        nn.init.constant_(self.to_logvar.bias, SceneDecoder.START_LOGVAR)
-        self.start = nn.Linear(z_dim, hidden_dim * 16)
-        widths = [hidden_dim, hidden_dim // 2, hidden_dim // 4, hidden_dim // 8, hidden_dim // 8]
-        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:]))
-        self.norms = nn.ModuleList(nn.GroupNorm(1, b) for b in widths[1:])
-        self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
-        self.coherence = Coherence()
-
-    def forward(self, text, here, rng=None):
-        """TextState, (B, T) bool -> Scene without parts."""
-        mu, logvar = self.to_mu(text.sentence).float(), self.to_logvar(text.sentence).float()
-        x = self.start(bottleneck(mu, logvar, rng if self.use_vae else None)).unflatten(1, (-1, 4, 4))
-        for stage, norm in zip(self.stages, self.norms):
-            x = F.gelu(norm(stage(F.interpolate(x, scale_factor=2, mode="bilinear"))))  # 8, 16, 32, 64
-        picture = self.coherence(torch.sigmoid(self.to_rgb(x).float()))
-        return Scene(picture, mu, logvar, gaussian_kl(mu, logvar).sum(1))
-
-
-# ---------------------------------------------------------------------------------------------
 # Caption network
 # ---------------------------------------------------------------------------------------------
 
@@ -329,7 +189,7 @@ class ConvSceneDecoder(nn.Module):
 class CaptionNetwork(nn.Module):
     """Reads a picture: a CNN that keeps an 8x8 grid of places, an LSTM, and attention over the grid.
 
-    GroupNorm with one group normalises each picture by itself: nothing leaks between sentences.
+    GroupNorm with one group normalizes each picture by itself: nothing leaks between sentences.
     """
 
     HEADS = 4
@@ -394,7 +254,7 @@ class CaptionNetwork(nn.Module):
         """Pictures (B, 3, 64, 64) -> word numbers (B, max_words + 1), log probability (B,), gaze (B, T, 64).
 
         Greedy at temperature 0. Words after the end mark are PAD; the log probability is that of the
-        words and the end mark under the reader.
+        words and the end mark under this network.
         """
         gist, keys, values = self.see(picture)
         word = torch.full((len(picture),), BOS, device=picture.device)

@@ -10,8 +10,9 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from channel import round_8bit
-from data_utils import pad
-from models import PICTURE_SIZE
+from decoders.scene import PICTURE_SIZE
+from files import whole_file
+from text.padding import pad
 
 BATCH = 250  # sentences drawn or read at once: memory stays flat however many there are
 MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take a gigabyte
@@ -55,9 +56,8 @@ def save_pngs(pictures, folder, start=0):
     """Pictures -> folder/00000.png ..., numbered from `start`; returns the paths."""
     paths = [os.path.join(folder, f"{start + i:05d}.png") for i in range(len(pictures))]
     for picture, path in zip(pictures, paths, strict=True):
-        beside = f"{path}.{os.getpid()}.tmp"  # a file takes its name only when it is whole
-        to_image(picture).save(beside, "PNG")
-        os.replace(beside, path)
+        with whole_file(path, durable=False) as f:
+            to_image(picture).save(f, "PNG")
     return paths
 
 

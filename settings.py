@@ -1,6 +1,6 @@
 """Every setting of a run, once: its default, its help text, and the presets that change it.
 
-`train.py --help`, the checkpoint and the README's table of flags are all drawn from here.
+`train.py --help`, the checkpoint and the table of flags in docs/flags.md are all made from here.
 """
 
 import argparse
@@ -19,11 +19,13 @@ class Settings:
     d_model: int = _flag(512, "model", "width of the language model and of sentence embeddings", low=1)
     n_heads: int = _flag(8, "model", "attention heads of the language model; must divide d_model", low=1)
     n_layers: int = _flag(6, "model", "layers of the language model", low=1)
-    hidden_dim: int = _flag(256, "model", "width of drawer and reader; a multiple of 32", low=32)
+    hidden_dim: int = _flag(256, "model", "width of scene decoder and captioner; a multiple of 32", low=32)
     z_dim: int = _flag(128, "model", "numbers in the latent of a whole scene", low=1)
     use_vae: bool = _flag(False, "model", "noise in the bottleneck and its KL term; a plain bottleneck without")
     dropout: float = _flag(0.0, "model", "dropout of the language model; fresh sentences need none", low=0, below=1)
-    decoder: str = _flag("layers", "model", "layers draws marks on a ground, conv is the plain decoder", choices=("layers", "conv"))
+    decoder: str = _flag(
+        "marks", "model", "marks draws a mark a word on a ground, conv is the plain one", choices=("marks", "conv")
+    )
     n_sprites: int = _flag(9, "model", "places for marks in a scene, a square number", choices=(4, 9, 16, 25))
 
     epochs: int = _flag(50, "training", "epochs in all, those before a resume included", low=1)
@@ -31,7 +33,9 @@ class Settings:
     lr: float = _flag(3e-4, "training", "highest learning rate, after warm-up and before the cosine", low=0)
     warmup_steps: int = _flag(100, "training", "steps of linear warm-up", low=0)
     clip: float = _flag(1.0, "training", "largest norm of the gradient", low=0)
-    word_dropout: float = _flag(0.5, "training", "share of the true words hidden from the reader while it trains", low=0, below=1)
+    word_dropout: float = _flag(
+        0.5, "training", "share of the true words hidden from the captioner while it trains", low=0, below=1
+    )
     use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
     compile: bool = _flag(
         False, "training", "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler"
@@ -40,16 +44,23 @@ class Settings:
     device: str = _flag("auto", "training", "auto, cpu, cuda, cuda:1, mps ...")
     threads: int = _flag(0, "training", "CPU threads; 0 takes what the machine has", low=0)
 
-    lambda_caption: float = _flag(1.0, "loss weights", "the reader's next word", low=0)
+    lambda_caption: float = _flag(1.0, "loss weights", "the captioner's next word", low=0)
     lambda_language: float = _flag(0.3, "loss weights", "the language model's next word", low=0)
+    lambda_cloze: float = _flag(0.3, "loss weights", "the language model's word from the words around it", low=0)
     lambda_consistency: float = _flag(1.0, "loss weights", "picture embedding against sentence embedding", low=0)
     lambda_kl: float = _flag(0.001, "loss weights", "KL of the latent, with --use_vae", low=0)
     lambda_layout: float = _flag(1.0, "loss weights", "one word per sprite, one kind of word per place", low=0)
     lambda_spatial: float = _flag(0.1, "loss weights", "cost of fine texture", low=0)
     lambda_diversity: float = _flag(0.1, "loss weights", "pictures differ as their sentences do", low=0)
-    lambda_perceptual: float = _flag(0.1, "loss weights", "silhouettes and edges of different words differ", low=0)
-    lambda_color: float = _flag(0.2, "loss weights", "a word's colour: alike everywhere, unlike other words', visible", low=0)
-    channel: bool = _flag(True, "training", "noise, blur, resampling, JPEG and gray silhouettes between drawer and reader")
+    lambda_perceptual: float = _flag(0.1, "loss weights", "edges of pictures differ as their sentences do", low=0)
+    lambda_color: float = _flag(0.2, "loss weights", "a word's color: alike everywhere, unlike other words', visible", low=0)
+    lambda_shape: float = _flag(1.5, "loss weights", "silhouettes of different words differ", low=0)
+    lambda_repulsion: float = _flag(1.0, "loss weights", "no two competing words alike in color and silhouette at once", low=0)
+    channel: bool = _flag(
+        True,
+        "training",
+        "noise, blur, resampling, JPEG and gray silhouettes before the captioner",
+    )
 
     num_samples: int = _flag(10000, "data", "sentences in an epoch", low=1)
     fixed_data: bool = _flag(False, "data", "the same sentences every epoch instead of fresh ones")
@@ -130,5 +141,5 @@ def check(settings):
         raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
-    if s.decoder == "layers" and s.z_dim < 6 * s.n_sprites:
+    if s.decoder == "marks" and s.z_dim < 6 * s.n_sprites:
         raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_sprites} sprites need at least {6 * s.n_sprites}")

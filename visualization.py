@@ -1,4 +1,4 @@
-"""Pictures of a run for people: curves, scene sheets, round trips, layers, attention, gaze, embedding space.
+"""Pictures of a run for people: curves, scene sheets, round trips, layers, the gaze of the captioner, projections.
 
 Each function writes one PNG, which a notebook shows with `IPython.display.Image(path)`; all raise OSError where the file
 cannot be written.
@@ -13,16 +13,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from checkpoints import write_atomically
+from files import write_atomically
 from pictures import to_image
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 INK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
-# Kinds of words: colours that colour-blind people tell apart (Okabe & Ito 2008), and a shape each
-KIND_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#444444")
-KIND_SHAPES = "os^DvPX"
 
 
 def save_image(image, path):
@@ -66,17 +63,6 @@ def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     save_image(sheet, path)
 
 
-def contact_sheet(pictures, path, columns=8, zoom=1, gap=4):
-    """Pictures (n, 3, 64, 64) side by side."""
-    side = 64 * zoom + gap
-    columns = max(1, min(columns, len(pictures)))
-    sheet = Image.new("RGB", (columns * side + gap, max(1, -(-len(pictures) // columns)) * side + gap), "white")
-    for i, picture in enumerate(pictures):
-        tile = to_image(picture).resize((64 * zoom, 64 * zoom), Image.NEAREST)
-        sheet.paste(tile, (gap + i % columns * side, gap + i // columns * side))
-    save_image(sheet, path)
-
-
 def grid_sheet(pictures, row_names, column_names, path, zoom=1):
     """Pictures, row by row, with a name at each row and over each column."""
     side, left, top = 64 * zoom + 4, 84, 24
@@ -112,10 +98,10 @@ def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
     save_image(sheet, path)
 
 
-def layer_sheet(scene, compose, words, path, zoom=2):
+def layer_sheet(scene, words, path, zoom=2):
     """One row a sentence: the sentence, its scene, then each of its marks alone over the word that it shows.
 
-    scene: a Scene of the layered decoder; compose: that decoder's `compose`; words: the words of each sentence.
+    scene: a Scene of the marks decoder; words: the words of each sentence.
     """
     side = 64 * zoom
     step, text_w, cell_h = side + 10, 210, side + 28
@@ -132,7 +118,7 @@ def layer_sheet(scene, compose, words, path, zoom=2):
         sprites, shows = sprites[order], shows[order].tolist()
         alone = torch.zeros(len(sprites), *scene.masks.shape[1:], device=scene.masks.device)
         alone[range(len(sprites)), sprites] = scene.masks[i, sprites]
-        marks = compose(alone, scene.colors[i].expand(len(sprites), -1, -1)) if len(sprites) else []
+        marks = scene.compose(alone, scene.colors[i].expand(len(sprites), -1, -1)) if len(sprites) else []
         for k, picture in enumerate([scene.picture[i], *marks]):
             sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (text_w + k * step, y))
             if k:
@@ -162,42 +148,13 @@ def training_curves(history, path):
 
 
 def gaze_picture(picture, weights):
-    """The picture (3, 64, 64), dark where the reader did not look; weights (64,) >= 0 over its 8x8 grid."""
+    """The picture (3, 64, 64), dark where the captioner did not look; weights (64,) >= 0 over its 8x8 grid."""
     light = F.interpolate((weights / weights.max().clamp(min=1e-9)).view(1, 1, 8, 8), 64, mode="bilinear")[0]
     return picture * (0.25 + 0.75 * light)
 
 
-def gaze_sheet(picture, words, gaze, path, columns=8, zoom=2):
-    """A picture (3, 64, 64), and for each word read from it where the reader looked (bright); gaze (T, 64) as
-    `CaptionNetwork.read` gives it."""
-    tiles = [gaze_picture(picture, weights) for weights in gaze[: len(words)]]
-    scene_sheet(torch.stack([picture, *tiles]), ["(the scene)", *words], path, columns, zoom)
-
-
-def attention_sheet(attention, words, path):
-    """Attention of one layer of the language model, a map for each head: rows look at columns.
-
-    attention: (heads, T + 1, T + 1), each row a distribution; words: the T words of the sentence.
-    """
-    names, heads = ["(start)", *words], len(attention)
-    columns = min(4, heads)
-    rows = -(-heads // columns)
-    size = 1.2 + 0.28 * len(names)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size), squeeze=False)
-    for k, axis in enumerate(axes.flat):
-        if k >= heads:
-            axis.set_axis_off()
-            continue
-        axis.imshow(attention[k].detach().float().cpu().numpy()[: len(names), : len(names)], vmin=0, vmax=1, cmap="Blues")
-        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
-        axis.set_title(f"head {k + 1}", fontsize=9)
-    figure.tight_layout()
-    save_image(figure, path)
-
-
 def project(vectors, seed=0):
-    """Vectors (n, D) -> {"PCA": (n, 2), "t-SNE": (n, 2)}, centred, the largest coordinate 1.
+    """Vectors (n, D) -> {"PCA": (n, 2), "t-SNE": (n, 2)}, centered, the largest coordinate 1.
 
     PCA keeps distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) keeps neighbours, and its large
     distances mean nothing. Seeded. Fewer than five vectors, or equal ones, have no neighbours to keep: zeros. Cost O(n^2).
@@ -215,24 +172,3 @@ def project(vectors, seed=0):
         model = TSNE(2, perplexity=min(30.0, (len(x) - 1) / 3), init=start, learning_rate="auto", random_state=seed)
         out["t-SNE"] = model.fit_transform((x / x.std()).astype(np.float32)).astype(np.float64)
     return {name: (v - v.mean(0)) / max(1e-9, np.abs(v - v.mean(0)).max()) for name, v in out.items()}
-
-
-def embedding_space(vectors, names, kinds, path, seed=0, title=""):
-    """Where things lie: PCA and t-SNE of vectors (n, D) side by side, each with its name, coloured and shaped by its kind.
-
-    For words: rows of `circle.language_model.embedding.weight`, their names and slots. For pictures: the pictures
-    (n, 3, 64, 64) of sentences, their texts (or "") and, say, the object that each speaks of.
-    """
-    order = list(dict.fromkeys(kinds))
-    figure, axes = plt.subplots(1, 2, figsize=(13, 6))
-    for axis, (how, at) in zip(axes, project(vectors, seed).items()):
-        for k, kind in enumerate(order):
-            here = [i for i, other in enumerate(kinds) if other == kind]
-            shape = KIND_SHAPES[(k + k // len(KIND_COLORS)) % len(KIND_SHAPES)]  # beyond seven kinds another pairing
-            axis.scatter(*at[here].T, s=28, label=kind, color=KIND_COLORS[k % len(KIND_COLORS)], marker=shape)
-        for (x, y), name in zip(at, names):
-            axis.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
-        axis.set(title=f"{title} {how}".strip(), xticks=[], yticks=[])
-    axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.tight_layout()
-    save_image(figure, path)

@@ -22,6 +22,7 @@ from devices import choose_device, set_threads  # noqa: E402
 from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder  # noqa: E402
 from settings import Settings  # noqa: E402
 from text.grammar import sample_sentences  # noqa: E402
+from text.padding import targets_of  # noqa: E402
 
 MAX_WORDS = 50
 
@@ -73,7 +74,7 @@ class PlainTrainer:
         text = self.language_model(ids, pack=False)
         scene = self.scene_decoder(text, ids != PAD, self.rng)
         caption, seen = self.caption_network(scene.picture, ids, s.word_dropout, self.rng)
-        targets = losses.targets_of(ids)
+        targets = targets_of(ids)
         loss = s.lambda_caption * losses.word_loss(caption, targets)
         loss = loss + s.lambda_language * losses.word_loss(text.logits, targets)
         loss = loss + s.lambda_consistency * losses.consistency_loss(seen, text.sentence)

@@ -33,7 +33,7 @@ CONFIGURATIONS = {
     "tiny": Settings(**TINY),  # shows in seconds whether everything works; not measured unless named
 }
 PLAIN = "plain "  # + a configuration's name: the plain implementation at its sizes
-PARTS = ("data", "language model", "drawer", "channel", "reader", "losses", "backward", "optimiser")
+PARTS = ("data", "language model", "scene decoder", "channel", "captioner", "losses", "backward", "optimizer")
 GOALS = (0.5, 0.9, 0.95, 0.99)
 QUALITY_SEED, QUALITY_SENTENCES, QUALITY_STEPS = 3003, 200, 20  # exact match is taken every so many steps
 
@@ -98,12 +98,12 @@ class Laps:
     """
 
     def __init__(self, trainer):
-        self.cuda, self.marks, circle, scaler = trainer.device.type == "cuda", [], trainer.circle, trainer.scaler
+        self.cuda, self.marks, circle, scaler = trainer.device.type == "cuda", [], trainer.circle, trainer.optimizer.scaler
         circle.language_model.register_forward_pre_hook(lambda *_: self.mark("data"))
         circle.language_model.register_forward_hook(lambda *_: self.mark("language model"))
-        circle.scene_decoder.register_forward_hook(lambda *_: self.mark("drawer"))
+        circle.scene_decoder.register_forward_hook(lambda *_: self.mark("scene decoder"))
         circle.caption_network.register_forward_pre_hook(lambda *_: self.mark("channel"))
-        circle.caption_network.register_forward_hook(lambda *_: self.mark("reader"))
+        circle.caption_network.register_forward_hook(lambda *_: self.mark("captioner"))
         scaler.scale = self.before("losses", scaler.scale)  # called between the losses and the backward pass
         scaler.unscale_ = self.before("backward", scaler.unscale_)
 
@@ -186,7 +186,7 @@ class Subject:
                 self.laps.mark(None)
             self.trainer.train_step()
             if self.laps:
-                self.laps.mark("optimiser")
+                self.laps.mark("optimizer")
             steps += 1
         wait(self.device)
         out = {"steps": steps, "seconds": time.perf_counter() - begin, "matmul_flops_per_s": rate, "peak_bytes": self.peak_memory()}

@@ -17,8 +17,9 @@ import time
 
 import torch
 
-from checkpoints import CheckpointError, load, newest_valid, write_atomically
+from checkpoints import CheckpointError, load, newest_valid
 from colab.notebook_display import modified
+from files import write_atomically
 from settings import FIXED_ON_RESUME
 
 MOUNT_POINT = "/content/drive"  # where Colab's own notebooks put it; $DRIVE_MOUNT chooses another

@@ -1,6 +1,7 @@
-"""The parts of the scene decoder, named and drawn apart: layout, shapes, colours, coherence.
+"""The marks decoder: a plain ground, and on it one compact mark for each surprising word.
 
-Shapes: B sentences, T words, K sprites, D = d_model. Everything here is float32.
+Its parts are named and drawn apart: layout, shapes, colors. Shapes: B sentences, T words, K sprites, D = d_model.
+Everything here is float32.
 """
 
 import math
@@ -10,12 +11,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from numpy.polynomial import Chebyshev, Polynomial
 
-from channel import smooth
-
-
-def gaussian_kl(mu, logvar):
-    """KL(N(mu, exp(logvar)) || N(0, 1)) per latent, nats (Kingma & Welling 2014, appendix B)."""
-    return 0.5 * (mu.float() ** 2 + logvar.float().exp() - logvar.float() - 1)
+from decoders.scene import PICTURE_SIZE, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
 
 
 def sinkhorn(logits, mass, rounds=8):
@@ -38,8 +34,8 @@ def sinkhorn(logits, mass, rounds=8):
 class Layout(nn.Module):
     """Which sprite shows which word.
 
-    A sprite looks at *roles* (a kind of word, and how many of it came before), never at the word itself,
-    so a place in the picture goes with a kind of word and a mark with a word.
+    A sprite looks at *roles* (a kind of word, and how many of that kind came before), never at the word itself.
+    So a place in the picture goes with a kind of word, and a mark goes with a word.
     Only words that surprise the language model are shown: what it can predict needs no drawing.
     """
 
@@ -51,17 +47,17 @@ class Layout(nn.Module):
         self.query = nn.Parameter(torch.randn(n_sprites, width))
         self.width, self.sharpness = width, sharpness
 
-    def forward(self, roles, surprisal, here):
+    def forward(self, roles, surprisal, mask):
         """(B, T, D), (B, T), (B, T) bool -> attention (B, K, T), presence (B, K), preference (B, K, T).
 
-        Attention is what is drawn; preference is where each word would go without its neighbours, softer so that
+        Attention is what is drawn; preference is where each word would go without its neighbors, softer so that
         a loss can still move it (`losses.layout_loss`).
         """
         keys = self.key(roles).float()
         keys = keys / torch.sqrt(keys.square().mean(-1, keepdim=True) + 0.1)
         queries = F.layer_norm(self.query.float(), (self.width,))
         logits = self.sharpness * (queries @ keys.transpose(1, 2)) / math.sqrt(self.width)
-        wanted = torch.sigmoid(6 * (surprisal - self.SURPRISE)) * here
+        wanted = torch.sigmoid(6 * (surprisal - self.SURPRISE)) * mask
         attention = sinkhorn(logits, wanted)  # (B, K, T)
         preference = (logits / 4).softmax(1) * wanted[:, None]
         return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5)), preference
@@ -84,7 +80,7 @@ class Shapes(nn.Module):
     """
 
     ORDERS = range(2, 6)  # lobes
-    INK = 0.21  # the area of a mark as a share of its window
+    AREA = 0.21  # the area of a mark as a share of its window
     HOLE = 0.6  # the radius of a hole as a share of the radius between the lobes
 
     def __init__(self, z_shape, z_layout, side, hidden_dim):
@@ -117,7 +113,7 @@ class Shapes(nn.Module):
         hole = torch.sigmoid(2 * hole - 2)
         mean, swing = (1 + core) / 2, (1 - core) / 2  # radius = mean + swing x wave
         area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2  # in units of pi
-        size = torch.sqrt(self.INK * self.side**2 / (math.pi * area))  # px
+        size = torch.sqrt(self.AREA * self.side**2 / (math.pi * area))  # px
         dx, dy = (self.reach * torch.tanh(self.place(z_layout))).split(1, -1)  # px
         x, y = self.x - dx, self.y - dy  # (B, K, side^2)
         distance = torch.sqrt(x * x + y * y + 1e-3)
@@ -130,7 +126,7 @@ class Shapes(nn.Module):
 
 
 class Colors(nn.Module):
-    """A latent -> one sRGB colour in [0, 1]."""
+    """A latent -> one sRGB color in [0, 1]."""
 
     def __init__(self, z_color, hidden_dim):
         super().__init__()
@@ -142,9 +138,94 @@ class Colors(nn.Module):
         return torch.sigmoid(self.net(z))
 
 
-class Coherence(nn.Module):
-    """The spatial stage: a 3x3 smoothing that the decoder cannot write around, so that what is
-    told in the picture is told by things larger than a pixel."""
+# (window, stride) for a square number of sprites: windows overlap a little and tile 64 pixels
+TILINGS = {4: (36, 28), 9: (24, 20), 16: (19, 15), 25: (16, 12)}
 
-    def forward(self, picture):
-        return smooth(picture, (0.25, 0.5, 0.25))
+
+class SceneDecoder(nn.Module):
+    """Draws a sentence: a plain ground, and on it one compact mark for each surprising word.
+
+    The latent of z_dim numbers is shared out over K sprites; each sprite's share is divided into
+    layout (place inside its window), color and shape. All sprites draw with the same networks,
+    so a word has the same mark wherever it is shown.
+    Raises ValueError if z_dim leaves a sprite fewer than 6 numbers.
+    """
+
+    Z_LAYOUT, Z_COLOR = 2, 3  # numbers of a sprite's latent; what is left is its shape's
+
+    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_sprites=9):
+        super().__init__()
+        if n_sprites not in TILINGS:
+            raise ValueError(f"n_sprites {n_sprites} is none of {', '.join(map(str, TILINGS))}")
+        self.share = z_dim // n_sprites
+        z_shape = self.share - self.Z_LAYOUT - self.Z_COLOR
+        if z_shape < 1:
+            raise ValueError(f"z_dim {z_dim} is too small: {n_sprites} sprites need at least {6 * n_sprites}")
+        self.z_dim, self.use_vae, self.n_sprites = z_dim, use_vae, n_sprites
+        self.window, self.stride = TILINGS[n_sprites]
+        self.layout = Layout(d_model, n_sprites)
+        self.norm = nn.LayerNorm(d_model)
+        self.to_mu = nn.Linear(d_model, self.share)
+        self.to_logvar = nn.Linear(d_model, self.share)
+        start_with_little_noise(self.to_logvar)
+        self.shapes = Shapes(z_shape, self.Z_LAYOUT, self.window, hidden_dim // 4)
+        self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
+        self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
+        self.coherence = Coherence()
+        self.rows = round(math.sqrt(n_sprites))  # and as many columns
+        self.register_buffer("placing", torch.zeros(self.rows * self.window, PICTURE_SIZE), persistent=False)
+        for i in range(self.rows):  # where each pixel of a row of windows comes to lie in the picture
+            self.placing[i * self.window :, i * self.stride :][: self.window, : self.window].fill_diagonal_(1)
+
+    def encode(self, text, mask):
+        """TextState, (B, T) bool -> mu, logvar (B, K, share), attention (B, K, T), presence (B, K), preference (B, K, T)."""
+        attention, presence, preference = self.layout(text.roles, text.surprisal, mask)
+        shown = attention.sum(2, keepdim=True)  # (B, K, 1)
+        value = attention @ self.norm(text.words.float()) / (shown + 1e-3)  # (B, K, D)
+        return self.to_mu(value), self.to_logvar(value), attention, presence, preference
+
+    def paint(self, z, presence):
+        """z (B, K, share), presence (B, K) -> masks (B, K, side, side), colors (B, K, 3)."""
+        z_layout, z_color, z_shape = z.split([self.Z_LAYOUT, self.Z_COLOR, z.shape[-1] - self.Z_LAYOUT - self.Z_COLOR], -1)
+        return self.shapes(z_shape, z_layout) * presence[..., None, None], self.colors(z_color)
+
+    def compose(self, masks, colors):
+        """Masks (B, K, side, side) and colors (B, K, 3) over the ground -> (B, 3, 64, 64) in [0, 1].
+
+        Where two windows overlap, what would cover more than everything is shared in proportion:
+        no order of drawing, and no clamp on the picture.
+        """
+        rows = self.rows
+        with torch.autocast(masks.device.type, enabled=False):
+            ground = torch.sigmoid(self.ground_logit)
+            layers = F.pad(colors - ground, (0, 1), value=1.0).transpose(1, 2)  # (B, 4, K), the last is the cover
+            layers = layers.unflatten(2, (rows, rows))[:, :, :, None, :, None]  # (B, 4, rows, 1, columns, 1)
+            masks = masks.unflatten(1, (rows, rows)).transpose(2, 3).contiguous()  # (B, rows, side, columns, side)
+            # Two products with a matrix of 0 and 1 are faster than F.fold.
+            across = (masks[:, None] * layers).flatten(-2) @ self.placing  # (B, 4, rows, side, 64)
+            canvas = self.placing.T @ across.flatten(2, 3)  # (B, 4, 64, 64)
+            return self.coherence(ground[:, None, None] + canvas[:, :3] / canvas[:, 3:].clamp(min=1))
+
+    def forward(self, text, mask, rng=None):
+        """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
+        with torch.autocast(mask.device.type, enabled=False):
+            text = type(text)(*(t.float() if torch.is_tensor(t) else t for t in vars(text).values()))
+            mu, logvar, attention, presence, preference = self.encode(text, mask)  # (B, K, share), (B, K, T), (B, K)
+            z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, K, share)
+            masks, colors = self.paint(z, presence)  # (B, K, side, side), (B, K, 3)
+            picture = self.compose(masks, colors)  # (B, 3, 64, 64)
+            kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
+        unused = (0, self.z_dim - self.n_sprites * self.share)  # numbers that no sprite needs stay 0
+        return Scene(
+            picture,
+            mu=F.pad(mu.flatten(1), unused),
+            logvar=F.pad(logvar.flatten(1), unused),
+            kl=kl,
+            attention=attention,
+            presence=presence,
+            colors=colors,
+            masks=masks,
+            ground=torch.sigmoid(self.ground_logit),
+            preference=preference,
+            compose=self.compose,
+        )

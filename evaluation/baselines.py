@@ -14,10 +14,12 @@ from PIL import Image, ImageDraw
 import losses
 from channel import round_8bit
 from data_utils import BOS, PAD, pad
+from decoders.scene import Scene
 from metrics import exact_match
-from models import CaptionNetwork, Circle, Scene
+from models import CaptionNetwork, Circle
 from pictures import from_image
 from text.grammar import parse
+from text.padding import targets_of
 
 # ---------------------------------------------------------------------------------------------
 # Drawers
@@ -257,7 +259,7 @@ def train_readers(readers, draw, batches, vocab, checks, steps, every, device, s
         with torch.no_grad():  # once for all readers: drawing costs as much as teaching the plain one
             picture = draw(ids).picture.float()
             picture = round_8bit((picture + 0.02 * torch.randn(picture.shape, generator=rng, device=device)).clamp(0, 1))
-        targets = losses.targets_of(ids)
+        targets = targets_of(ids)
         for name, reader in readers.items():
             loss = losses.word_loss(reader(picture, ids)[0], targets)
             for group in optimizers[name].param_groups:

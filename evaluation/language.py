@@ -22,9 +22,11 @@ from data_utils import PAD, pad
 from evaluation import legibility
 from evaluation.legibility import FOUR_SLOTS, as_seen, draw_slots, random_slots
 from evaluation.protocol import figure
+from imaging.color import srgb_to_lab
 from pictures import BATCH, draw_sentences
 from text import grammar
 from text.grammar import SLOT_WORDS, SLOTS, TEMPLATES, parse, sample_sentences
+from text.padding import targets_of
 
 SYNONYMS = {  # name: (slot, words)
     "ball, sphere, circle": ("object", ("ball", "sphere", "circle")),
@@ -129,7 +131,7 @@ def word_scenes(draw, slot, seed, contexts, template=legibility.TEMPLATE):
 
 def lab_difference(a, b):
     """Mean CIE76 colour difference after a 1.5 px blur; pictures (n, 3, 64, 64) pairwise -> float >= 0."""
-    lab = [losses.srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
+    lab = [srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
     return float(((lab[0] - lab[1]) ** 2).sum(1).sqrt().mean())
 
 
@@ -171,7 +173,7 @@ def meaning_section(subject, plan, seed, say):
         baselines = {"shuffled words": float(right["shuffled words"].mean()), "majority": float((wanted == common).mean())}
         interval = metrics.bootstrap_interval(right[""], seed)
         figures[f"linear probe · {slot}"] = figure(float(right[""].mean()), len(test), seed, baselines, interval, better="high")
-    lab = losses.srgb_to_lab(F.avg_pool2d(pictures[1][:200], 4), axis=1).flatten(1).numpy()
+    lab = srgb_to_lab(F.avg_pool2d(pictures[1][:200], 4), axis=1).flatten(1).numpy()
     apart = metrics.pairwise_rmse(lab) * math.sqrt(3)
     for slot in FOUR_SLOTS:
         words = np.array([s[slot] for s in test[:200]])
@@ -214,7 +216,7 @@ def sentence_nats(subject, sentences):
     circle, vocab, reader, text = subject.circle, subject.vocab, 0.0, 0.0
     for i in range(0, len(sentences), BATCH):
         ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(subject.device)
-        targets = losses.targets_of(ids)
+        targets = targets_of(ids)
         with torch.no_grad():
             picture = subject.draw(sentences[i : i + BATCH]).to(subject.device)
             here = (targets != PAD).sum()

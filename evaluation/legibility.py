@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 import metrics
 from channel import blur, round_8bit
 from data_utils import PAD, pad
-from losses import srgb_to_lab
+from imaging.color import srgb_to_lab
 from pictures import BATCH, draw_sentences, read_pictures
 from text.grammar import SLOT_WORDS, parse, render
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from channel import blur, round_8bit
-from checkpoints import CheckpointError, build, load, settings_of
+from checkpoints import CheckpointError, load, model_of, settings_of
 from data_utils import PAD, pad
 from evaluation.language import word_scenes
-from losses import srgb_to_lab
+from imaging.color import srgb_to_lab
 from pictures import draw_sentences, read_pictures
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from training import snapshots
@@ -229,7 +229,7 @@ def _drawn_again(subject, seed, shown=8, most=10):
             state = load(f["path"])
             if settings_of(state, f["path"]) != subject.settings or state["vocabulary"] != subject.vocab.words:
                 continue
-            circle, vocab, _ = build(state, f["path"], subject.device)
+            circle, vocab, _ = model_of(state, f["path"], subject.device)
         except (CheckpointError, OSError, KeyError):
             continue
         pictures = draw_sentences(circle, vocab, texts, subject.device)

@@ -132,7 +132,7 @@ def rows(folder):
 def compare(reference, folder):
     """What differs between a run that was never stopped and one that was; a list of places."""
     wanted, got = (load(os.path.join(f, "checkpoints", "last.pt")) for f in (reference, folder))
-    keys = ["model", "optimizer", "scaler", "position", "severity", "bad", "sums", "best", "vocabulary"]
+    keys = ["model", "optimizer", "scaler", "position", "severity", "skipped", "loss_sums", "best", "vocabulary"]
     found = [d for k in keys for d in differences(wanted[k], got[k], k)]
     metrics = rows(folder)
     if metrics != rows(reference):
@@ -291,7 +291,7 @@ def _mount(folder, kilobytes):
 def matrix(short, work, rng):
     """Every setting that could break exactness: stopped in an epoch, and resumed from an epoch's checkpoint."""
     case = Case("resume equality" + (" (short)" if short else ""))
-    grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("layers",)))
+    grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("marks",)))
     grid = [grid[5], grid[10]] if short else grid + [(1, 8, True, False, "conv"), (2, 64, True, True, "conv")]
     for i, (threads, batch, amp, fixed, decoder) in enumerate(grid):
         argv = (

@@ -24,13 +24,13 @@ from training.trainer import Trainer  # noqa: E402
 
 
 def one_process(options):
-    """Train for a while as a process of a team; the first prints the sentences/s of all together."""
-    team = join()
-    device = team.device(options.device)
-    team.connect(device)
+    """Train for a while as a process of a group; rank 0 prints the sentences/s of all together."""
+    group = join()
+    device = group.device(options.device)
+    group.connect(device)
     set_threads(options.threads)
     settings = dataclasses.replace(CONFIGURATIONS[options.configuration], batch_size=options.batch_size, num_samples=10**7)
-    trainer = Trainer(settings, GrammarData(settings.num_samples, 0), device, team)
+    trainer = Trainer(settings, GrammarData(settings.num_samples, 0), device, group)
     for _ in range(3):  # the first steps allocate
         trainer.train_step()
     wait(device)
@@ -38,12 +38,12 @@ def one_process(options):
     while goes_on:
         trainer.train_step()
         steps += 1
-        late = team.first and time.perf_counter() - begin > options.seconds
-        goes_on = not team.agree(int(late))[0]
+        late = group.is_rank_0 and time.perf_counter() - begin > options.seconds
+        goes_on = not group.maximum(int(late))[0]
     wait(device)
-    if team.first:
+    if group.is_rank_0:
         print(steps * options.batch_size / (time.perf_counter() - begin))
-    team.leave()
+    group.leave()
 
 
 def sentences_per_s(size, arguments):

@@ -44,7 +44,7 @@ def main(path):
     ids = pad([vocab.encode(t) for t in texts])
     with torch.no_grad():
         scene = circle.scene_decoder(circle.language_model(ids), ids != PAD)
-        layer_sheet(scene, circle.scene_decoder.compose, [t.split() for t in texts], FOLDER / "layers.png", zoom=1)
+        layer_sheet(scene, [t.split() for t in texts], FOLDER / "layers.png", zoom=1)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import torch
 from channel import round_8bit
 from checkpoints import model_state, save
 from data_utils import GrammarData, pad
-from losses import targets_of, word_loss
+from losses import word_loss
 from models import Circle
 from settings import Settings
+from text.padding import targets_of
 
 KNOWN = [
     "a red ball",
@@ -21,7 +22,7 @@ KNOWN = [
 ]
 
 
-def tiny_circle(decoder="layers"):
+def tiny_circle(decoder="marks"):
     """An untrained (Circle, Vocabulary, Settings) of a few thousand weights."""
     torch.manual_seed(0)
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, decoder=decoder)
@@ -50,7 +51,7 @@ def parrot():
 
 
 @functools.cache
-def blank(decoder="layers"):
+def blank(decoder="marks"):
     """A checkpoint of an untrained model -> its path."""
     path = os.path.join(tempfile.mkdtemp(), f"blank_{decoder}.pt")
     save(path, model_state(*tiny_circle(decoder)))

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 import channel
-from channel import smooth
 from data_utils import PAD, GrammarData
+from imaging.filters import smooth
 from models import Circle
 from pictures import from_image, to_image
 from settings import Settings
@@ -62,7 +62,7 @@ def test_shift_moves_by_whole_pixels():
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 64])
-@pytest.mark.parametrize("decoder", ["layers", "conv"])
+@pytest.mark.parametrize("decoder", ["marks", "conv"])
 def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, decoder):
     data = GrammarData(1000, 0)
     torch.manual_seed(0)
@@ -70,24 +70,24 @@ def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, dec
     c = Circle(settings, len(data.vocab), data.max_words)
     ids = data.batch(0, 0, size)
     scene = c.scene_decoder(c.language_model(ids), ids != PAD)
-    compose = c.scene_decoder.compose if decoder == "layers" else None
 
-    def send(wear=channel.WEAR, severity=1.0):
-        return channel.transmit(scene, torch.tensor(severity), rng(), np.random.default_rng(0), compose, wear)
+    def send(corruptions=channel.CORRUPTIONS, severity=1.0):
+        return channel.transmit(scene, torch.tensor(severity), rng(), np.random.default_rng(0), corruptions)
 
     assert send().shape == scene.picture.shape and torch.equal(send(), send())
     assert (send(("none",)) - scene.picture).abs().max() < 0.15  # light noise only: nothing was permuted
-    mild = send(tuple(w for w in channel.WEAR if w not in ("shift", "jpeg")), 0.0)
+    mild = send(tuple(k for k in channel.CORRUPTIONS if k not in ("shift", "jpeg")), 0.0)
     assert (mild - scene.picture).abs().mean() < 0.1
 
 
-@pytest.mark.parametrize("wear", channel.WEAR[:-2])
-def test_wear_is_full_precision_under_autocast(wear):
+@pytest.mark.parametrize("kind", channel.CORRUPTIONS[:-2])
+def test_corruptions_are_full_precision_under_autocast(kind):
     class Drawn:
         picture = smooth_picture()
+        masks = None
 
     def send():
-        return channel.transmit(Drawn, torch.tensor(0.9), rng(), np.random.default_rng(0), wear=(wear,))
+        return channel.transmit(Drawn, torch.tensor(0.9), rng(), np.random.default_rng(0), (kind,))
 
     with torch.autocast("cpu", torch.bfloat16):
         under = send()

@@ -44,7 +44,7 @@ def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
     script = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
-from checkpoints import write_atomically
+from files import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_atomically({str(path)!r}, b"x" * 2_000_000)
@@ -175,7 +175,7 @@ def test_a_checkpoint_that_lacks_a_part_gets_one_line(tiny_run, name):
     state = load(tiny_run / "checkpoints" / "last.pt")
     del state[name]
     with pytest.raises(CheckpointError, match="x.pt does not fit"):
-        checkpoints.build(state, "x.pt", "cpu")
+        checkpoints.model_of(state, "x.pt", "cpu")
 
 
 @pytest.mark.parametrize(

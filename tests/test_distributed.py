@@ -1,6 +1,6 @@
 """Several processes for real: gloo on the CPU, started one by one or by torchrun.
 
-Started as a script, this file is one process of a team that writes the gradients of two steps to a file.
+Started as a script, this file is one process of a group that writes the gradients of two steps to a file.
 """
 
 import json
@@ -27,13 +27,13 @@ QUIET = "--no-use_vae --word_dropout 0 --no-channel".split()  # nothing random b
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and torchrun")
 
 
-def two_steps(decoder, team):
+def two_steps(decoder, group):
     """The gradients of a batch of 64 and of a last one of 33, with nothing random but the sentences."""
     settings = Settings(
         d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder, batch_size=64, num_samples=97,
         epochs=1, word_dropout=0.0, channel=False, clip=0.0, lr=0.0,
     )  # fmt: skip
-    trainer, out = Trainer(settings, GrammarData(97, 0), torch.device("cpu"), team), {}
+    trainer, out = Trainer(settings, GrammarData(97, 0), torch.device("cpu"), group), {}
     for step in range(2):
         with mock.patch("channel.add_noise", lambda picture, *_: picture):
             parts = trainer.train_step()
@@ -49,12 +49,12 @@ def free_port():
 
 
 def start(command, cwd, size=2):
-    """The command as processes of one team."""
-    team = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
+    """The command as processes of one group."""
+    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
     return [
         subprocess.Popen(
             command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=script_env({**team, "RANK": str(rank), "LOCAL_RANK": str(rank)}),
+            env=script_env({**address, "RANK": str(rank), "LOCAL_RANK": str(rank)}),
         )
         for rank in range(size)
     ]  # fmt: skip
@@ -92,7 +92,7 @@ def losses(folder):
 def test_two_processes_have_the_gradient_of_one(tmp_path):
     codes, said = finish(start([sys.executable, __file__, str(tmp_path)], tmp_path), 120)
     assert codes == [0, 0], said
-    one = {k: v for decoder in ("layers", "conv") for k, v in two_steps(decoder, distributed.ALONE).items()}
+    one = {k: v for decoder in ("marks", "conv") for k, v in two_steps(decoder, distributed.SINGLE_PROCESS).items()}
     for rank in range(2):
         two = torch.load(tmp_path / f"{rank}.pt")
         assert two.keys() == one.keys()
@@ -171,7 +171,7 @@ def test_a_signal_while_the_first_validates_ends_all(tmp_path):
 def test_a_second_signal_ends_a_process_at_once_and_the_others_follow(tmp_path):
     processes = start(LONG, tmp_path)
     hear(processes[0], "step 2/")
-    processes[1].send_signal(signal.SIGSTOP)  # nobody can agree now
+    processes[1].send_signal(signal.SIGSTOP)  # the processes cannot agree now
     processes[0].send_signal(signal.SIGTERM)
     time.sleep(2.5)
     processes[0].send_signal(signal.SIGTERM)
@@ -230,7 +230,7 @@ def test_a_run_that_diverges_ends_all(tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_process_of_a_team_ends_without_the_interpreters_shutdown(size):
+def test_a_process_of_a_group_ends_without_the_interpreters_shutdown(size):
     program = "import atexit; from training import distributed; atexit.register(print, 'shut down'); print('last words'); distributed.end(3)"
     env = script_env(dict(WORLD_SIZE=str(size), RANK="0", MASTER_ADDR="127.0.0.1"))
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
@@ -238,42 +238,43 @@ def test_a_process_of_a_team_ends_without_the_interpreters_shutdown(size):
     assert ("shut down" in done.stdout) == (size == 1)
 
 
-def test_other_programs_variables_do_not_make_a_team(monkeypatch):
+def test_other_programs_variables_do_not_make_a_group(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.delenv("RANK", raising=False)
-    assert distributed.world_size() == 1 and distributed.join() is distributed.ALONE
+    assert distributed.world_size() == 1 and distributed.join() is distributed.SINGLE_PROCESS
 
 
 def test_alone_everything_is_what_it_is():
-    x, team = torch.ones(3, 2, requires_grad=True), distributed.ALONE
-    assert team.gather(x) == (x,) and team.part(x).shape == (3, 2) and team.mean(x) is x and team.agree(3, 1) == (3, 1)
-    assert team.together(lambda: 5) == team.tell(5) == 5
-    with pytest.raises(RuntimeError, match="gloo"), team.watch():
+    x, group = torch.ones(3, 2, requires_grad=True), distributed.SINGLE_PROCESS
+    assert group.gather(x=x) == {"x": x} and group.local_rows(x).shape == (3, 2) and group.first_row(x) == 0
+    assert group.average_in_place(x, []) is x and group.maximum(3, 1) == (3, 1)
+    assert group.on_all(lambda: 5) == group.broadcast(5) == 5
+    with pytest.raises(RuntimeError, match="gloo"), group.watch():
         raise RuntimeError("gloo")
 
 
-def test_a_part_of_a_batch_is_worn_as_in_the_whole():
+def test_a_part_of_a_batch_is_corrupted_as_in_the_whole():
     import numpy as np
 
     import channel
-    from models import Scene
+    from decoders.scene import Scene
 
     picture = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
-    def worn(rows, first):
+    def corrupted(rows, first):
         scene = Scene(picture[rows], None, None, None)
         out = channel.transmit(scene, torch.tensor(0.5), torch.Generator().manual_seed(0), np.random.default_rng(3), first=first)
         return (out - scene.picture).abs().mean((1, 2, 3))
 
-    whole = worn(slice(0, 24), 0)
-    parts = torch.cat([worn(slice(i, i + 3), i) for i in range(0, 24, 3)])  # fewer rows than kinds of wear
-    assert (whole - parts).abs().max() < 0.1 * whole.max()  # the noise is another, how each is worn is not
+    whole = corrupted(slice(0, 24), 0)
+    parts = torch.cat([corrupted(slice(i, i + 3), i) for i in range(0, 24, 3)])  # fewer rows than kinds of corruption
+    assert (whole - parts).abs().max() < 0.1 * whole.max()  # the noise is another, the corruption of each is not
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    team = distributed.join()
-    gradients = {k: v for decoder in ("layers", "conv") for k, v in two_steps(decoder, team).items()}
+    group = distributed.join()
+    gradients = {k: v for decoder in ("marks", "conv") for k, v in two_steps(decoder, group).items()}
     torch.save(gradients, Path(sys.argv[1]) / f"{os.environ['RANK']}.pt")
-    team.leave()
+    group.leave()
     distributed.end(0)

@@ -16,11 +16,12 @@ from conftest import TINY, run_script
 import evaluate
 from checkpoints import load_model, model_state, save
 from data_utils import EOS, GrammarData, Vocabulary
+from decoders.scene import Scene
 from evaluation import legibility, reading
 from evaluation.baselines import Pair
 from evaluation.legibility import FOUR_SLOTS
 from evaluation.protocol import Plan, Subject
-from models import Circle, Scene
+from models import Circle
 from settings import Settings
 from text.grammar import SLOT_WORDS, parse, sample_sentences
 

@@ -4,6 +4,8 @@ import torch
 
 import losses
 from data_utils import BOS, EOS, PAD
+from imaging.color import srgb_to_lab
+from text.padding import targets_of
 
 
 def rng(seed=0):
@@ -12,7 +14,7 @@ def rng(seed=0):
 
 def test_targets_hold_the_words_and_one_end():
     ids = torch.tensor([[5, 6, PAD], [7, 8, 9]])
-    assert losses.targets_of(ids).tolist() == [[5, 6, EOS, PAD], [7, 8, 9, EOS]]
+    assert targets_of(ids).tolist() == [[5, 6, EOS, PAD], [7, 8, 9, EOS]]
 
 
 def test_word_loss_ignores_padding():
@@ -42,8 +44,8 @@ def test_flat_pictures_have_finite_gradients(loss, value):
     out = {
         "spatial": lambda: losses.spatial_loss(picture),
         "diversity": lambda: losses.diversity_loss(losses.thumbnails(picture), distance),
-        "perceptual": lambda: losses.perceptual_loss(losses.outlines(picture), distance),
-        "lab": lambda: losses.srgb_to_lab(picture, axis=1).square().mean(),
+        "perceptual": lambda: losses.perceptual_loss(losses.edge_maps(picture), distance),
+        "lab": lambda: srgb_to_lab(picture, axis=1).square().mean(),
     }[loss]()
     out.backward()
     assert torch.isfinite(picture.grad).all()
@@ -68,11 +70,11 @@ def test_spatial_loss_prefers_large_things_to_texture():
     assert losses.spatial_loss(fine) > 5 * losses.spatial_loss(coarse)
 
 
-def test_lab_of_known_colours():
+def test_lab_of_known_colors():
     """Reference values of CIE L*a*b* for sRGB, D65 (as in the usual tables, rounded)."""
     rgb = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     lab = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86]])
-    assert torch.allclose(losses.srgb_to_lab(rgb), lab, atol=0.05)
+    assert torch.allclose(srgb_to_lab(rgb), lab, atol=0.05)
 
 
 def test_word_distance_counts_words_not_in_common():
@@ -91,7 +93,7 @@ def test_color_loss_pulls_within_and_pushes_between_words():
     navy = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 0, 0.5], [0, 0, 0.5]])
 
     def loss(colors):
-        return losses.color_loss(losses.srgb_to_lab(colors), word, weight, losses.srgb_to_lab(ground), 6)
+        return losses.color_loss(srgb_to_lab(colors), word, weight, srgb_to_lab(ground), 6)
 
     best = loss(far)
     for worse in (near, spread, invisible, navy):
@@ -111,71 +113,71 @@ def nothing(square):
     return 0 * square
 
 
-def test_likeness_is_for_words_that_are_alike_in_both():
+def test_repulsion_is_for_words_that_are_alike_in_both():
     ring, disc = torch.zeros(2, 24, 24)
     ring[2:22, 2:22], ring[7:17, 7:17], disc[7:17, 7:17] = 1, 0, 1
     red, green, word, weight = [1.0, 0, 0], [0.0, 1, 0], torch.tensor([3, 4]), torch.ones(2)
 
-    def likeness(first, second, *masks):
+    def repulsion(first, second, *masks):
         total = losses.word_sums(weight, word, 6)
         silhouettes = losses.silhouettes_of_words(losses.word_sums(torch.stack(masks), word, 6), total)
-        return losses.likeness_loss(losses.srgb_to_lab(torch.tensor([first, second])), silhouettes, word, weight, 6, rivalry=1.0)
+        return losses.repulsion_loss(srgb_to_lab(torch.tensor([first, second])), silhouettes, word, weight, 6, competing=1.0)
 
-    both = likeness(red, red, ring, ring)
+    both = repulsion(red, red, ring, ring)
     assert both == pytest.approx(-2 * 1e-3**0.5, abs=0.01)
-    assert likeness(red, red, ring, disc) < both - 1 and likeness(red, green, ring, ring) < both - 2
-    assert likeness(red, green, ring, disc) < likeness(red, green, ring, ring)
+    assert repulsion(red, red, ring, disc) < both - 1 and repulsion(red, green, ring, ring) < both - 2
+    assert repulsion(red, green, ring, disc) < repulsion(red, green, ring, ring)
 
 
-def test_likeness_parts_marks_that_all_but_coincide():
-    """The gradient on the colour of one of two like marks does not fade as they come together, as a Gaussian's does."""
+def test_repulsion_parts_marks_that_all_but_coincide():
+    """The gradient on the color of one of two like marks does not fade as they come together, as a Gaussian's does."""
     silhouettes, word, weight = torch.zeros(6, 4), torch.tensor([3, 4]), torch.ones(2)
 
     def force(apart):  # dE
         lab = torch.tensor([[50.0, 0, 0], [50.0 + apart, 0, 0]], requires_grad=True)
-        losses.likeness_loss(lab, silhouettes, word, weight, 6, rivalry=1.0).backward()
+        losses.repulsion_loss(lab, silhouettes, word, weight, 6, competing=1.0).backward()
         return lab.grad[0, 0].abs()
 
     assert force(2) > 0.5 * force(40)  # 0.05 of it with a Gaussian alone
 
 
-def test_crowding_spreads_points_instead_of_driving_them_into_corners():
-    """Sixteen words on a line of room for them all: a gradient on their crowding ends with all of them apart."""
+def test_the_potential_spreads_points_instead_of_driving_them_into_corners():
+    """Sixteen words on a line of room for them all: a gradient on their potential ends with all of them apart."""
     room = torch.linspace(0.45, 0.55, 16).logit().requires_grad_()
     optimizer = torch.optim.Adam([room], 0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        losses.crowding(room.sigmoid()[:, None] * 15, torch.ones(16), 1.0, losses.gaussian(0.7), nothing).backward()
+        losses.log_potential(room.sigmoid()[:, None] * 15, torch.ones(16), 1.0, losses.gaussian(0.7), nothing).backward()
         optimizer.step()
     gaps = (room.sigmoid() * 15).sort().values.diff()
     assert gaps.min() > 0.4  # evenly spread they would be 1 apart
 
 
-def test_crowding_looks_at_rivals_and_others_and_only_at_words_that_are_there():
+def test_the_potential_counts_competing_and_other_words_and_only_those_present():
     means, total = torch.tensor([[0.0], [0], [9]]), torch.ones(3)
-    rivalry = torch.zeros(3, 3)
-    rivalry[0, 1] = rivalry[1, 0] = 1
+    competing = torch.zeros(3, 3)
+    competing[0, 1] = competing[1, 0] = 1
     near = losses.gaussian(1.0)
 
     def others(square):
         return 0.1 * torch.exp(-square)
 
-    # two rivals of three words coincide: 2 x 1.1 of 2 x 1.1 + 4 x 0.1; without rivalry 2 of 6 pairs do; without the second word none
-    assert losses.crowding(means, total, rivalry, near, others).exp() == pytest.approx(2.2 / 2.6 + 1e-3, abs=1e-4)
-    assert losses.crowding(means, total, 0.0, near, others).exp() == pytest.approx(0.2 / 1.0 + 1e-3, abs=1e-4)
-    assert losses.crowding(means, torch.tensor([1.0, 0, 1]), rivalry, near, others).exp() == pytest.approx(1e-3, abs=1e-4)
+    # two competing words of three coincide: 2 x 1.1 of 2 x 1.1 + 4 x 0.1; without competition 2 of 6 pairs do; without the second word none
+    assert losses.log_potential(means, total, competing, near, others).exp() == pytest.approx(2.2 / 2.6 + 1e-3, abs=1e-4)
+    assert losses.log_potential(means, total, 0.0, near, others).exp() == pytest.approx(0.2 / 1.0 + 1e-3, abs=1e-4)
+    assert losses.log_potential(means, torch.tensor([1.0, 0, 1]), competing, near, others).exp() == pytest.approx(1e-3, abs=1e-4)
 
 
-def test_color_loss_parts_words_that_are_no_rivals_too():
+def test_color_loss_parts_words_that_do_not_compete_too():
     word, weight, ground = torch.tensor([3, 4]), torch.ones(2), torch.zeros(3)
     alike, unlike = torch.tensor([[1.0, 0, 0], [1, 0, 0.02]]), torch.tensor([[1.0, 0, 0], [0, 1, 0]])
-    loss = [losses.color_loss(losses.srgb_to_lab(rgb), word, weight, losses.srgb_to_lab(ground), 6) for rgb in (unlike, alike)]
+    loss = [losses.color_loss(srgb_to_lab(rgb), word, weight, srgb_to_lab(ground), 6) for rgb in (unlike, alike)]
     assert loss[0] < loss[1] - 1
 
 
-def test_rivals_are_words_of_one_place():
+def test_words_of_one_place_compete():
     word, place = torch.tensor([3, 4, 5]), torch.tensor([0, 0, 1])
-    r = losses.rivals(word, place, torch.ones(3), 6, 2)
+    r = losses.competition(word, place, torch.ones(3), 6, 2)
     assert r[3, 4] == pytest.approx(1, abs=1e-4) and r[3, 5] == 0
 
 

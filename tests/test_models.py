@@ -3,9 +3,10 @@ import torch
 
 from data_utils import EOS, PAD, GrammarData
 from decoders.marks import sinkhorn
-from losses import targets_of, word_loss
+from losses import word_loss
 from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend, join_heads, split_heads
 from settings import Settings
+from text.padding import targets_of
 
 DATA = GrammarData(1000, 0)
 IDS = DATA.batch(0, 0, 8)
@@ -21,7 +22,7 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("decoder", ["layers", "conv"])
+@pytest.mark.parametrize("decoder", ["marks", "conv"])
 def test_scene_is_a_picture_and_kl_is_finite(decoder):
     c = circle(decoder=decoder)
     scene = c.scene_decoder(c.language_model(IDS), IDS != PAD, rng())
@@ -122,7 +123,7 @@ def test_a_role_is_a_kind_and_how_many_of_it_came_before():
     assert unknown.norm(dim=1).max() < 0.01 * roles.norm(dim=1).max()  # no kinds yet: next to no role
 
 
-def test_reader_sees_the_same_words_in_training_as_in_decoding():
+def test_captioner_sees_the_same_words_in_training_as_in_decoding():
     """The logits at step t of greedy decoding equal those of the training pass on the decoded words."""
     c = circle()
     picture = torch.rand(4, 3, 64, 64, generator=rng())
@@ -154,7 +155,7 @@ def test_sinkhorn_shares_words_out():
 
 
 def test_a_word_has_the_same_mark_at_every_place():
-    """The drawing networks are common to all sprites: equal latents give equal masks and colours."""
+    """The drawing networks are common to all sprites: equal latents give equal masks and colors."""
     decoder = circle().scene_decoder
     z = torch.randn(1, 1, decoder.share, generator=rng()).expand(1, 9, -1)
     masks, colors = decoder.paint(z, torch.ones(1, 9))

@@ -1,3 +1,5 @@
+"""Runs that are stopped and go on: kills, signals, folders."""
+
 import json
 import os
 import shutil
@@ -6,14 +8,10 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from conftest import ROOT, TINY, run_script, script_command, script_env
 
 import checkpoints
-import data_utils
 import train
-import training.trainer
-from settings import Settings
 from text import grammar
 
 ONE_EPOCH = [*TINY, "--epochs", 1]
@@ -257,163 +255,3 @@ def test_folders_that_cannot_be_written_to(tmp_path):
     done = run_script("train.py", *ONE_EPOCH, "--checkpoint_dir", "c", "--log_dir", "l", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr.count("metrics l/metrics.jsonl could not be written") == 1
     assert checkpoints.load(tmp_path / "c" / "last.pt")["position"]["step"] == 8
-
-
-# ---------------------------------------------------------------------------------------------
-# Best
-# ---------------------------------------------------------------------------------------------
-
-
-def tiny_settings(**more):
-    flags = dict(zip(TINY[:-1:2], TINY[1:-1:2], strict=True))
-    values = {k[2:]: float(v) if k == "--lr" else int(v) for k, v in flags.items()}
-    return Settings(**{**values, "use_vae": True, "epochs": 3, "threads": 1, "dropout": 0.1, **more})
-
-
-def tiny_trainer(**more):
-    settings = tiny_settings(**more)
-    return training.trainer.Trainer(settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu"))
-
-
-def tiny_command(**more):
-    return [str(a) for a in TINY] + [str(x) for k, v in more.items() for x in (f"--{k}", v)]
-
-
-def steps_by_exact_match(monkeypatch, matches):
-    """Let validation find these shares of exact matches, one after the other."""
-    left = iter(matches)
-    monkeypatch.setattr(train, "exact_match", lambda a, b: next(left) if len(a) == 200 else 0.0)
-
-
-@pytest.mark.slow
-def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)
-
-    def best():
-        return checkpoints.best_quality("checkpoints")[0], checkpoints.load("checkpoints/best.pt")["position"]["epoch"]
-
-    steps_by_exact_match(monkeypatch, [0.2, 0.5, 0.4])
-    assert train.main(tiny_command(epochs=3)) == 0
-    assert best() == (0.5, 2)
-    steps_by_exact_match(monkeypatch, [0.3, 0.45])  # a branch from epoch 1, whose own best was 0.2
-    assert train.main(["--resume", "checkpoints/checkpoint_epoch_1.pt"]) == 0
-    assert best() == (0.5, 2)
-    steps_by_exact_match(monkeypatch, [0.6])
-    assert train.main(["--resume", "auto", "--epochs", "4"]) == 0
-    assert best() == (0.6, 4)
-    os.remove("checkpoints/best.pt")
-    steps_by_exact_match(monkeypatch, [0.1])
-    assert train.main(["--resume", "auto", "--epochs", "5"]) == 0
-    assert best() == (0.1, 5)
-
-
-# ---------------------------------------------------------------------------------------------
-# Numbers that go bad
-# ---------------------------------------------------------------------------------------------
-
-
-def poison(monkeypatch, when, kind):
-    """Make the loss, or only its gradient, NaN at steps for which `when` (a number from 0) is true."""
-    clean, count = training.trainer.circle_losses, iter(range(10**6))
-
-    def losses(circle, *rest):
-        parts = clean(circle, *rest)
-        if when(next(count)):
-            nothing = circle.scene_decoder.ground_logit.sum() * 0
-            parts["caption"] = parts["caption"] + (float("nan") if kind == "loss" else nothing.sqrt())
-        return parts
-
-    monkeypatch.setattr(training.trainer, "circle_losses", losses)
-
-
-def learned(trainer):
-    state = trainer.state()
-    return {k: v.clone() for k, v in state["model"].items()}, [
-        {k: torch.as_tensor(v).clone() for k, v in s.items()} for s in state["optimizer"]["state"].values()
-    ]
-
-
-def equal(a, b):
-    return all(torch.equal(a[0][k], b[0][k]) for k in a[0]) and all(
-        torch.equal(x[k], y[k]) for x, y in zip(a[1], b[1], strict=True) for k in x
-    )
-
-
-@pytest.mark.parametrize("kind", ["loss", "gradient"])
-def test_a_bad_step_leaves_weights_and_moments_as_they_were_and_is_counted(monkeypatch, kind):
-    trainer = tiny_trainer()
-    poison(monkeypatch, lambda i: i in (2, 3), kind)
-    trainer.train_step()
-    trainer.train_step()
-    before = learned(trainer)
-    parts = trainer.train_step()
-    assert kind == "loss" or torch.isfinite(parts["caption"])
-    trainer.train_step()
-    assert equal(before, learned(trainer)) and trainer.bad.tolist() == [2, 2] and trainer.step == 4
-    trainer.train_step()
-    assert not equal(before, learned(trainer)) and trainer.bad.tolist() == [0, 2]
-    assert checkpoints.all_finite(trainer.state()) and trainer.sums[-1] == 3
-
-
-def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    poison(monkeypatch, lambda i: i == 4 or i >= 11, "loss")
-    assert train.main(tiny_command(epochs=9, lr=0.004)) == 1
-    said = capsys.readouterr().err
-    assert "steps in a row had a non-finite loss or gradient" in said and "--lr 0.004 is too high" in said
-    assert "checkpoints/last.pt of step 8 is whole" in said
-    state = checkpoints.load("checkpoints/last.pt")
-    assert state["position"]["step"] == 8 and checkpoints.all_finite(state) and state["bad"] == [0, 1]
-    assert sorted(n for n in os.listdir("checkpoints") if n.startswith("checkpoint")) == ["checkpoint_epoch_1.pt"]
-    for line in (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines():
-        assert checkpoints.all_finite(json.loads(line, parse_constant=lambda c: pytest.fail(c)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("flags", [["--lr", "1e9"], ["--lr", "1e4", "--clip", "0", "--warmup_steps", "0"]])
-def test_a_learning_rate_that_ruins_the_weights_stops_the_run_by_name(tmp_path, flags):
-    done = run_script("train.py", *TINY, "--epochs", 8, *flags, cwd=tmp_path)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert f"--lr {float(flags[1]):g} is too high" in done.stderr.splitlines()[-1]
-    for name in os.listdir(tmp_path / "checkpoints"):
-        if name.endswith(".pt"):
-            assert checkpoints.all_finite(checkpoints.load(tmp_path / "checkpoints" / name))
-
-
-# ---------------------------------------------------------------------------------------------
-# What a checkpoint brings back
-# ---------------------------------------------------------------------------------------------
-
-
-def test_every_part_of_the_state_comes_back(tmp_path):
-    trainer = tiny_trainer()
-    for _ in range(11):
-        trainer.train_step()
-    trainer.severity.fill_(0.1234567)
-    trainer.bad = torch.tensor([1.0, 7.0])
-    trainer.best, trainer.seconds, trainer.history = 0.25, 12.5, [{"kind": "train", "step": 8}]
-    checkpoints.save(tmp_path / "last.pt", trainer.state())
-    other = tiny_trainer(seed=0)
-    other.restore(checkpoints.load(tmp_path / "last.pt"), "last.pt")
-    assert (other.epoch, other.batch, other.step) == (1, 3, 11)
-    assert (
-        torch.equal(other.severity, trainer.severity)
-        and torch.equal(other.bad, trainer.bad)
-        and torch.equal(other.sums, trainer.sums)
-    )
-    assert (other.best, other.seconds, other.history) == (0.25, 12.5, [{"kind": "train", "step": 8}])
-    trainer.train_step()
-    other.train_step()
-    assert equal(learned(trainer), learned(other))
-    assert other.state()["saved_at"] > trainer.saved_at - 60
-
-
-@pytest.mark.parametrize(
-    "change", [{"position": {"epoch": 5, "batch": 0, "step": 3}}, {"optimizer": 5}, {"history": [1]}, {"sums": "x"}, {"model": {}}]
-)
-def test_a_state_that_contradicts_itself_gets_one_line(change):
-    trainer = tiny_trainer()
-    trainer.train_step()
-    with pytest.raises(checkpoints.CheckpointError, match="x.pt cannot be resumed"):
-        tiny_trainer().restore({**trainer.state(), **change}, "x.pt")

@@ -10,9 +10,14 @@ import torch
 from conftest import TINY, run_script
 from PIL import Image
 
+import algorithm
+import devices
 import losses
 import train
+import training.optimizer
+import training.precision
 import training.trainer
+from algorithm import training_step
 from channel import round_8bit
 from checkpoints import load, load_model
 from data_utils import GrammarData
@@ -21,6 +26,8 @@ from models import Circle
 from pictures import draw_sentences, read_pictures
 from settings import PRESETS, Settings, check
 from text.grammar import sample_sentences
+from training.distributed import SINGLE_PROCESS
+from training.precision import TrainingNetworks
 
 TINY_SETTINGS = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8)
 
@@ -32,7 +39,7 @@ def test_a_run_leaves_every_file_that_users_know(tiny_run):
         "checkpoints/last.pt",
         "checkpoints/best.pt",
     ):
-        assert load(tiny_run / name)["format"] == 1
+        assert load(tiny_run / name)["format"] == 2
     for name in ("logs/training_curves.png", "logs/scenes_epoch_1.png", "logs/scenes_epoch_2.png", "sample_generations.png"):
         with Image.open(tiny_run / name) as image:
             assert min(image.size) > 100 and len(set(image.convert("L").tobytes())) > 10  # something is drawn
@@ -66,7 +73,7 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
         (["--lr", "nan"], 2, "lr"),
         (["--epochs", "many"], 2, "epochs"),
         (["--preset", "huge"], 2, "quick"),
-        (["--decoder", "gan"], 2, "layers"),
+        (["--decoder", "gan"], 2, "marks"),
         (["--hidden_dim", "33"], 2, "multiple of 32"),
         (["--n_heads", "5"], 2, "n_heads"),
         (["--unknown_flag"], 2, "unknown_flag"),
@@ -108,6 +115,14 @@ def test_defaults_fixed_by_the_contract():
         check(Settings(**preset))
 
 
+class BackwardOnly:
+    """An optimizer that leaves gradients and weights as they are."""
+
+    def step(self, loss, parts):
+        loss.backward()
+        return parts, torch.zeros(())
+
+
 def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
     """With only one weight above zero, gradients arrive where the loss is meant to act: none is written and not called."""
     data = GrammarData(1000, 0)
@@ -118,23 +133,25 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should():
     circle = Circle(base, len(data.vocab), data.max_words)
     with torch.no_grad():  # words that differ: a model without kinds of words has no place for any of them, and draws none
         circle.language_model.embedding.weight.mul_(50)
-    reader_losses = {"lambda_caption", "lambda_consistency"}
+    of_captioner, of_language_model = {"lambda_caption", "lambda_consistency"}, {"lambda_language", "lambda_cloze"}
     for name in weights:
         settings = dataclasses.replace(base, **{**zero, name: 1.0})
         circle.zero_grad(set_to_none=True)
         rng, host = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        parts = training.trainer.circle_losses(circle, settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, None)
+        networks = TrainingNetworks(circle, None, torch.device("cpu"))
+        parts, _ = training_step(
+            networks, BackwardOnly(), settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, SINGLE_PROCESS
+        )
         assert {f"lambda_{k}" for k in parts} == set(weights)
-        training.trainer.weighted(parts, settings).backward()
 
         def reached(module):
             return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
 
-        assert reached(circle.caption_network) == (name in reader_losses), name
-        assert reached(circle.scene_decoder) == (name != "lambda_language"), name
+        assert reached(circle.caption_network) == (name in of_captioner), name
+        assert reached(circle.scene_decoder) == (name not in of_language_model), name
 
 
-def test_the_optimiser_skips_a_non_finite_step():
+def test_the_optimizer_skips_a_non_finite_step():
     data = GrammarData(64, 0)
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=16)
     trainer = training.trainer.Trainer(settings, data, torch.device("cpu"))
@@ -142,13 +159,13 @@ def test_the_optimiser_skips_a_non_finite_step():
     before = {k: v.clone() for k, v in trainer.circle.state_dict().items()}
     trainer.circle.caption_network.place.register_hook(lambda g: g * float("nan"))
     trainer.train_step()
-    assert trainer.bad.tolist() == [1, 1]
+    assert (trainer.skipped_in_a_row, trainer.skipped) == (1, 1)
     assert all(torch.equal(v, before[k]) for k, v in trainer.circle.state_dict().items())
-    moments = [v for s in trainer.optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+    moments = [v for s in trainer.optimizer.adamw.state.values() for v in s.values() if torch.is_tensor(v)]
     assert all(torch.isfinite(v).all() for v in moments)
 
 
-@pytest.mark.parametrize("decoder", ["layers", "conv"])
+@pytest.mark.parametrize("decoder", ["marks", "conv"])
 def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(decoder, monkeypatch):
     """A GPU would have to finish all its work for each number. Here is none, but on torch's device without contents ("meta") there
     is no number to be had, and operations that mix devices fail, too. What that device lacks is stood in for."""
@@ -164,15 +181,16 @@ def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(
     monkeypatch.setattr(torch, "Generator", HostGenerator)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: adamw(*a, **k))
     trainer = training.trainer.Trainer(Settings(**TINY_SETTINGS, decoder=decoder), GrammarData(64, 0), device)
-    trainer.scaler.step = lambda optimizer: None  # the fused optimiser is torch's own
+    trainer.optimizer.scaler.step = lambda optimizer: None  # the fused optimizer is torch's own
     parts = trainer.train_step()
-    state = [*parts.values(), trainer.sums, trainer.bad, trainer.severity]
+    state = [*parts.values(), trainer.loss_sums, trainer.skipped_in_a_row, trainer.skipped, trainer.severity]
     assert all(v.device.type == "meta" for v in state) and trainer.step == 1
 
 
 def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeypatch):
-    gpu, tf32, seen = torch.device("cuda"), training.trainer.tf32, {}
-    monkeypatch.setattr(training.trainer, "tf32", lambda device: tf32(gpu))  # only a setting: it needs no GPU
+    gpu, tf32, seen = torch.device("cuda"), devices.tf32, {}
+    for module in (training.precision, training.optimizer):
+        monkeypatch.setattr(module, "tf32", lambda device: tf32(gpu))  # only a setting: it needs no GPU
     trainer = training.trainer.Trainer(Settings(**TINY_SETTINGS), GrammarData(64, 0), torch.device("cpu"))
 
     def note(name, result=None):
@@ -181,7 +199,7 @@ def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeyp
 
     for name in ("language_model", "scene_decoder", "caption_network"):
         getattr(trainer.circle, name).register_forward_hook(lambda *_, name=name: note(name))
-    monkeypatch.setattr(training.trainer, "transmit", lambda *a, f=training.trainer.transmit, **k: note("channel", f(*a, **k)))
+    monkeypatch.setattr(algorithm, "transmit", lambda *a, f=algorithm.transmit: note("channel", f(*a)))
     for function in (losses.color_loss, losses.consistency_loss, losses.diversity_loss):
         monkeypatch.setattr(losses, function.__name__, lambda *a, f=function: note(f.__name__, f(*a)))
     trainer.circle.caption_network.place.register_hook(lambda gradient: note("backward"))
@@ -214,7 +232,7 @@ def test_no_batch_size_and_no_amp_makes_numbers_go_bad(batch_size, amp):
         parts = trainer.train_step()
         assert all(torch.isfinite(v) for v in parts.values())
         first = first or parts["caption"].item()
-    assert trainer.bad.tolist() == [0, 0] and parts["caption"].item() < first - 0.5
+    assert trainer.skipped == 0 and parts["caption"].item() < first - 0.5
 
 
 @pytest.mark.slow
@@ -305,7 +323,7 @@ def first_moment(clip):
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=8, num_samples=8, clip=clip)
     trainer = training.trainer.Trainer(settings, GrammarData(8, 0), torch.device("cpu"))
     trainer.train_step()
-    return 10 * torch.stack([state["exp_avg"].norm() for state in trainer.optimizer.state.values()]).norm().item()
+    return 10 * torch.stack([state["exp_avg"].norm() for state in trainer.optimizer.adamw.state.values()]).norm().item()
 
 
 def test_gradients_are_clipped_to_their_norm_and_short_ones_left_alone():

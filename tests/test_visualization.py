@@ -6,9 +6,6 @@ import torch
 from PIL import Image
 
 import visualization
-from checkpoints import load_model
-from data_utils import pad
-from text.grammar import SLOT_WORDS
 
 
 def drawn(path):
@@ -17,37 +14,6 @@ def drawn(path):
         pixels = np.array(image.convert("RGB"))
     assert min(pixels.shape[:2]) > 100 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
     return pixels
-
-
-@pytest.fixture(scope="module")
-def model(tiny_run):
-    circle, vocab, _ = load_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
-    return circle.eval(), vocab
-
-
-def test_embedding_space_of_words_and_of_pictures(model, tmp_path):
-    circle, vocab = model
-    kinds = {w: slot for slot in ("size", "color", "object") for w in SLOT_WORDS[slot]}
-    words = circle.language_model.embedding.weight[[vocab.index[w] for w in kinds]].detach()
-    visualization.embedding_space(words, list(kinds), list(kinds.values()), tmp_path / "words.png", title="words")
-    drawn(tmp_path / "words.png")
-    pictures = circle.draw(pad([vocab.encode(f"a {w} ball") for w in SLOT_WORDS["color"]])).picture
-    visualization.embedding_space(pictures, SLOT_WORDS["color"], list(SLOT_WORDS["color"]), tmp_path / "pictures.png")
-    drawn(tmp_path / "pictures.png")
-
-
-def test_attention_and_gaze_of_a_sentence(model, tmp_path):
-    circle, vocab = model
-    words = "a tiny red ball in the left".split()
-    ids = pad([vocab.encode(" ".join(words))])
-    with torch.no_grad():
-        attention = circle.language_model(ids).attention[-1][0]
-        scene = circle.draw(ids)
-    read, _, gaze = circle.caption_network.read(scene.picture)
-    visualization.attention_sheet(attention, words, tmp_path / "attention.png")
-    drawn(tmp_path / "attention.png")
-    visualization.gaze_sheet(scene.picture[0], [vocab.words[w] for w in read[0].tolist()][:5], gaze[0], tmp_path / "gaze.png")
-    drawn(tmp_path / "gaze.png")
 
 
 def test_gaze_lights_the_place_that_was_looked_at():
@@ -78,7 +44,6 @@ def test_sheets_of_scenes_rows_and_round_trips(tmp_path):
     pictures = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     texts = [f"sentence number {i}" for i in range(6)]
     visualization.scene_sheet(pictures, texts, tmp_path / "a.png")
-    visualization.contact_sheet(pictures, tmp_path / "b.png")
     visualization.grid_sheet(pictures, ["one", "two"], ["x", "y", "z"], tmp_path / "c.png")
     visualization.round_trips(texts, pictures, [*texts[:5], "another"], tmp_path / "d.png")
     visualization.training_curves([], tmp_path / "e.png")

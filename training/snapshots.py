@@ -9,7 +9,7 @@ import io
 import json
 import os
 
-from checkpoints import write_atomically
+from files import write_atomically
 from pictures import to_image
 
 NAME = "evolution.json"

@@ -1,6 +1,23 @@
-"""Leaving padding out of what is computed for each word by itself."""
+"""Batches of sentences of unlike length: padded, as targets of the next word, and with the padding left out again."""
 
 import torch
+import torch.nn.functional as F
+
+from text.vocabulary import EOS, PAD
+
+
+def pad(rows):
+    """Lists of word numbers -> (n, longest) int64 tensor, padded with PAD."""
+    out = torch.full((len(rows), max(map(len, rows), default=0)), PAD, dtype=torch.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return out
+
+
+def targets_of(ids):
+    """Word numbers (B, T) -> what to predict (B, T + 1): the words, then one end mark, then PAD."""
+    targets = F.pad(ids, (0, 1), value=PAD)
+    return targets.scatter(1, (ids != PAD).sum(1, keepdim=True), EOS)
 
 
 class _Take(torch.autograd.Function):

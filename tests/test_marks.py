@@ -14,7 +14,7 @@ def marks(n=400):
 
 def test_marks_of_all_forms_cover_the_same_area():
     shapes, masks = marks()
-    area = masks.sum((1, 2)) / (shapes.INK * 24 * 24)
+    area = masks.sum((1, 2)) / (shapes.AREA * 24 * 24)
     assert 0.9 < area.min() and area.max() < 1.1
     assert masks.flatten(1).std(0).max() > 0.3  # and they do differ
 

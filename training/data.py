@@ -1,0 +1,33 @@
+"""What a run trains on, and the unseen sentences that it is checked with."""
+
+import sys
+
+from command_line import UserError
+from data_utils import CaptionsData, GrammarData, Vocabulary
+from text.grammar import sample_sentences
+from training.trainer import data_digest
+
+VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
+VALIDATED, FINAL = 200, 1000  # sentences after an epoch, and at the end
+
+
+def open_data(settings, path=None, state=None):
+    """The training data and two lists of unseen sentences: for validation and for the end. path, state: the checkpoint that a
+    run goes on from. Raises UserError, CaptionsFileError, OSError."""
+    if not settings.captions_file:
+        count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
+        data = GrammarData(count, settings.seed, settings.fixed_data)
+        return data, sample_sentences(VALIDATED, "test", VALIDATION_SEED), sample_sentences(FINAL, "test", FINAL_SEED)
+    try:
+        vocab = Vocabulary(state["vocabulary"], state["articles"]) if state else None
+        data = CaptionsData(settings.captions_file, settings.seed, settings.train_split, vocab)
+        same = state is None or data_digest(data) == state.get("data")
+    except (KeyError, TypeError):  # the checkpoint has no vocabulary
+        same = False
+    if not same:
+        had = state["settings"]["captions_file"]
+        raise UserError(
+            f"--captions_file {settings.captions_file} holds other sentences than {had} did for {path}; start a new run"
+        )
+    print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {len(data.test)} unseen", file=sys.stderr)
+    return data, data.test[:VALIDATED], data.test[:FINAL]

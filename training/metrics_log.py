@@ -1,0 +1,33 @@
+"""metrics.jsonl: the history of a run, one JSON object a line."""
+
+import json
+import os
+
+from files import write_atomically
+
+NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends rows to a history (which checkpoints keep, too) and to the file of a log folder.
+
+    The file is first written from the history: rows of steps that a resumed run repeats are gone.
+    """
+
+    def __init__(self, folder, history, console):
+        self.path, self.history, self.console = os.path.join(folder, NAME), history, console
+        self.is_complete = self._try(self._rewrite)
+
+    def add(self, row):
+        self.history.append(row)
+        self.is_complete = self._try(self._append if self.is_complete else self._rewrite)
+
+    def _try(self, write):
+        return self.console.try_to_write("metrics", self.path, write)
+
+    def _rewrite(self):
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.history).encode())
+
+    def _append(self):
+        with open(self.path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(self.history[-1]) + "\n")

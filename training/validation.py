@@ -1,0 +1,51 @@
+"""How well unseen sentences come back: after every epoch, and from PNG files at the end of a run."""
+
+import tempfile
+from dataclasses import dataclass
+
+import torch
+
+from metrics import exact_match, word_accuracy
+from pictures import draw_sentences, read_pictures, through_png
+
+BLOCK = 50  # sentences between two looks for a signal
+
+
+@dataclass
+class RoundTrips:
+    """Sentences, their pictures (n, 3, 64, 64) and what was read back."""
+
+    sentences: list
+    pictures: torch.Tensor
+    captions: list
+    log_prob: float = 0.0  # mean log probability of the captions, nats
+
+    def __post_init__(self):
+        self.exact_match = exact_match(self.sentences, self.captions)
+        self.word_accuracy = word_accuracy(self.sentences, self.captions)
+
+
+def validate(trainer, sentences, signals):
+    """Draw sentences and read the pictures back -> RoundTrips. Raises Interrupted."""
+    circle, vocab, device = trainer.circle, trainer.data.vocab, trainer.device
+    pictures, captions, log_probs = [], [], []
+    for start in range(0, len(sentences), BLOCK):
+        signals.check()
+        pictures.append(draw_sentences(circle, vocab, sentences[start : start + BLOCK], device))
+        words, log_prob = read_pictures(circle, vocab, pictures[-1], device)
+        captions += words
+        log_probs += log_prob
+    return RoundTrips(sentences, torch.cat(pictures), captions, sum(log_probs) / len(log_probs))
+
+
+def validate_from_files(trainer, sentences, signals):
+    """As `validate`, but read from PNG files on disk, as a user would; without log probabilities. Raises Interrupted."""
+    pictures, captions = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for start in range(0, len(sentences), 2 * BLOCK):
+            signals.check()
+            block = sentences[start : start + 2 * BLOCK]
+            drawn, words = through_png(trainer.circle, trainer.data.vocab, block, trainer.device, folder)
+            pictures.append(drawn)
+            captions += words
+    return RoundTrips(sentences, torch.cat(pictures), captions)
