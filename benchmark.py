@@ -16,20 +16,20 @@ from command_line import quiet_threads  # noqa: F401  # isort: skip (before torc
 import argparse
 import contextlib
 import json
-import math
 import os
 import platform
 import sys
 
 import torch
 
-from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Skipped, Worker, spread, take_turns
+from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Worker, median_and_range, take_turns
+from command_line import exit_code, number
 from devices import choose_device, set_threads
 from files import write_atomically
 
-FORMAT = 1
+RESULT_FORMAT = 1
 STANDARD = [name for name in CONFIGURATIONS if name != "tiny"]
-TWINS = ("recommended_8", "recommended_64", "tiny")  # what --against_plain can be asked for
+WITH_PLAIN = ("recommended_8", "recommended_64", "tiny")  # what --against_plain can be asked for
 
 
 # ---------------------------------------------------------------------------------------------
@@ -48,14 +48,16 @@ def rates(entry):
 
 
 def against_plain(speed):
-    """{name: spread over turns of sentences/s, ours over plain}; turns of one round stand side by side."""
+    """{name: median and range over turns of sentences/s, ours over plain}; turns of one round stand side by side."""
     pairs = {name.removeprefix(PLAIN): name for name in speed if name.startswith(PLAIN)}
     whole = {ours: plain for ours, plain in pairs.items() if "turns" in speed[ours] and "turns" in speed[plain]}
-    return {ours: spread([a / b for a, b in zip(rates(speed[ours]), rates(speed[plain]))]) for ours, plain in whole.items()}
+    return {
+        ours: median_and_range([a / b for a, b in zip(rates(speed[ours]), rates(speed[plain]))]) for ours, plain in whole.items()
+    }
 
 
 def describe_device(options):
-    """What the figures were taken on."""
+    """What the numbers were measured on."""
     device = choose_device(options.device)
     set_threads(options.threads)
     name = platform.processor() or platform.machine()
@@ -67,7 +69,7 @@ def describe_device(options):
     return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "load": load}
 
 
-def table(head, rows):
+def aligned_table(head, rows):
     """Lines of a Markdown table whose columns also stand straight in a terminal."""
     rows = [head, *([str(cell) for cell in row] for row in rows)]
     width = [max(map(len, column)) for column in zip(*rows)]
@@ -78,8 +80,8 @@ def table(head, rows):
     return lines
 
 
-def show(value, scale=1.0, digits=1):
-    """A spread as "median (low–high)"."""
+def format_range(value, scale=1.0, digits=1):
+    """A median and range as "median (low–high)"."""
     return f"{scale * value['median']:.{digits}f} ({scale * value['low']:.{digits}f}–{scale * value['high']:.{digits}f})"
 
 
@@ -91,15 +93,15 @@ def speed_tables(speed):
             rows.append([name, *["–"] * 8])
             continue
         peak = "–" if e["peak_bytes"] is None else f"{e['peak_bytes'] / 1e6:.0f}"
-        rates_ = [show(e["ms_per_step"]), show(e["sentences_per_s"]), f"{e['flops_per_step'] / 1e9:.1f}"]
-        rates_ += [f"{e['matmul_flops_per_s']['median'] / 1e9:.0f}", show(e["share_of_matmul"], 100, 0)]
+        rates_ = [format_range(e["ms_per_step"]), format_range(e["sentences_per_s"]), f"{e['flops_per_step'] / 1e9:.1f}"]
+        rates_ += [f"{e['matmul_flops_per_s']['median'] / 1e9:.0f}", format_range(e["share_of_matmul"], 100, 0)]
         rows.append([name, e["batch"], e["dtype"], *rates_, peak])
         if "split_ms" in e:
             splits.append([name, *(f"{ms:.1f}" for ms in e["split_ms"].values())])
     head = ["configuration", "batch", "dtype", "ms/step", "sentences/s", "GFLOP/step", "matmul GFLOP/s", "% of matmul", "peak MB"]
-    lines = table(head, rows) + ["", "median (lowest–highest) of the turns"]
+    lines = aligned_table(head, rows) + ["", "median (lowest–highest) of the turns"]
     lines += [f"{name}: skipped: {e['skipped']}" for name, e in speed.items() if "skipped" in e]
-    return lines + (["", *table(["ms in", *PARTS], splits)] if splits else [])
+    return lines + (["", *aligned_table(["ms in", *PARTS], splits)] if splits else [])
 
 
 def comparison(now, then):
@@ -115,7 +117,7 @@ def comparison(now, then):
         share = f"{e['share_of_matmul']['median'] / old['share_of_matmul']['median']:.2f}×"
         rows.append([name, f"{a['median'] / b['median']:.2f}×", clear, share, memory])
     lines = (
-        table(["now / then", "sentences/s", "clear", "% of matmul", "peak memory"], rows)
+        aligned_table(["now / then", "sentences/s", "clear", "% of matmul", "peak memory"], rows)
         if rows
         else ["nothing to compare: no common configuration"]
     )
@@ -130,7 +132,7 @@ def load_result(path):
     try:
         with open(path, encoding="utf-8") as f:
             result = json.load(f)
-        if result["format"] != FORMAT:
+        if result["format"] != RESULT_FORMAT:
             raise ValueError
         comparison(result, result)
         return result
@@ -143,17 +145,6 @@ def load_result(path):
 # ---------------------------------------------------------------------------------------------
 # python benchmark.py
 # ---------------------------------------------------------------------------------------------
-
-
-def positive(kind):
-    def convert(text):
-        value = kind(text)
-        if not 0 < value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text} is out of range; it must be above 0")
-        return value
-
-    convert.__name__ = {int: "whole number", float: "number"}[kind]
-    return convert
 
 
 def parse_arguments(argv):
@@ -172,31 +163,29 @@ def parse_arguments(argv):
         choices=["quick", "full", "tiny"],
         help="train it to 99 %% exact match (default: quick)",
     )
-    add("--seconds", type=positive(float), default=20.0, help="time for each configuration (default: 20)")
-    add("--repeats", type=positive(int), default=5, help="turns that the time is divided into (default: 5)")
+    add("--seconds", type=number(float, above=0), default=20.0, help="time for each configuration (default: 20)")
+    add("--repeats", type=number(int, 1), default=5, help="turns that the time is divided into (default: 5)")
     add("--use_amp", action=argparse.BooleanOptionalAction, help="overrules the configurations (default: as they say)")
     add("--compile", action="store_true", help="train with --compile")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
-    add("--threads", type=int, default=0, help="CPU threads; 0 takes what the machine has (default: 0)")
-    add("--seed", type=int, default=0, help="seed of weights, sentences and noise (default: 0)")
+    add("--threads", type=number(int, 0), default=0, help="CPU threads; 0 takes what the machine has (default: 0)")
+    add("--seed", type=number(int, 0), default=0, help="seed of weights, sentences and noise (default: 0)")
     add("--json", metavar="FILE", help="write the figures to this file")
     add("--compare", metavar="FILE", help="print ratios to the figures that --json wrote earlier")
     options = parser.parse_args(argv)
     chosen = list(dict.fromkeys(STANDARD if options.configurations is None else options.configurations))
     if unknown := [name for name in chosen if name not in CONFIGURATIONS]:
         parser.error(f"--configurations {unknown[0]} is none of {names}")
-    if options.threads < 0 or options.seed < 0:
-        parser.error("--threads and --seed must be 0 or more")
     if options.json and not os.path.isdir(os.path.dirname(os.path.abspath(options.json))):
         parser.error(f"--json {options.json}: its folder does not exist")
     if options.against_plain:
-        chosen = chosen if set(chosen) & set(TWINS) else [*chosen, *TWINS[:2]]
-        chosen = [n for name in chosen for n in ([name, PLAIN + name] if name in TWINS else [name])]
+        chosen = chosen if set(chosen) & set(WITH_PLAIN) else [*chosen, *WITH_PLAIN[:2]]
+        chosen = [n for name in chosen for n in ([name, PLAIN + name] if name in WITH_PLAIN else [name])]
     options.configurations = chosen
     return options
 
 
-def measure(options, result):
+def run_benchmark(options, result):
     """Everything that was asked for, into `result`, printed section by section."""
 
     def keep(section, content, lines):
@@ -218,7 +207,7 @@ def measure(options, result):
         keep(
             "against_plain",
             ratios,
-            [f"{name}: {show(r)} times the sentences/s of the plain implementation" for name, r in ratios.items()],
+            [f"{name}: {format_range(r)} times the sentences/s of the plain implementation" for name, r in ratios.items()],
         )
     if options.to_quality:
         with contextlib.closing(Worker(options.to_quality, options)) as worker:
@@ -230,22 +219,21 @@ def measure(options, result):
         keep("to_quality", content, [head, *lines])
 
 
+def benchmark(options):
+    """The whole command. Returns the exit code. Raises ValueError, OSError, Skipped."""
+    then = load_result(options.compare) if options.compare else None
+    device = describe_device(options)
+    result = {"format": RESULT_FORMAT, "device": device, "options": vars(options), "speed": {}}
+    print(", ".join(f"{k} {v}" for k, v in device.items()), flush=True)
+    run_benchmark(options, result)
+    if then:
+        print("\n".join(["", *comparison(result, then)]))
+    return 1 if result["speed"] and all("skipped" in e for e in result["speed"].values()) else 0
+
+
 def main(argv=None):
     options = parse_arguments(argv)
-    try:
-        then = load_result(options.compare) if options.compare else None
-        device = describe_device(options)
-        result = {"format": FORMAT, "device": device, "options": vars(options), "speed": {}}
-        print(", ".join(f"{k} {v}" for k, v in device.items()), flush=True)
-        measure(options, result)
-        if then:
-            print("\n".join(["", *comparison(result, then)]))
-        return 1 if result["speed"] and all("skipped" in e for e in result["speed"].values()) else 0
-    except (ValueError, OSError, Skipped) as error:
-        print(f"benchmark.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code("benchmark.py", lambda: benchmark(options))
 
 
 if __name__ == "__main__":

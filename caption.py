@@ -8,12 +8,12 @@ one line on standard error, the rest is still done, and the exit code is 1.
 
 import argparse
 import json
-import os
 import sys
 
 import torch
 
-from checkpoints import CheckpointError, load_model
+from checkpoints import load_model
+from command_line import exit_code
 from devices import choose_device, set_threads
 from pictures import PictureError, from_image, open_picture, read_pictures
 
@@ -29,7 +29,7 @@ def parse_arguments(argv):
 
 
 def caption(args):
-    """Returns the exit code. Raises CheckpointError, ValueError, OSError."""
+    """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
     circle, vocab, _ = load_model(args.checkpoint, device)
@@ -54,16 +54,7 @@ def caption(args):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    try:
-        return caption(args)
-    except BrokenPipeError:  # `| head` closed the pipe: not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (CheckpointError, ValueError, OSError) as error:
-        print(f"caption.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code("caption.py", lambda: caption(args))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import zipfile
 
 import torch
 
+from command_line import UserError
 from files import write_atomically
 from models import Circle
 from settings import Settings, check
@@ -22,7 +23,7 @@ FORMAT = 2
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
 
 
-class CheckpointError(Exception):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message is one line that names the file and the cure."""
 
 

@@ -35,8 +35,8 @@ from training.folders import RunLock
 ROOT = os.path.dirname(os.path.abspath(__file__))
 OWN_FLAGS = ("--preset", "--resume", "--checkpoint_dir", "--log_dir")  # colab_train.py gives these to train.py itself
 MEANT_FOR = {
-    "quick": "about ten epochs: some minutes on Colab's T4 or on two CPU cores",
-    "full": "about fifty epochs: meant for a GPU",
+    "quick": "eight epochs: some minutes on Colab's T4 or on two CPU cores",
+    "full": "fifty epochs: meant for a GPU",
 }
 WAIT_FOR_PREVIOUS = 60  # seconds that an interrupted run gets to save and leave
 # Linux tells a child when its parent has died, however it died; a training whose notebook was killed

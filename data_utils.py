@@ -9,12 +9,12 @@ million costs no more memory than one of ten thousand, and a resumed run draws t
 """
 
 import argparse
-import os
 import sys
 
 import numpy as np
 import torch
 
+from command_line import exit_code, number
 from text.captions_file import CaptionsData, CaptionsFileError, CaptionsReport, read_lines  # noqa: F401 (part of this module's interface)
 from text.grammar import (  # noqa: F401 (part of this module's interface)
     ACTIONS,
@@ -91,19 +91,19 @@ class GrammarData:
 def main(argv=None):
     parser = argparse.ArgumentParser(description="Print scene descriptions of a split, one a line.")
     parser.add_argument("--split", choices=SPLITS, default="train", help="which split (default: train)")
-    parser.add_argument("--num", type=int, default=10, help="how many sentences (default: 10)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draw, 0 or more (default: 0)")
+    parser.add_argument("--num", type=number(int, 0), default=10, help="how many sentences (default: 10)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="seed of the draw, 0 or more (default: 0)")
     args = parser.parse_args(argv)
-    if args.num < 0 or args.seed < 0:
-        parser.error("--num and --seed must be 0 or more")
-    try:
-        for start in range(0, args.num, 10000):  # blocks of a fixed size: --num 5 is a prefix of --num 50000
-            block = sample_sentences(10000, args.split, args.seed * 1_000_003 + start)
-            print("\n".join(block[: args.num - start]))
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` closed the pipe: not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_code("data_utils.py", lambda: print_sentences(args.split, args.num, args.seed))
+
+
+def print_sentences(split, count, seed):
+    """Sentences of a split, one a line. Returns the exit code."""
+    for start in range(0, count, 10000):  # blocks of a fixed size: --num 5 is a prefix of --num 50000
+        block = sample_sentences(10000, split, seed * 1_000_003 + start)
+        print("\n".join(block[: count - start]))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,8 @@ import argparse
 import os
 import sys
 
-from checkpoints import EXPORT_FILES, CheckpointError, load_model, model_state, save_export
+from checkpoints import EXPORT_FILES, load_model, model_state, save_export
+from command_line import exit_code
 
 
 def parse_arguments(argv):
@@ -37,14 +38,7 @@ def export(args):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    try:
-        return export(args)
-    except (CheckpointError, ValueError, OSError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"export.py: {text}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code("export.py", lambda: export(args))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from itertools import islice
 
 import torch
 
-from checkpoints import CheckpointError, load_model
+from checkpoints import load_model
+from command_line import exit_code, number
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
 from files import whole_file
@@ -87,7 +88,7 @@ def sentences_in_blocks(args, circle, vocab, device):
 
 
 def generate(args):
-    """Returns the exit code. Raises CheckpointError, ValueError, OSError."""
+    """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
     circle, vocab, settings = load_model(args.checkpoint, device)
@@ -140,19 +141,6 @@ def paths_shown(folder, count):
 # ---------------------------------------------------------------------------------------------
 
 
-def number(kind, low, high):
-    """A parser of numbers in [low, high] for argparse."""
-
-    def convert(text):
-        value = kind(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is out of range; it must be from {low} to {high}")
-        return value
-
-    convert.__name__ = {int: "whole number", float: "number"}[kind]
-    return convert
-
-
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
@@ -172,14 +160,7 @@ def parse_arguments(argv):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    try:
-        return generate(args)
-    except (CheckpointError, ValueError, OSError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"generate.py: {text}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code("generate.py", lambda: generate(args))
 
 
 if __name__ == "__main__":

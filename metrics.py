@@ -287,13 +287,13 @@ def active_units(mu, threshold=0.01):
     return int((np.asarray(mu).var(0) > threshold).sum())
 
 
-def bits_through(text_bits, reader_nats):
-    """I(text; picture) >= H(text) - cross-entropy of a reader (Barber & Agakov 2003), bits, cut off at 0.
+def bits_through(text_bits, captioner_nats):
+    """I(text; picture) >= H(text) - cross-entropy of a captioner (Barber & Agakov 2003), bits, cut off at 0.
 
     >>> bits_through(10.0, math.log(2))
     9.0
     """
-    return max(0.0, text_bits - reader_nats / math.log(2))
+    return max(0.0, text_bits - captioner_nats / math.log(2))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def majority_sentence(sentences):
 
 
 def total_variation(pictures):
-    """Mean absolute difference of neighbouring pixels, in [0, 1]; pictures (n, 3, h, w) in [0, 1] (Rudin et al. 1992).
+    """Mean absolute difference of neighboring pixels, in [0, 1]; pictures (n, 3, h, w) in [0, 1] (Rudin et al. 1992).
 
     >>> total_variation(np.zeros((1, 3, 8, 8)))
     0.0

@@ -173,7 +173,7 @@ def _to_reader(image, name):
     except Exception:  # a damaged orientation mark beside sound pixels
         pass
     image = _to_square(_to_8_bit(image))
-    if image.mode == "RGBA":  # after shrinking, which weighs colours by their opacity, so that large ones stay cheap
+    if image.mode == "RGBA":  # after shrinking, which weighs colors by their opacity, so that large ones stay cheap
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
@@ -190,7 +190,7 @@ def _to_8_bit(image):
     """Any mode -> RGB, or RGBA if some of it is transparent."""
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_levels(image).convert("RGB")
-    if image.mode == "LAB":  # Pillow converts it through colour profiles only
+    if image.mode == "LAB":  # Pillow converts it through color profiles only
         return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         if image.mode == "La":

@@ -7,6 +7,8 @@ import argparse
 import dataclasses
 from dataclasses import dataclass, field
 
+from command_line import number
+
 
 def _flag(default, group, text, **options):
     return field(default=default, metadata={"group": group, "help": text, **options})
@@ -96,33 +98,22 @@ def add_arguments(parser):
     groups = {}
     for f in dataclasses.fields(Settings):
         meta = f.metadata
-        group = groups.setdefault(meta["group"], None) or parser.add_argument_group(meta["group"])
-        groups[meta["group"]] = group
+        if meta["group"] not in groups:
+            groups[meta["group"]] = parser.add_argument_group(meta["group"])
         options = dict(default=argparse.SUPPRESS, help=f"{meta['help']} (default: {show_default(f.default)})".replace("%", "%%"))
         if f.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options["type"] = str if f.type is str else _number(f.type, meta.get("low"), meta.get("below"))
+            bounds = {name: meta[name] for name in ("low", "below") if name in meta}
+            options["type"] = str if f.type is str else number(f.type, **bounds)
             options["choices"] = meta.get("choices")
             options["metavar"] = None if meta.get("choices") else {int: "N", float: "X", str: "TEXT"}[f.type]
-        group.add_argument(f"--{f.name}", **options)
+        groups[meta["group"]].add_argument(f"--{f.name}", **options)
 
 
 def show_default(default):
     """A default as help texts and tables print it."""
     return {True: "on", False: "off", "": "none"}.get(default, default) if isinstance(default, (bool, str)) else default
-
-
-def _number(kind, low, below):
-    def convert(text):
-        value = kind(text)
-        if not abs(value) < float("inf") or (low is not None and value < low) or (below is not None and value >= below):
-            bounds = f"{low} or more" if below is None else f"from {low} to below {below}"
-            raise argparse.ArgumentTypeError(f"{text} is out of range; it must be {bounds}")
-        return value
-
-    convert.__name__ = {int: "whole number", float: "number"}[kind]
-    return convert
 
 
 def resolve(typed, preset=None, base=None):

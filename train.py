@@ -16,9 +16,7 @@ import os
 import shlex
 import sys
 
-from checkpoints import CheckpointError
 from command_line import UserError, in_one_line
-from data_utils import CaptionsFileError
 from devices import set_threads
 from settings import PRESETS, Settings, add_arguments, check, resolve
 from training.data import open_data
@@ -130,7 +128,7 @@ def main(argv=None):
                 group = join()
                 with group.watch():
                     return train(settings, typed, preset, resume, signals, group)
-            except (UserError, CheckpointError, CaptionsFileError, LostProcess, ValueError, OSError) as error:
+            except (UserError, ValueError, OSError) as error:
                 print(f"train.py: {in_one_line(error)}", file=sys.stderr, flush=True)
                 return 1
             except KeyboardInterrupt:

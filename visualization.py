@@ -19,7 +19,7 @@ from pictures import to_image
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
-INK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
+BLACK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
 
 
 def save_image(image, path):
@@ -40,7 +40,7 @@ def _font(size):
         return ImageFont.load_default()
 
 
-def _write(draw, at, text, width, size=12, fill=INK):
+def _write(draw, at, text, width, size=12, fill=BLACK):
     """Text wrapped to a width in px; returns the height used."""
     lines = textwrap.wrap(text, max(8, int(width / (size * 0.52)))) or [""]
     for i, line in enumerate(lines[:4]):
@@ -69,9 +69,9 @@ def grid_sheet(pictures, row_names, column_names, path, zoom=1):
     sheet = Image.new("RGB", (left + side * len(column_names), top + side * len(row_names)), "white")
     draw = ImageDraw.Draw(sheet)
     for c, name in enumerate(column_names):
-        draw.text((left + c * side + 2, 6), name, fill=INK, font=_font(12))
+        draw.text((left + c * side + 2, 6), name, fill=BLACK, font=_font(12))
     for r, name in enumerate(row_names):
-        draw.text((6, top + r * side + side // 2 - 8), name, fill=INK, font=_font(12))
+        draw.text((6, top + r * side + side // 2 - 8), name, fill=BLACK, font=_font(12))
     for i, picture in enumerate(pictures):
         at = (left + i % len(column_names) * side, top + i // len(column_names) * side)
         sheet.paste(to_image(picture).resize((64 * zoom, 64 * zoom), Image.NEAREST), at)
@@ -94,7 +94,7 @@ def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
         middle = y + side // 2 - 22
         _write(draw, (x + 10, middle), text, text_w - 20, 13)
         sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x + text_w + 10, y))
-        _write(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, INK if text == caption else WRONG)
+        _write(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, BLACK if text == caption else WRONG)
     save_image(sheet, path)
 
 
@@ -122,7 +122,7 @@ def layer_sheet(scene, words, path, zoom=2):
         for k, picture in enumerate([scene.picture[i], *marks]):
             sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (text_w + k * step, y))
             if k:
-                draw.text((text_w + k * step + 2, y + side + 4), sentence[shows[k - 1]], fill=INK, font=_font(12))
+                draw.text((text_w + k * step + 2, y + side + 4), sentence[shows[k - 1]], fill=BLACK, font=_font(12))
     save_image(sheet, path)
 
 
@@ -156,8 +156,8 @@ def gaze_picture(picture, weights):
 def project(vectors, seed=0):
     """Vectors (n, D) -> {"PCA": (n, 2), "t-SNE": (n, 2)}, centered, the largest coordinate 1.
 
-    PCA keeps distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) keeps neighbours, and its large
-    distances mean nothing. Seeded. Fewer than five vectors, or equal ones, have no neighbours to keep: zeros. Cost O(n^2).
+    PCA keeps distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) keeps neighbors, and its large
+    distances mean nothing. Seeded. Fewer than five vectors, or equal ones, have no neighbors to keep: zeros. Cost O(n^2).
     """
     from sklearn.manifold import TSNE  # a second to import, and training has no use for it
 

@@ -2,7 +2,7 @@
 
     python benchmarking/plain.py --batch_size 64 --seconds 20
 
-float32; every sentence padded to 50 words; three separate Adam optimisers; a DataLoader with two
+float32; every sentence padded to 50 words; three separate Adam optimizers; a DataLoader with two
 workers; the convolutional decoder; the loss read on the host at every step. Networks and sizes are
 those of models.py. It has no channel and fewer losses than train.py: less work, never more.
 """

@@ -17,6 +17,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from command_line import UserError
 from data_utils import GrammarData
 from devices import choose_device, set_threads
 from metrics import exact_match
@@ -38,7 +39,7 @@ GOALS = (0.5, 0.9, 0.95, 0.99)
 QUALITY_SEED, QUALITY_SENTENCES, QUALITY_STEPS = 3003, 200, 20  # exact match is taken every so many steps
 
 
-class Skipped(Exception):
+class Skipped(UserError):
     """A configuration that could not be measured here; the message says why."""
 
 
@@ -85,7 +86,7 @@ RECURRENT = {
 
 
 def count_flops(step):
-    """FLOPs of the matrix products, convolutions and LSTMs of a call, forth and back; the rest is not counted."""
+    """FLOPs of the matrix products, convolutions and LSTMs of a call, forward and backward; the rest is not counted."""
     with FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter:
         step()
     return counter.get_total_flops()
@@ -131,7 +132,7 @@ class Laps:
         return seconds
 
 
-class Subject:
+class Measured:
     """A configuration at work. Its public methods are what the main process can ask for."""
 
     def __init__(self, name, options):
@@ -226,12 +227,12 @@ def serve(pipe, name, options):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as f:
         f.write("1000")  # should memory run out, this process goes, and nothing else of the user's
-    subject = Subject(name, options)
+    measured = Measured(name, options)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             action = pipe.recv()
             try:
-                answer = getattr(subject, action)()
+                answer = getattr(measured, action)()
             except Exception as error:
                 if isinstance(error, Skipped):
                     answer = error
@@ -259,7 +260,7 @@ class Worker:
         theirs.close()
 
     def ask(self, action):
-        """The answer of one of Subject's methods. Raises Skipped."""
+        """The answer of one of Measured's methods. Raises Skipped."""
         try:
             self.busy = True
             self.pipe.send(action)
@@ -284,7 +285,7 @@ class Worker:
 
 
 def take_turns(workers, repeats):
-    """Ask each worker to start, then all of them in turn, `repeats` times -> {name: figures or {"skipped": why}}."""
+    """Ask each worker to start, then all of them in turn, `repeats` times -> {name: what was measured or {"skipped": why}}."""
     started, turns, skipped = {}, {w.name: [] for w in workers}, {}
     for number in range(-1, repeats):
         for worker in workers:
@@ -299,24 +300,24 @@ def take_turns(workers, repeats):
                 skipped[worker.name] = {"skipped": str(error)}
                 worker.close()  # gives its memory back
                 print(f"{worker.name}: skipped: {error}", file=sys.stderr, flush=True)
-    return {w.name: skipped.get(w.name) or figures(started[w.name], turns[w.name]) for w in workers}
+    return {w.name: skipped.get(w.name) or combined(started[w.name], turns[w.name]) for w in workers}
 
 
-def spread(values):
+def median_and_range(values):
     """Median, smallest and largest."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def figures(started, turns):
+def combined(started, turns):
     """What the turns of a configuration say together."""
     flops_per_s = [started["flops_per_step"] * t["steps"] / t["seconds"] for t in turns]
     out = {
         **started,
-        "ms_per_step": spread([1000 * t["seconds"] / t["steps"] for t in turns]),
-        "sentences_per_s": spread([started["batch"] * t["steps"] / t["seconds"] for t in turns]),
-        "flops_per_s": spread(flops_per_s),
-        "matmul_flops_per_s": spread([t["matmul_flops_per_s"] for t in turns]),
-        "share_of_matmul": spread([f / t["matmul_flops_per_s"] for f, t in zip(flops_per_s, turns)]),
+        "ms_per_step": median_and_range([1000 * t["seconds"] / t["steps"] for t in turns]),
+        "sentences_per_s": median_and_range([started["batch"] * t["steps"] / t["seconds"] for t in turns]),
+        "flops_per_s": median_and_range(flops_per_s),
+        "matmul_flops_per_s": median_and_range([t["matmul_flops_per_s"] for t in turns]),
+        "share_of_matmul": median_and_range([f / t["matmul_flops_per_s"] for f, t in zip(flops_per_s, turns)]),
         "peak_bytes": turns[-1]["peak_bytes"],
         "turns": turns,
     }

@@ -38,7 +38,7 @@ def _band(side, taps, repeat, device):
 
 @full_precision
 def smooth(picture, taps, repeat=True):
-    """Weighted means of neighbours, the same across and down: square pictures (..., side, side), a tuple of an odd number of
+    """Weighted means of neighbors, the same across and down: square pictures (..., side, side), a tuple of an odd number of
     weights -> the same shape. Beyond the border the picture repeats, or is 0.
 
     Two products with a band matrix: a convolution of one channel takes longer.

@@ -6,7 +6,7 @@
 
 Each training process is forked from this one, which has torch loaded but never computes, so that a
 process costs milliseconds instead of seconds to start; from then on it runs `train.main` as `python
-train.py` does. Two runs are "equal" if every tensor of model and optimiser, the position, the counts
+train.py` does. Two runs are "equal" if every tensor of model and optimizer, the position, the counts
 and every row of metrics (times aside) are. Needs os.fork: Linux or macOS. The exit code is 1 if
 anything was lost.
 """

@@ -32,7 +32,7 @@ def tiny_circle(decoder="marks"):
 
 @functools.cache
 def parrot():
-    """A checkpoint of a model whose reader has learned the pictures of KNOWN by heart -> its path."""
+    """A checkpoint of a model whose caption network has learned the pictures of KNOWN by heart -> its path."""
     circle, vocab, settings = tiny_circle()
     ids = pad([vocab.encode(s) for s in KNOWN])
     pictures = round_8bit(circle.draw(ids).picture)

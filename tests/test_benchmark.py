@@ -73,8 +73,8 @@ def test_what_does_not_fit_is_named_and_the_others_go_on(capsys):
 
 def result_of(*seconds, name="a"):
     turns = [{"steps": 10, "seconds": s, "matmul_flops_per_s": 1e11, "peak_bytes": 1000} for s in seconds]
-    entry = workers.figures({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
-    return {"format": benchmark.FORMAT, "device": {"name": "x", "threads": 1}, "speed": {name: entry}}
+    entry = workers.combined({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
+    return {"format": benchmark.RESULT_FORMAT, "device": {"name": "x", "threads": 1}, "speed": {name: entry}}
 
 
 def test_a_comparison_tells_the_ratio_and_whether_it_is_clear():

@@ -5,7 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_utils import PAD, (
+from data_utils import (
+    PAD,
     CaptionsData,
     CaptionsFileError,
     Vocabulary,

@@ -113,7 +113,7 @@ def test_they_train_alike_and_a_run_goes_on_with_another_number_of_processes(tmp
     for a, b in zip(one[:-1], two[:-1], strict=True):  # the last step has 11 sentences
         assert a["lr"] == b["lr"] and a["severity"] == b["severity"]
         apart = {k: abs(a[k] - b[k]) / (1 + abs(a[k])) for k in a if k.startswith("loss_")}
-        assert max(apart.values()) < 3e-2, apart  # the reader's picture always has a little noise of its own
+        assert max(apart.values()) < 3e-2, apart  # the captioner's picture always has a little noise of its own
     names = {size: checkpoints.load(tmp_path / str(size) / "checkpoints" / "last.pt")["model"].keys() for size in (1, 2)}
     assert names[1] == names[2]
     for size in (1, 2):  # and now the other way round
@@ -225,7 +225,7 @@ def test_a_run_that_diverges_ends_all(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------
-# Alone
+# A single process
 # ---------------------------------------------------------------------------------------------
 
 
@@ -244,7 +244,7 @@ def test_other_programs_variables_do_not_make_a_group(monkeypatch):
     assert distributed.world_size() == 1 and distributed.join() is distributed.SINGLE_PROCESS
 
 
-def test_alone_everything_is_what_it_is():
+def test_a_single_process_changes_nothing():
     x, group = torch.ones(3, 2, requires_grad=True), distributed.SINGLE_PROCESS
     assert group.gather(x=x) == {"x": x} and group.local_rows(x).shape == (3, 2) and group.first_row(x) == 0
     assert group.average_in_place(x, []) is x and group.maximum(3, 1) == (3, 1)

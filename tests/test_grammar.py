@@ -60,7 +60,7 @@ class Everything:
         return (self.ids == self.vocab.index[word]).any(1)
 
     def says(self, first, second):
-        """(n,) bool: one word stands right before another, as a colour before its object."""
+        """(n,) bool: one word stands right before another, as a color before its object."""
         return (self.pairs == (self.vocab.index[first] << 8 | self.vocab.index[second])).any(1)
 
 
@@ -99,7 +99,7 @@ def test_splits_share_no_sentence(everything):
 
 
 def test_no_training_sentence_brings_together_a_held_out_pair(everything):
-    """In any template and any role: not even as the colour of one thing and the name of the other."""
+    """In any template and any role: not even as the color of one thing and the name of the other."""
     train = everything.members["train"]
     for color, obj in {*HELD_OUT_PAIRS, *UNSEEN_PAIRS}:
         assert not (train & everything.has(color) & everything.has(obj)).any(), (color, obj)

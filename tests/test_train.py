@@ -272,7 +272,7 @@ def learned():
 
 @pytest.mark.slow
 def test_captions_come_from_the_pictures(learned):
-    """Blank pictures, another sentence's picture and a frozen random drawer give what chance gives."""
+    """Blank pictures, another sentence's picture and a frozen random scene decoder give what chance gives."""
     circle, vocab, cpu = learned.circle, learned.data.vocab, torch.device("cpu")
     sentences = sample_sentences(400, "test", 5)
     pictures = draw_sentences(circle, vocab, sentences, cpu)

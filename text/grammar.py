@@ -34,9 +34,9 @@ TEMPLATES = [
 
 SPLITS = ("train", "test", "test_pairs", "test_ood")
 
-# Held out of training: one object for each common colour, and two words that training shows with
+# Held out of training: one object for each common color, and two words that training shows with
 # four partners only. "Held out" is meant strictly: the two words never meet in one training
-# sentence, not even as the colour of one thing and the name of the other.
+# sentence, not even as the color of one thing and the name of the other.
 HELD_OUT_PAIRS = [
     ("red", "cube"), ("blue", "star"), ("green", "ball"), ("yellow", "circle"), ("orange", "box"),
     ("purple", "square"), ("pink", "cylinder"), ("black", "triangle"), ("white", "sphere"),
@@ -49,7 +49,7 @@ TEST_SHARE = 10  # one sentence in ten belongs to `test`, by a hash of its slots
 
 
 def _pair_tables():
-    """Two boolean (colour, object) tables: held-out pairs, and unseen partners of a rare word."""
+    """Two boolean (color, object) tables: held-out pairs, and unseen partners of a rare word."""
     pairs = np.zeros((len(COLORS), len(OBJECTS)), bool)
     for color, obj in HELD_OUT_PAIRS:
         pairs[COLORS.index(color), OBJECTS.index(obj)] = True
@@ -73,7 +73,7 @@ def count_sentences():
 
 
 def with_articles(words):
-    """An "a" becomes "an" before a vowel: the one rule of the grammar that looks at a neighbour."""
+    """An "a" becomes "an" before a vowel: the one rule of the grammar that looks at a neighbor."""
     return ["an" if w == "a" and i + 1 < len(words) and words[i + 1][0] in "aeiou" else w for i, w in enumerate(words)]
 
 

@@ -33,7 +33,7 @@ SILENCE_IN_A_STEP = timedelta(minutes=1)
 LEAVE_TOGETHER = timedelta(seconds=10)
 
 
-class LostProcess(Exception):
+class LostProcess(UserError):
     """Another process of the run is gone."""
 
 

@@ -25,7 +25,7 @@ def data_uri(picture):
 
 
 def thin(frames, most=FRAMES):
-    """At most `most` frames: again and again the one goes whose neighbours lie closest; first and last stay.
+    """At most `most` frames: again and again the one goes whose neighbors lie closest; first and last stay.
 
     >>> [f["epoch"] for f in thin([{"epoch": n} for n in (0, 1, 2, 4, 8)], 4)]
     [0, 2, 4, 8]
