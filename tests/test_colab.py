@@ -113,13 +113,12 @@ def test_getting_the_code_clones_then_updates_and_keeps_results(tmp_path):
         assert done.stdout.splitlines()[-1] == str(work / "circle")
         (work / "circle" / "result.pt").write_text("mine")
     assert (work / "circle" / "result.pt").read_text() == "mine"
-    inside = get_code(work / "circle", "https://github.com/OWNER/REPO")
+    inside = get_code(work / "circle", "https://example.invalid/other.git")
     assert inside.returncode == 0 and "checkout already" in inside.stdout
 
 
-@pytest.mark.parametrize("url", ["nowhere/circle.git", "https://github.com/OWNER/REPO"])
-def test_getting_the_code_fails_loudly(tmp_path, url):
-    done = get_code(tmp_path, url)
+def test_getting_the_code_fails_loudly(tmp_path):
+    done = get_code(tmp_path, "nowhere/circle.git")
     assert done.returncode != 0 and "RuntimeError" in done.stderr
 
 
