@@ -99,7 +99,9 @@ class Laps:
     """
 
     def __init__(self, trainer):
-        self.cuda, self.marks, circle, scaler = trainer.device.type == "cuda", [], trainer.circle, trainer.optimizer.scaler
+        self.cuda = trainer.device.type == "cuda"
+        self.marks = []  # (part, moment at which it ended)
+        circle, scaler = trainer.circle, trainer.optimizer.scaler
         circle.language_model.register_forward_pre_hook(lambda *_: self.mark("data"))
         circle.language_model.register_forward_hook(lambda *_: self.mark("language model"))
         circle.scene_decoder.register_forward_hook(lambda *_: self.mark("scene decoder"))

@@ -100,9 +100,13 @@ class DriveCopy:
             os.mkdir(parent)  # fails where Drive is not mounted: a folder made there would be in its way
         os.makedirs(folder, exist_ok=True)
         self.folder, self.keep, self.minutes, self.say = folder, keep, minutes, say
-        self.copied, self.said, self.damaged = {}, set(), set()
+        self.copied = {}  # kind or path -> when the copied file was last written
+        self.said = set()  # kinds of failure that the user was told of
+        self.damaged = set()  # names of copies that do not load
         self.step = -1  # of the newest copy known to be good
-        self.sources, self.extras, self.thread = {}, [], None
+        self.sources = {}
+        self.extras = []
+        self.thread = None
         self.stop = threading.Event()
         for path in glob.glob(os.path.join(glob.escape(folder), ".*_step_*.pt.*.tmp")):
             with contextlib.suppress(OSError):

@@ -149,7 +149,9 @@ class Case:
     """One line of the table: what was done, how often, and what went wrong."""
 
     def __init__(self, name):
-        self.name, self.n, self.failures, self.note, self._start = name, 0, [], "", time.monotonic()
+        self.name, self.n = name, 0
+        self.failures, self.note = [], ""
+        self._start = time.monotonic()
 
     def check(self, ok, what):
         if not ok:

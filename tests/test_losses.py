@@ -109,6 +109,29 @@ def test_shape_loss_tells_silhouettes_apart():
     assert losses.shape_loss(unlike, total) < losses.shape_loss(alike, total)
 
 
+def test_shape_loss_of_two_words_by_hand():
+    """Two silhouettes without a common pixel are sqrt(2) apart, where the Gaussian of sigma 0.7 is exp(-2 / 0.98) = 0.1299."""
+    silhouettes, total = torch.zeros(6, 2), torch.tensor([0.0, 0, 0, 1, 1, 0])
+    silhouettes[3, 0] = silhouettes[4, 1] = 1
+    near = np.exp(-2 / 0.98)
+    # both pairs compete: 2 x 1.1 near of 2 x 1.1; none does: 2 x 0.1 near of 2 x 0.1, which is less than one pair
+    assert losses.shape_loss(silhouettes, total, competing=1.0) == pytest.approx(np.log(near + 1e-3), abs=1e-4)
+    assert losses.shape_loss(silhouettes, total) == pytest.approx(np.log(0.2 * near + 1e-3), abs=1e-4)
+
+
+def test_color_loss_of_two_words_by_hand():
+    """A word that is red and less red, another that is green: pull, push and contrast to a black ground."""
+    lab, word, weight = torch.tensor([[60.0, 40, 0], [60, 20, 0], [50, -70, 0]]), torch.tensor([3, 3, 4]), torch.ones(3)
+    pull = (10**2 + 10**2 + 0) / 3 / 1000  # each of the first two is 10 from their mean
+    distance = np.hypot(60 - 50, 30 + 70)
+    push = np.log(2 * 0.3 * np.exp(-np.sqrt(distance**2 + 1) / 10) + 1e-3)
+    color = losses.color_loss(lab, word, weight, None, 6)
+    assert color == pytest.approx(pull + push, abs=1e-3)
+    unseen = (max(0, 70 - np.hypot(60, 40)) ** 2 + max(0, 70 - np.hypot(60, 20)) ** 2 + max(0, 70 - np.hypot(50, 70)) ** 2) / 3
+    black = losses.color_loss(lab, word, weight, torch.zeros(3), 6)
+    assert black - color == pytest.approx(losses.VISIBILITY * unseen / 1000, rel=1e-2) and losses.VISIBILITY == 30
+
+
 def nothing(square):
     return 0 * square
 
@@ -188,6 +211,14 @@ def test_layout_loss_prefers_one_word_a_sprite_and_one_kind_a_place():
     crowded = torch.tensor([[1.0, 1], [0, 0]]).expand(2, 2, 2)
     best = losses.layout_loss(tidy, ids, 8)
     assert best < losses.layout_loss(mixed, ids, 8) and best < losses.layout_loss(crowded, ids, 8)
+
+
+def test_layout_loss_of_words_that_are_everywhere_by_hand():
+    """Two words, each half in both of two sprites: every entropy is ln 2, and each sprite has one collision of 1/2 x 1/2."""
+    attention = torch.full((1, 2, 2), 0.5)
+    wanted = (1 + losses.SPREAD_OF_WORDS + losses.INDECISION) * np.log(2) + losses.COLLISIONS * 2 * 0.25
+    assert losses.layout_loss(attention, torch.tensor([[3, 4]]), 8) == pytest.approx(wanted, abs=1e-4)
+    assert (losses.SPREAD_OF_WORDS, losses.COLLISIONS, losses.INDECISION) == (0.5, 3, 0.4)
 
 
 def test_layout_loss_wants_a_word_in_one_place_in_all_sentences():

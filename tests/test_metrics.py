@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from emlangkit.metrics.bosdis import compute_bosdis
+from emlangkit.metrics.posdis import compute_posdis
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
@@ -85,11 +87,7 @@ def test_similarity_agrees_with_scipy():
 
 
 def test_agrees_with_emlangkit():
-    """An implementation by others; installed by hand where it is wanted."""
-    pytest.importorskip("emlangkit", reason="emlangkit is not installed: pip install emlangkit")
-    from emlangkit.metrics.bosdis import compute_bosdis
-    from emlangkit.metrics.posdis import compute_posdis
-
+    """An implementation by others."""
     for messages in (PERFECT, holistic(), random_messages()):
         assert positional_disentanglement(MEANINGS, messages) == pytest.approx(compute_posdis(messages, MEANINGS), abs=1e-6)
         assert bag_of_symbols_disentanglement(MEANINGS, messages) == pytest.approx(compute_bosdis(messages, MEANINGS), abs=1e-6)

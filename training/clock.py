@@ -8,7 +8,9 @@ class TrainingClock:
     """Adds the time that passes to `trainer.seconds`, except inside `paused`."""
 
     def __init__(self, trainer):
-        self.trainer, self.since, self.pauses = trainer, time.monotonic(), 0
+        self.trainer = trainer
+        self.since = time.monotonic()
+        self.pauses = 0  # how many `paused` blocks are open
 
     def count(self):
         """Add what has passed since the last call."""

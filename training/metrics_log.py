@@ -15,7 +15,8 @@ class MetricsLog:
     """
 
     def __init__(self, folder, history, console):
-        self.path, self.history, self.console = os.path.join(folder, NAME), history, console
+        self.path = os.path.join(folder, NAME)
+        self.history, self.console = history, console
         self.is_complete = self._try(self._rewrite)
 
     def add(self, row):

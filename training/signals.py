@@ -22,7 +22,10 @@ class Signals:
     """
 
     def __init__(self, echo=0.0):
-        self.number, self._former, self.echo, self._since = 0, {}, echo, 0.0
+        self.echo = echo
+        self.number = 0  # of the first signal that came
+        self._since = 0.0  # when it came
+        self._former = {}  # signal number -> handler before this one
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # no other thread may set handlers

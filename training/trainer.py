@@ -44,7 +44,10 @@ class Trainer:
         self.skipped = torch.zeros((), device=device)
         self.epoch = self.batch = self.step = 0
         self.loss_names, self.loss_sums = (), None  # sums over the good steps since the last report, and the number of steps
-        self.best, self.seconds, self.history, self.saved_at = -1.0, 0.0, [], 0.0
+        self.best = -1.0  # exact match of the best validation
+        self.seconds = 0.0  # of training
+        self.saved_at = 0.0  # when the state was last taken
+        self.history = []  # rows of metrics.jsonl
 
     def compile(self):
         """Compile what is many small operations (--compile) -> None, or in one line why everything stays as it is.
