@@ -27,6 +27,7 @@ import torch
 from checkpoints import CheckpointError
 from colab import drive_sync
 from colab.notebook_display import SAMPLES, LivePictures, in_notebook, show_picture
+from command_line import exit_code, number
 from devices import choose_device
 from files import write_atomically
 from settings import PRESETS
@@ -217,20 +218,20 @@ def parse_arguments(argv):
     flag("--checkpoint_dir", metavar="DIR", help="(default: checkpoints/RUN_NAME)")
     flag("--log_dir", metavar="DIR", help="(default: logs/RUN_NAME)")
     flag("--drive_dir", metavar="DIR", default="", help="a folder on a mounted Drive; copies go to DIR/RUN_NAME (default: none)")
-    flag("--drive_keep", type=int, default=2, metavar="N", help="copies of each kind that stay on Drive (default: 2)")
-    flag("--drive_minutes", type=float, default=5, metavar="X", help="minutes between two rounds of copies (default: 5)")
+    flag("--drive_keep", type=number(int, 1), default=2, metavar="N", help="copies of each kind that stay on Drive (default: 2)")
+    flag("--drive_minutes", type=number(float, 0), default=5, metavar="X", help="minutes between two rounds of copies (default: 5)")
     args = parser.parse_args(own)
     if args.name and args.preset and args.name != args.preset:
         parser.error(f"{args.name} contradicts --preset {args.preset}")
-    args.preset = args.name or args.preset or parser.error("say which preset: quick or full")
+    args.preset = args.name or args.preset
+    if not args.preset:
+        parser.error("say which preset: quick or full")
     for typed in rest:
         if typed.split("=")[0] in OWN_FLAGS:
             parser.error(f"{typed} is given to train.py by colab_train.py; put it before --, or leave it out")
     args.run_name = args.run_name or args.preset
     if not re.fullmatch(r"\w[\w.-]*", args.run_name):
         parser.error(f"--run_name {args.run_name!r} cannot be a folder's name; use letters, digits, - and _")
-    if args.drive_keep < 1 or not args.drive_minutes >= 0:
-        parser.error("--drive_keep must be 1 or more, --drive_minutes 0 or more")
     args.checkpoint_dir = args.checkpoint_dir or os.path.join("checkpoints", args.run_name)
     args.log_dir = args.log_dir or os.path.join("logs", args.run_name)
     return args, rest
@@ -254,7 +255,7 @@ def keep_samples(log_dir):
 
 
 def train(args, rest):
-    """Returns train.py's exit code. Raises ValueError, CheckpointError, OSError."""
+    """The whole command. Returns train.py's exit code. Raises ValueError, CheckpointError, OSError."""
     check_gpu(device_of(rest))
     for folder in (args.checkpoint_dir, args.log_dir):
         os.makedirs(folder, exist_ok=True)
@@ -284,14 +285,7 @@ def train(args, rest):
 
 def main(argv=None):
     args, rest = parse_arguments(argv)
-    try:
-        return train(args, rest)
-    except (ValueError, CheckpointError, OSError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"colab_train.py: {text}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return exit_code("colab_train.py", lambda: train(args, rest))
 
 
 if __name__ == "__main__":
