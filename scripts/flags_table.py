@@ -1,10 +1,11 @@
-"""Write the table of flags into the README from `settings.py`: python scripts/flags_table.py"""
+"""Write the table of flags into docs/flags.md from `settings.py`: python scripts/flags_table.py"""
 
 import dataclasses
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 from settings import PRESETS, Settings, show_default  # noqa: E402
 
 
@@ -17,8 +18,14 @@ def table():
     return lines
 
 
+def write(path):
+    """Replace what stands between the two markers of a page by the table."""
+    before, marker, rest = path.read_text(encoding="utf-8").partition("<!-- flags -->\n")
+    _, end, after = rest.partition("<!-- end of flags -->\n")
+    if not (marker and end):
+        raise SystemExit(f"{path} lacks the markers <!-- flags --> and <!-- end of flags -->")
+    path.write_text(before + marker + "\n".join(table()) + "\n" + end + after, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    path = Path(__file__).resolve().parent.parent / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- flags -->\n")
-    after = rest.partition("<!-- end of flags -->\n")[2]
-    path.write_text(f"{before}<!-- flags -->\n" + "\n".join(table()) + f"\n<!-- end of flags -->\n{after}", encoding="utf-8")
+    write(ROOT / "docs" / "flags.md")

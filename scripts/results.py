@@ -1,4 +1,4 @@
-"""The README's table of results: python scripts/results.py CHECKPOINT ... [--n 1000] [--seed 77]
+"""The table of docs/results.md: python scripts/results.py CHECKPOINT ... [--n 1000] [--seed 77]
 
 Prints a Markdown table of mean ± standard deviation over the checkpoints. Sentences are drawn with
 seeds that no training uses for validation.

@@ -204,9 +204,9 @@ def test_a_new_machine_goes_on_from_drive_past_a_cut_off_file(tmp_path):
 
 FULL_DRIVE = """
 import builtins, sys
-import checkpoints, colab_train
+import colab_train, files
 on_drive = lambda path, mode: "w" in mode and "/drive/" in str(path)
-checkpoints.open = lambda path, mode="r", **k: builtins.open("/dev/full" if on_drive(path, mode) else path, mode, **k)
+files.open = lambda path, mode="r", **k: builtins.open("/dev/full" if on_drive(path, mode) else path, mode, **k)
 sys.exit(colab_train.main(sys.argv[1:]))
 """
 
