@@ -26,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 from checkpoints import CheckpointError, load_model, write_atomically
+from command_line import UserError, in_one_line
 from data_utils import CaptionsFileError, UnknownWord
 from devices import choose_device, set_threads
 from evaluation import language, page, reading, report
@@ -52,10 +53,6 @@ WITHOUT_SLOTS = (
     "per-slot accuracy; Soft; Hard; confusion matrices; hand-made renderer; posdis; bosdis; synonyms; share that parses".split("; ")
 )
 WITHOUT_SLOTS += ["splits test_pairs and test_ood"]
-
-
-class UserError(Exception):
-    """Something that the user can mend, said in one line."""
 
 
 class Progress:
@@ -260,8 +257,7 @@ def main(argv=None):
     try:
         result = evaluate(args)
     except (UserError, CheckpointError, CaptionsFileError, UnknownWord, ValueError, OSError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"evaluate.py: {text}", file=sys.stderr)
+        print(f"evaluate.py: {in_one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

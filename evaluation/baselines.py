@@ -238,6 +238,12 @@ def fresh_reader(build, vocab, max_words, seed, device):
         return READERS[build](len(vocab), max_words).to(device)
 
 
+def warmup_cosine(step, total, warmup):
+    """Factor of the learning rate in (0, 1]: linear over `warmup` steps, then a cosine from 1 to 0.02 over `total` steps
+    (Loshchilov & Hutter 2017)."""
+    return min(1, (step + 1) / warmup) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / total)))
+
+
 def train_readers(readers, draw, batches, vocab, checks, steps, every, device, seed, say=None):
     """Teach each of {name: reader} the same pictures of a frozen drawer -> {name: [(step, exact match on `checks`)]}.
 
@@ -261,7 +267,7 @@ def train_readers(readers, draw, batches, vocab, checks, steps, every, device, s
         for name, reader in readers.items():
             loss = losses.word_loss(reader(picture, ids)[0], targets)
             for group in optimizers[name].param_groups:
-                group["lr"] = 1e-3 * min(1, (step + 1) / 30) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+                group["lr"] = 1e-3 * warmup_cosine(step, steps, 30)
             optimizers[name].zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(reader.parameters(), 1.0)

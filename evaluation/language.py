@@ -20,6 +20,7 @@ import metrics
 from channel import blur
 from data_utils import PAD, pad
 from evaluation import legibility
+from evaluation.color_difference import color_difference
 from evaluation.legibility import FOUR_SLOTS, as_seen, draw_slots, random_slots
 from evaluation.protocol import figure
 from pictures import BATCH, draw_sentences
@@ -127,19 +128,18 @@ def word_scenes(draw, slot, seed, contexts, template=legibility.TEMPLATE):
     return draw(sum(sentences, [])).unflatten(0, (len(sentences), contexts)), sentences
 
 
-def lab_difference(a, b):
-    """Mean CIE76 colour difference after a 1.5 px blur; pictures (n, 3, 64, 64) pairwise -> float >= 0."""
-    lab = [losses.srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
-    return float(((lab[0] - lab[1]) ** 2).sum(1).sqrt().mean())
-
-
 def _synonyms(draw, seed, contexts):
     """How far apart near-synonyms are drawn; baseline: all pairs of words of the slot."""
     out = {}
     for name, (slot, group) in SYNONYMS.items():
         scenes, _ = word_scenes(draw, slot, seed, contexts)
         words = SLOT_WORDS[slot]
-        far = {(a, b): lab_difference(scenes[i], scenes[j]) for i, a in enumerate(words) for j, b in enumerate(words) if i < j}
+        far = {
+            (a, b): float(color_difference(scenes[i], scenes[j]).mean())
+            for i, a in enumerate(words)
+            for j, b in enumerate(words)
+            if i < j
+        }
         inside = [v for (a, b), v in far.items() if a in group and b in group]
         rest = [v for (a, b), v in far.items() if not (a in group and b in group)]
         out[f"distance of synonyms · {name} (ΔE)"] = figure(

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 import metrics
-from channel import blur, round_8bit
+from channel import round_8bit, silhouettes
 from data_utils import PAD, pad
-from losses import srgb_to_lab
+from evaluation.color_difference import VISIBLE, color_difference
 from pictures import BATCH, draw_sentences, read_pictures
 from text.grammar import SLOT_WORDS, parse, render
 
@@ -71,12 +71,6 @@ def few_shot_accuracy(draw, slot, shots, features, rng, tests=500):
     return float(model.score(y, [s[slot] for s in test]))
 
 
-def _difference(a, b):
-    """CIE76 colour difference per pixel after a 1.5 px blur: two (n, 3, 64, 64) -> (n, 64, 64)."""
-    lab = [srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
-    return ((lab[0] - lab[1]) ** 2).sum(1).sqrt()
-
-
 def swaps(draw, slot, rng, contexts=40, pairs=120):
     """One word swapped, the rest kept -> dict with
     changed: mean share of pixels that change by more than 10, in [0, 1];
@@ -86,7 +80,7 @@ def swaps(draw, slot, rng, contexts=40, pairs=120):
     base = random_slots(pairs, rng)
     words = SLOT_WORDS[slot]
     other = [{**s, slot: str(rng.choice([w for w in words if w != s[slot]]))} for s in base]
-    change = _difference(draw(base), draw(other))
+    change = color_difference(draw(base), draw(other))
     top = torch.quantile(change.flatten(1), 0.99, dim=1).sort().values
     frames = random_slots(contexts, rng)
     first, last = (draw([{**s, slot: w} for s in frames]) for w in (words[0], words[-1]))
@@ -96,7 +90,7 @@ def swaps(draw, slot, rng, contexts=40, pairs=120):
     either = (area[:, None] + area[None] - both).clamp(min=1)
     rows, columns = torch.triu_indices(contexts, contexts, 1)
     return {
-        "changed": float((change > 10).float().mean()),
+        "changed": float((change > VISIBLE).float().mean()),
         "visible": float(top[: max(1, pairs // 10)].mean()),
         "overlap": float((both / either)[rows, columns].mean()),
     }
@@ -123,7 +117,7 @@ def silhouette_slots(circle, vocab, device, sentences):
         ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(device)
         with torch.no_grad():
             scene = decoder(circle.language_model(ids), ids != PAD)
-            pictures.append(decoder.compose(scene.masks, torch.full_like(scene.colors, 0.6)).cpu())
+            pictures.append(silhouettes(scene, decoder.compose, slice(None)).cpu())
     captions, _ = read_pictures(circle, vocab, round_8bit(torch.cat(pictures)), device)
     right = total = 0
     for sentence, caption in zip(sentences, captions):

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from channel import blur, round_8bit
+from channel import round_8bit
 from checkpoints import CheckpointError, build, load, settings_of
 from data_utils import PAD, pad
+from evaluation.color_difference import VISIBLE, color_difference
 from evaluation.language import word_scenes
-from losses import srgb_to_lab
 from pictures import draw_sentences, read_pictures
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from training import snapshots
@@ -41,9 +41,8 @@ def typical(scenes, sentences, n=3):
 
 def change(a, b):
     """(share of pixels that change by more than dE 10, mean dE) between pictures (n, 3, 64, 64) pairwise."""
-    lab = [srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
-    far = ((lab[0] - lab[1]) ** 2).sum(1).sqrt()
-    return float((far > 10).float().mean()), float(far.mean())
+    difference = color_difference(a, b)
+    return float((difference > VISIBLE).float().mean()), float(difference.mean())
 
 
 def readings(confusion):
