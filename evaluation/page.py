@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from evaluation import labels
 from evaluation.page_data import page_content
+from evaluation.protocol import OWN
 from evaluation.report import ARROWS, all_metrics, format_value, full_label, short_names
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -174,7 +175,7 @@ def learning_plot(details):
     """Lines of exact match against steps, for each scene decoder and captioner. details: of the captioners section."""
     lines = []
     for decoder, by_captioner in details["curves"].items():
-        own = decoder == "this_model"
+        own = decoder == OWN
         for captioner, curve in by_captioner.items():
             xs, ys = [0, *(step / details["steps"] for step, _ in curve)], [0.0, *(v for _, v in curve)]
             lines.append(

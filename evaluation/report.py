@@ -3,6 +3,7 @@
 import re
 
 from evaluation.labels import BASELINES, CAPTIONERS, EXPLAINED, TITLES
+from evaluation.protocol import OWN
 
 ARROWS = {"high": " ↑", "low": " ↓", "": ""}  # which way is better
 
@@ -70,7 +71,7 @@ def metrics_tables(metrics):
             beside = [format_value(m, m["baselines"][id]) for id in baselines]
             rows.append([label, f"**{format_value(m, m['value'])}**", interval, *beside, m["n"], m.get("note", "")])
         names = [BASELINES[id] for id in baselines]
-        tables.append(markdown_table(["", BASELINES["this_model"], "95 % interval", *names, "n", ""], rows))
+        tables.append(markdown_table(["", BASELINES[OWN], "95 % interval", *names, "n", ""], rows))
     return "\n\n".join(tables)
 
 
