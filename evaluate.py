@@ -92,8 +92,11 @@ class Progress:
 
     def start(self, name, cost):
         """A part of the evaluation begins that costs so much of the total."""
-        self.name, self.cost, self.share = name, cost, 0.0
-        self.before, self.began = self.bar.n, time.monotonic()
+        self.name = name
+        self.cost = cost
+        self.share = 0.0  # of it that is done
+        self.before = self.bar.n
+        self.began = time.monotonic()
         self.bar.set_description(name)
 
     def advance(self, share):
@@ -121,7 +124,8 @@ class Partial:
     """D/partial.json: the sections that are done, and what they belong to. Raises UserError."""
 
     def __init__(self, folder, fingerprint, force):
-        self.path, self.sections = os.path.join(folder, "partial.json"), {}
+        self.path = os.path.join(folder, "partial.json")
+        self.sections = {}
         self.fingerprint = json.loads(to_json(fingerprint))  # as it will come back from the file
         if force or not os.path.exists(self.path):
             return
@@ -315,8 +319,8 @@ def main(argv=None):
     metrics_path, report_path, page_path = (os.path.join(args.out_dir, name) for name in OUTPUTS)
     print(f"pages: {page_path}, {report_path}; numbers: {metrics_path}")
     match = all_metrics(result["models"][0])["exact_match/test"]
-    percent, seconds = 100 * match["value"], result["seconds"]
-    print(f"exact match on {match['n']} unseen sentences: {percent:.2f} % (seed {args.seed}, {seconds:.0f} s)")
+    percent = 100 * match["value"]
+    print(f"exact match on {match['n']} unseen sentences: {percent:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)")
     return 0
 
 

@@ -18,14 +18,16 @@ from models import CaptionNetwork, Circle
 
 DRAWN_AT_ONCE = 100  # unseen sentences; memory stays flat
 WARMUP = 30  # steps of a fresh captioner
-LEARNING_RATE, NOISE = 1e-3, 0.02
+LEARNING_RATE = 1e-3
+NOISE = 0.02  # standard deviation, in units of [0, 1]
 
 
 class BaselineModel:
     """Any scene decoder (`draw`: word ids (B, T) -> Scene) with any captioner, or None."""
 
     def __init__(self, draw, captioner=None):
-        self.draw, self.caption_network = draw, captioner
+        self.draw = draw
+        self.caption_network = captioner
         self.scene_decoder = None  # has no parts to look into
 
 

@@ -30,7 +30,8 @@ def entropy_of_split(split):
     bits = []
     for number, slots in enumerate(grammar.TEMPLATE_SLOTS):
         sizes = [len(SLOT_WORDS[s]) for s in slots]
-        total, count = math.prod(sizes), 0
+        total = math.prod(sizes)
+        count = 0
         for start in range(0, total, 100_000):
             index = np.arange(start, min(total, start + 100_000))
             values = np.full((len(index), len(SLOTS)), -1)
@@ -43,7 +44,8 @@ def entropy_of_split(split):
 
 def sentence_nats(model, sentences):
     """Mean cross-entropy of whole sentences, nats: (the captioner's given the picture, the language model's)."""
-    circle, captioner, language_model = model.circle, 0.0, 0.0
+    circle = model.circle
+    captioner = language_model = 0.0
     for i in range(0, len(sentences), BATCH):
         ids = pad([model.vocab.encode(s) for s in sentences[i : i + BATCH]]).to(model.device)  # (B, T)
         targets = losses.targets_of(ids)  # (B, T + 1)
@@ -67,7 +69,7 @@ def bottleneck_section(model, protocol, seed, advance):
         metrics.bits_through(bits, captioner_nats),
         len(sentences),
         seed,
-        {"blank_picture": 0.0, "whole_text": bits},
+        baselines={"blank_picture": 0.0, "whole_text": bits},
         high=bits,
         better="high",
         note="H(text) is the language model's estimate" if estimated else "H(text) is counted exactly",
@@ -93,14 +95,14 @@ def _latents(model, sentences):
 def _latent_metrics(mu, kl, bits, use_vae, seed):
     """Posterior means (n, z_dim), KL in nats (n,), bits of the text -> metrics."""
     n, latents = mu.shape
-    found = metric(
-        "active_latents", "active latents", metrics.active_units(mu.numpy()), n, seed, {"all_latents": latents}, high=latents
-    )
+    active = metrics.active_units(mu.numpy())
+    found = metric("active_latents", "active latents", active, n, seed, baselines={"all_latents": latents}, high=latents)
     if use_vae:
         total = float(kl.mean()) / math.log(2)
-        found |= metric("latent_kl", "KL of the latent (bits a sentence)", total, n, seed, {"whole_text": bits}, high=None)
-        each = {"whole_text": bits / latents}
-        found |= metric("kl_per_latent", "KL per latent (bits)", total / latents, n, seed, each, high=None)
+        text = {"whole_text": bits}
+        found |= metric("latent_kl", "KL of the latent (bits a sentence)", total, n, seed, baselines=text, high=None)
+        text = {"whole_text": bits / latents}
+        found |= metric("kl_per_latent", "KL per latent (bits)", total / latents, n, seed, baselines=text, high=None)
     return found
 
 
@@ -111,20 +113,40 @@ def _latent_metrics(mu, kl, bits, use_vae, seed):
 
 def _diversity(model, seed, sentences):
     """How many different pictures different sentences have -> metrics."""
-    pictures, n, found = model.draw_with_baselines(sentences, seed), len(sentences), {}
-    apart = {name: metrics.pairwise_rmse(small_pixels(p)) for name, p in pictures.items()}
+    pictures = model.draw_with_baselines(sentences, seed)
+    n = len(sentences)
+    apart = {decoder: metrics.pairwise_rmse(small_pixels(drawn)) for decoder, drawn in pictures.items()}
+    found = {}
     for name, symbol, q in (("1", "1", 1), ("2", "2", 2), ("inf", "∞", math.inf)):
-        values = {decoder: metrics.vendi_score(distances, 0.1, q) for decoder, distances in apart.items()}
-        own, label = values.pop(OWN), f"Vendi score, q = {symbol}"
-        found |= metric(f"vendi/{name}", label, own, n, seed, {"one_picture": 1.0, **values}, low=1.0, high=n, better="high")
+        score = {decoder: metrics.vendi_score(distances, 0.1, q) for decoder, distances in apart.items()}
+        own = score.pop(OWN)
+        found |= metric(
+            f"vendi/{name}",
+            f"Vendi score, q = {symbol}",
+            own,
+            n,
+            seed,
+            baselines={"one_picture": 1.0, **score},
+            low=1.0,
+            high=n,
+            better="high",
+        )
     distinct = {}
     for decoder, drawn in pictures.items():
         distinct[decoder] = len({(p * 255).round().byte().numpy().tobytes() for p in drawn}) / n
-    label = "distinct pictures at 8 bit"
-    found |= metric("distinct_pictures", label, distinct.pop(OWN), n, seed, distinct, better="high")
+    own = distinct.pop(OWN)
+    found |= metric("distinct_pictures", "distinct pictures at 8 bit", own, n, seed, baselines=distinct, better="high")
     alike = {decoder: float((distances < 0.01).mean()) for decoder, distances in apart.items()}
-    label, own = "pairs of sentences with one picture (RMSE < 0.01)", alike.pop(OWN)
-    found |= metric("same_picture_pairs", label, own, n, seed, {"mode_collapse": 1.0, **alike}, better="low")
+    own = alike.pop(OWN)
+    found |= metric(
+        "same_picture_pairs",
+        "pairs of sentences with one picture (RMSE < 0.01)",
+        own,
+        n,
+        seed,
+        baselines={"mode_collapse": 1.0, **alike},
+        better="low",
+    )
     return found
 
 
@@ -136,8 +158,8 @@ def coherence_section(model, protocol, seed, advance):
     variation = {name: metrics.total_variation(p.numpy()) for name, p in pictures.items()}
     slope = {name: metrics.spectral_slope(p.numpy()) for name, p in pictures.items()}
     n = len(sentences)
-    found = metric("total_variation", "total variation", variation.pop(OWN), n, seed, variation)
-    found |= metric("spectral_slope", "spectral slope", slope.pop(OWN), n, seed, slope, low=None, high=None)
+    found = metric("total_variation", "total variation", variation.pop(OWN), n, seed, baselines=variation)
+    found |= metric("spectral_slope", "spectral slope", slope.pop(OWN), n, seed, baselines=slope, low=None, high=None)
     return {"metrics": found, "details": {}}
 
 
@@ -157,24 +179,34 @@ def language_model_section(model, protocol, seed, advance):
     else:
         found |= _invented_of_file(model, invented, seed)
     n = len(invented)
-    label, one = "different ones among the invented", {"one_sentence": 1 / n}
-    found |= metric("invented_different", label, len(set(invented)) / n, n, seed, one, better="high")
+    found |= metric(
+        "invented_different",
+        "different ones among the invented",
+        len(set(invented)) / n,
+        n,
+        seed,
+        baselines={"one_sentence": 1 / n},
+        better="high",
+    )
     return {"metrics": found, "details": {"invented": invented[:40]}}
 
 
 def _perplexity(model, sentences, seed):
-    n, n_words = len(sentences), sum(len(s.split()) + 1 for s in sentences)  # the end mark counts
+    """The language model's perplexity of a word, in [1, inf) -> a metric."""
+    n = len(sentences)
+    n_words = sum(len(s.split()) + 1 for s in sentences)  # the end mark counts
     _, nats = sentence_nats(model, sentences)
     baselines = {"chance": float(len(model.vocab) - len(data_utils.SPECIALS) + 1)}
     if model.lines is None:
         baselines["grammar"] = 2 ** (entropy_of_split("test") * n / n_words)
     value = math.exp(min(50, nats * n / n_words))
-    return metric("perplexity", "perplexity of a word", value, n, seed, baselines, low=1.0, high=None, better="low")
+    return metric("perplexity", "perplexity of a word", value, n, seed, baselines=baselines, low=1.0, high=None, better="low")
 
 
 def _invented_of_grammar(model, invented, seed):
     """What share of invented sentences is in the grammar, and in none of training's -> metrics."""
-    n, rng = len(invented), np.random.default_rng(seed)
+    n = len(invented)
+    rng = np.random.default_rng(seed)
     random_words = [" ".join(rng.choice(model.vocab.words[3:], len(s.split()))) for s in invented]
     found = metric(
         "invented_parse",
@@ -182,7 +214,7 @@ def _invented_of_grammar(model, invented, seed):
         float(np.mean([parse(s) is not None for s in invented])),
         n,
         seed,
-        {"random_words": float(np.mean([parse(s) is not None for s in random_words])), "grammar": 1.0},
+        baselines={"random_words": float(np.mean([parse(s) is not None for s in random_words])), "grammar": 1.0},
         better="high",
     )
     of_grammar = [not _trainable(s) for s in sample_sentences(n, "train", seed)]
@@ -192,7 +224,7 @@ def _invented_of_grammar(model, invented, seed):
         float(np.mean([parse(s) is not None and not _trainable(s) for s in invented])),
         n,
         seed,
-        {"grammar": float(np.mean(of_grammar))},
+        baselines={"grammar": float(np.mean(of_grammar))},
     )
     return found
 
@@ -202,8 +234,14 @@ def _invented_of_file(model, invented, seed):
     seen = set()
     for k in range(-(-model.data.num_samples // 64)):
         seen.update(model.vocab.decode(row) for row in model.data.batch(0, k, 64).tolist())
-    label, new = "invented sentences that are not in the file's training part", float(np.mean([s not in seen for s in invented]))
-    return metric("invented_not_in_file", label, new, len(invented), seed, {"captions_file": 0.0})
+    return metric(
+        "invented_not_in_file",
+        "invented sentences that are not in the file's training part",
+        float(np.mean([s not in seen for s in invented])),
+        len(invented),
+        seed,
+        baselines={"captions_file": 0.0},
+    )
 
 
 def _trainable(sentence):

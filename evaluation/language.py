@@ -103,7 +103,7 @@ def _topographic_similarity(space, pictures, meaning, protocol, seed):
             rho,
             len(pictures[OWN]),
             seed,
-            {"shuffled_pictures": 0.0, **{decoder: rho for decoder, (rho, _) in similarity.items()}},
+            baselines={"shuffled_pictures": 0.0, **{decoder: rho for decoder, (rho, _) in similarity.items()}},
             low=-1.0,
             better="high",
             mantel_p=p,
@@ -121,8 +121,9 @@ def _disentanglement(pictures, codes, seed):
         for decoder, drawn in pictures.items():
             symbols = symbols_of(drawn, seed)
             values[decoder] = measure(codes, symbols) - metrics.shuffled_null(measure, codes, symbols, seed, 3)
+        own = values.pop(OWN)
         label = f"{name}, shuffled null subtracted"
-        found |= metric(name, label, values.pop(OWN), len(codes), seed, values, low=-1.0, better="high")
+        found |= metric(name, label, own, len(codes), seed, baselines=values, low=-1.0, better="high")
     return found
 
 
@@ -151,7 +152,7 @@ def _synonyms(draw, seed, contexts):
             float(np.mean(inside)),
             contexts,
             seed,
-            {"other_pairs": float(np.mean(rest))},
+            baselines={"other_pairs": float(np.mean(rest))},
             high=None,
             group=slot,
         )
@@ -181,7 +182,8 @@ def _probes(train, test, pictures, rng, seed):
     x, y = legibility.standardized(*(reduce.transform(s) for s in small))
     found = {}
     for slot in FOUR_SLOTS:
-        known, wanted = np.array([s[slot] for s in train]), np.array([s[slot] for s in test])
+        known = np.array([s[slot] for s in train])
+        wanted = np.array([s[slot] for s in test])
         right = LogisticRegression(C=0.1, max_iter=300).fit(x, known).predict(y) == wanted
         by_luck = LogisticRegression(C=0.1, max_iter=300).fit(x, rng.permutation(known)).predict(y) == wanted
         common = max(SLOT_WORDS[slot], key=list(known).count)
@@ -191,8 +193,8 @@ def _probes(train, test, pictures, rng, seed):
             float(right.mean()),
             len(test),
             seed,
-            {"shuffled_words": float(by_luck.mean()), "majority": float((wanted == common).mean())},
-            metrics.bootstrap_interval(right, seed),
+            baselines={"shuffled_words": float(by_luck.mean()), "majority": float((wanted == common).mean())},
+            interval=metrics.bootstrap_interval(right, seed),
             better="high",
             group=slot,
         )
@@ -213,7 +215,7 @@ def _word_distances(slots, pictures, rng, seed):
             _within_over_between(apart, words),
             len(slots),
             seed,
-            {"shuffled_words": _within_over_between(apart, rng.permutation(words))},
+            baselines={"shuffled_words": _within_over_between(apart, rng.permutation(words))},
             high=None,
             better="low",
             group=slot,

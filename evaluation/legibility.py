@@ -124,7 +124,8 @@ def silhouette_slots(circle, vocab, device, sentences):
     captions, _ = read_pictures(circle, vocab, round_8bit(torch.cat(pictures)), device)
     right = total = 0
     for sentence, caption in zip(sentences, captions):
-        true, got = parse(sentence)[1], (parse(caption) or (None, {}))[1]
+        true = parse(sentence)[1]
+        got = (parse(caption) or (None, {}))[1]
         right += sum(got.get(s) == w for s, w in true.items())
         total += len(true)
     return right / max(1, total)

@@ -79,7 +79,8 @@ class Axis:
 
 def markers_of(baselines):
     """Ids of baselines -> [{"name": its label, "mark": one of PATHS, "hue": 0 ... 6}]."""
-    out, left = [], iter(OTHER_MARKERS * len(baselines))
+    out = []
+    left = iter(OTHER_MARKERS * len(baselines))
     for id in baselines:
         mark, hue = MARKERS.get(id) or next(left)
         out.append({"name": labels.BASELINES[id], "mark": mark, "hue": hue})
@@ -177,7 +178,8 @@ def learning_plot(details):
     for decoder, by_captioner in details["curves"].items():
         own = decoder == OWN
         for captioner, curve in by_captioner.items():
-            xs, ys = [0, *(step / details["steps"] for step, _ in curve)], [0.0, *(v for _, v in curve)]
+            xs = [0, *(step / details["steps"] for step, _ in curve)]
+            ys = [0.0, *(value for _, value in curve)]
             lines.append(
                 {
                     "name": f"{labels.BASELINES[decoder]}, {labels.CAPTIONERS[captioner]}",

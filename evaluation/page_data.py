@@ -88,7 +88,8 @@ def free_words(model, sentences, captions, pictures):
         for i in have:
             got = captions[i].split()
             read.update(got[k] if k < len(got) else "(nothing)" for k, w in enumerate(rows[i]) if w == word)
-        n, right = sum(read.values()), read.pop(word, 0)
+        n = sum(read.values())
+        right = read.pop(word, 0)
         mean = pictures[have].mean(0)
         share, far = visible_change(mean[None], pictures.mean(0)[None])
         out.append({
@@ -208,7 +209,8 @@ def _drawn_again(model, seed, shown=8, most=10):
     folder = Path(model.name).resolve().parent
     found = (re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name) for p in folder.glob("checkpoint_epoch_*.pt"))
     numbered = [{"epoch": int(m[1]), "path": folder / m[0]} for m in found if m]
-    texts, out = list(dict.fromkeys(model.sentences(2 * shown, "test", seed + 8)))[:shown], []
+    texts = list(dict.fromkeys(model.sentences(2 * shown, "test", seed + 8)))[:shown]
+    out = []
     for f in snapshots.thin(sorted(numbered, key=lambda f: f["epoch"]), most):
         try:
             state = load(f["path"])

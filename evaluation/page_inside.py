@@ -63,7 +63,8 @@ def insides(model, seed, shown=3):
 
 
 def _inside(model, text):
-    circle, vocab = model.circle, model.vocab
+    circle = model.circle
+    vocab = model.vocab
     words = vocab.decode(vocab.encode(text)).split()
     ids = pad([vocab.encode(text)]).to(model.device)  # (1, T)
     with torch.no_grad():
@@ -110,7 +111,8 @@ def _two_sentences(model, seed):
 def interpolation(model, seed, steps=9):
     """Scenes on the straight line between two sentences' latents, and what the captioner reads there; [] for a
     decoder whose latents cannot be reached."""
-    circle, decoder = model.circle, model.circle.scene_decoder
+    circle = model.circle
+    decoder = circle.scene_decoder
     if not hasattr(decoder, "encode") or not hasattr(decoder, "paint"):
         return []
     ends = []

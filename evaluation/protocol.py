@@ -121,7 +121,7 @@ def open_unseen(settings, vocab, captions_file=None):
     return data.test, data
 
 
-def metric(id, label, value, n, seed, baselines=None, interval=None, low=0.0, high=1.0, better="", split="", group="", **more):
+def metric(id, label, value, n, seed, *, baselines=None, interval=None, low=0.0, high=1.0, better="", split="", group="", **more):
     """One number with all that is needed to judge it -> {id: its fields}, an entry of a section's "metrics".
 
     id: stable name, by which programs find it; label: the text that people see, of which nothing depends.

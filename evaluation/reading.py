@@ -79,7 +79,8 @@ def per_sentence(name, slot, originals, captions):
 
 def _slots_per_sentence(originals, captions):
     """(1 where a slot came back, 1 where the sentence has the slot), each (n, slots that occur)."""
-    right, present = np.zeros((len(originals), len(SLOTS))), np.zeros((len(originals), len(SLOTS)))
+    right = np.zeros((len(originals), len(SLOTS)))
+    present = np.zeros_like(right)
     for i, (original, caption) in enumerate(zip(originals, captions)):
         for slot, [(word, read)] in metrics.slot_hits(slots_of, [original], [caption]).items():
             right[i, SLOTS.index(slot)] = word == read
@@ -99,7 +100,8 @@ def _captions_from_files(model, sentences):
 
 def circle_section(model, protocol, seed, advance):
     """Round trips through PNG files on disk, on every split, beside captions that need no training."""
-    found, details = {}, {"confusion": {}, "wrong": {}}
+    found = {}
+    details = {"confusion": {}, "wrong": {}}
     with_slots = model.lines is None
     gray = torch.full((1, 3, 64, 64), 0.5)
     of_gray = read_pictures(model.circle, model.vocab, gray, model.device)[0]
@@ -123,8 +125,8 @@ def circle_section(model, protocol, seed, advance):
                 value,
                 len(values),
                 seed,
-                {baseline: scores[name, slot] for baseline, scores in baselines.items()},
-                metrics.bootstrap_interval(values, seed, weights),
+                baselines={baseline: scores[name, slot] for baseline, scores in baselines.items()},
+                interval=metrics.bootstrap_interval(values, seed, weights),
                 high=None if better == "low" else 1.0,
                 better=better,
                 split=split,
@@ -191,7 +193,7 @@ def _learning_metrics(curves, protocol, n, seed):
                 values.pop(OWN),
                 n,
                 seed,
-                values,
+                baselines=values,
                 high=high,
                 better=better,
                 group=build,
@@ -207,7 +209,8 @@ def _final(curve, _steps):
 
 def _area(curve, steps):
     """Mean exact match over the steps, by the trapezoid rule from (0, 0): in [0, 1]."""
-    x, y = [0] + [s for s, _ in curve], [0.0] + [v for _, v in curve]
+    x = [0] + [step for step, _ in curve]
+    y = [0.0] + [value for _, value in curve]
     return sum((b - a) * (v + w) / 2 for a, b, v, w in zip(x, x[1:], y, y[1:])) / steps
 
 
@@ -240,7 +243,8 @@ def robustness_section(model, protocol, seed, advance):
     pictures = model.draw(sentences)
     clean = metrics.exact_match(sentences, read_pictures(model.circle, model.vocab, pictures, model.device)[0])
     curves = robustness.corruption_curves(model.circle, model.vocab, model.device, sentences, seed)
-    found, n = {}, len(sentences)
+    found = {}
+    n = len(sentences)
     for kind, curve in curves.items():
         curve["trained_on"] = bool(curve["trained_on"] and model.settings.channel)
         strength, value = middle_strength(curve)
@@ -250,8 +254,8 @@ def robustness_section(model, protocol, seed, advance):
             value,
             n,
             seed,
-            {"uncorrupted": clean},
-            metrics.bootstrap_interval(np.arange(n) < round(value * n), seed),
+            baselines={"uncorrupted": clean},
+            interval=metrics.bootstrap_interval(np.arange(n) < round(value * n), seed),
             better="high",
             group=kind,
             note=("" if curve["trained_on"] else "not ") + f"trained on; halves at {curve['halves_at'] or 'none of the strengths'}",
@@ -263,7 +267,7 @@ def robustness_section(model, protocol, seed, advance):
         robustness.low_frequency_share(pictures),
         len(pictures),
         seed,
-        {"white_noise": robustness.low_frequency_share(noise)},
+        baselines={"white_noise": robustness.low_frequency_share(noise)},
         better="high",
     )
     return {"metrics": found, "details": {"clean": clean, "curves": curves}}
@@ -282,7 +286,7 @@ def legibility_section(model, protocol, seed, advance):
         if own[id] is not None:
             baselines = {} if chance is None else {"chance": chance}
             baselines |= {name: values[id] for name, values in others.items() if values[id] is not None}
-            found.update(metric(id, label, own[id], n, seed, baselines, high=high, better=better, group=group))
+            found.update(metric(id, label, own[id], n, seed, baselines=baselines, high=high, better=better, group=group))
 
     tests, pairs, contexts = (200, 60, 40) if protocol.quick else (500, 120, 40)
     chance = {slot: 1 / len(SLOT_WORDS[slot]) for slot in FOUR_SLOTS}

@@ -39,7 +39,8 @@ def _corner(picture):
 
 def _patch(pictures, side, rng):
     """A gray square of `side` px at a random place of each picture."""
-    out, side = pictures.clone(), int(side)
+    out = pictures.clone()
+    side = int(side)
     for picture in out:
         y, x = (int(torch.randint(0, 65 - side, (), generator=rng)) for _ in range(2))
         picture[:, y : y + side, x : x + side] = 0.5

@@ -26,7 +26,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: 
 
 def nine(id, label, value, **more):
     """A metric of nine items beside chance."""
-    return metric(id, label, value, 9, 0, {"chance": 0.1}, better="high", **more)
+    return metric(id, label, value, 9, 0, baselines={"chance": 0.1}, better="high", **more)
 
 
 def result_of(model):
