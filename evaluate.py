@@ -1,4 +1,4 @@
-"""What kind of language is it? A checkpoint -> figures with baselines, and a page to look words up on.
+"""What kind of language is it? A checkpoint -> metrics with baselines, and a page to look words up on.
 
     python evaluate.py --checkpoint checkpoints/best.pt --out_dir report
     python evaluate.py --checkpoint checkpoints/best.pt --out_dir report --quick     about two minutes
@@ -18,45 +18,64 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from checkpoints import CheckpointError, load_model
-from data_utils import CaptionsFileError, UnknownWord
+from command_line import UserError, exit_code, number
 from devices import choose_device, set_threads
-from evaluation import language, page, reading, report
-from evaluation.protocol import QUICK, Plan, Subject, open_data
+from evaluation import information, language, reading
+from evaluation.page import render_page
+from evaluation.protocol import QUICK, Protocol, open_model
+from evaluation.report import all_metrics, markdown
 from files import write_atomically
 
-FORMAT = 1
+METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
 OUTPUTS = ("metrics.json", "report.md", "index.html")
+PAGE_COST = 8  # beside the sections'
 
-# name: (function, about what it costs beside the others, whether it needs the grammar's slots)
+
+class Section(NamedTuple):
+    run: Callable  # as `reading` says
+    cost: int  # its time beside the other sections', about
+    needs_slots: bool  # of the grammar
+
+
 SECTIONS = {
-    "circle": (reading.circle_section, 6, False),
-    "legibility": (reading.legibility_section, 20, True),
-    "robustness": (reading.robustness_section, 8, False),
-    "structure": (language.structure_section, 10, False),
-    "meaning": (language.meaning_section, 8, True),
-    "bottleneck": (language.bottleneck_section, 6, False),
-    "language model": (language.language_section, 2, False),
-    "coherence": (language.coherence_section, 2, False),
-    "readers": (reading.readers_section, 40, False),
+    "circle": Section(reading.circle_section, 6, False),
+    "legibility": Section(reading.legibility_section, 20, True),
+    "robustness": Section(reading.robustness_section, 8, False),
+    "structure": Section(language.structure_section, 10, False),
+    "meaning": Section(language.meaning_section, 8, True),
+    "bottleneck": Section(information.bottleneck_section, 6, False),
+    "language_model": Section(information.language_model_section, 2, False),
+    "coherence": Section(information.coherence_section, 2, False),
+    "captioners": Section(reading.captioners_section, 40, False),
 }
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
-# what the other sections leave out for a captions file, by name
+# What the other sections leave out for a captions file, by name
 WITHOUT_SLOTS = (
-    "per-slot accuracy; Soft; Hard; confusion matrices; hand-made renderer; posdis; bosdis; synonyms; share that parses".split("; ")
+    "per-slot accuracy",
+    "Soft",
+    "Hard",
+    "confusion matrices",
+    "hand-made renderer",
+    "posdis",
+    "bosdis",
+    "synonyms",
+    "share that parses",
+    "splits test_pairs and test_ood",
 )
-WITHOUT_SLOTS += ["splits test_pairs and test_ood"]
 
 
-class UserError(Exception):
-    """Something that the user can mend, said in one line."""
+# ---------------------------------------------------------------------------------------------
+# Progress, and results that outlive an interruption
+# ---------------------------------------------------------------------------------------------
 
 
 class Progress:
@@ -70,21 +89,42 @@ class Progress:
             dynamic_ncols=True,
         )
 
-    def start(self, name):
+    def start(self, name, cost):
+        """A part of the evaluation begins that costs so much of the total."""
+        self.name = name
+        self.cost = cost
+        self.share = 0.0  # of it that is done
+        self.before = self.bar.n
         self.began = time.monotonic()
         self.bar.set_description(name)
 
-    def end(self, name, cached):
+    def advance(self, share):
+        """A further share in [0, 1] of the part is done; what parts report beyond 1 is not counted."""
+        share = min(share, 1.0 - self.share)
+        self.share += share
+        self.bar.update(self.cost * share * 0.99)
+
+    def end(self, cached=False):
+        """The part is done; cached: it was there already."""
+        self.bar.update(max(0, self.before + self.cost - self.bar.n))
         if self.bar.disable:
             took = "from partial.json" if cached else f"{time.monotonic() - self.began:.0f} s"
-            print(f"{name}: {took}", file=sys.stderr, flush=True)
+            print(f"{self.name}: {took}", file=sys.stderr, flush=True)
+
+    def skip(self, cost):
+        self.bar.update(cost)
+
+    def close(self):
+        self.bar.update(max(0, self.bar.total - self.bar.n))
+        self.bar.close()
 
 
 class Partial:
     """D/partial.json: the sections that are done, and what they belong to. Raises UserError."""
 
     def __init__(self, folder, fingerprint, force):
-        self.path, self.sections = os.path.join(folder, "partial.json"), {}
+        self.path = os.path.join(folder, "partial.json")
+        self.sections = {}
         self.fingerprint = json.loads(to_json(fingerprint))  # as it will come back from the file
         if force or not os.path.exists(self.path):
             return
@@ -96,17 +136,14 @@ class Partial:
         if self.sections is None:
             raise UserError(f"{self.path} belongs to another evaluation; choose another --out_dir, or --force to begin anew")
 
-    def get(self, name, make):
-        """(A section's result, whether it was there already)."""
-        there = name in self.sections
-        if not there:
-            self.sections[name] = json.loads(to_json(make()))
-            write_atomically(self.path, to_json({"fingerprint": self.fingerprint, "sections": self.sections}).encode())
-        return self.sections[name], there
+    def store(self, name, result):
+        """Keep a section's result, on disk too. Raises OSError."""
+        self.sections[name] = json.loads(to_json(result))
+        write_atomically(self.path, to_json({"fingerprint": self.fingerprint, "sections": self.sections}).encode())
 
 
 def to_json(value):
-    """JSON without NaN or infinity: a figure that is not finite is a fault, not a value."""
+    """JSON without NaN or infinity: a metric that is not finite is a fault, not a value."""
 
     def plain(x):
         if isinstance(x, np.generic):
@@ -135,45 +172,44 @@ def version():
     return digest(*sorted(f for f in files if f and os.path.isfile(f) and Path(f).resolve().parent in folders))
 
 
-def open_subject(path, captions_file, device):
-    """A checkpoint as a Subject. Raises CheckpointError, CaptionsFileError, OSError."""
-    circle, vocab, settings = load_model(path, device)
-    lines, data = open_data(settings, vocab, captions_file)
-    return Subject(circle.eval(), vocab, settings, device, str(path), lines, data)
+# ---------------------------------------------------------------------------------------------
+# The evaluation
+# ---------------------------------------------------------------------------------------------
 
 
-def measure(subject, number, plan, seed, partial, progress):
-    """All sections of one model -> ({section: result}, {section: why it was left out})."""
-    done, left_out = {}, {}
-    for name, (section, cost, needs_slots) in SECTIONS.items():
-        if needs_slots and subject.lines is not None:
+def evaluate_model(model, number, protocol, seed, partial, progress):
+    """All sections of one ModelUnderTest -> ({section: result}, {section or metric: why it was left out})."""
+    sections, left_out = {}, {}
+    for name, section in SECTIONS.items():
+        if section.needs_slots and model.lines is not None:
             left_out[name] = NEEDS_SLOTS
-            progress.bar.update(cost)
+            progress.skip(section.cost)
             continue
-        progress.start(name)
-        before, told = progress.bar.n, [0.0]
-
-        def say(share, told=told, cost=cost):
-            told[0] = min(1.0, told[0] + share)
-            progress.bar.update(cost * share * 0.99)
-
-        done[name], cached = partial.get(f"{number}/{name}", lambda: section(subject, plan, seed, say))  # noqa: B023 (called at once)
-        progress.bar.update(max(0, before + cost - progress.bar.n))
-        progress.end(name, cached)
-    if subject.lines is not None:
+        progress.start(name, section.cost)
+        key = f"{number}/{name}"
+        cached = key in partial.sections
+        if not cached:
+            partial.store(key, section.run(model, protocol, seed, progress.advance))
+        sections[name] = partial.sections[key]
+        progress.end(cached)
+    if model.lines is not None:
         left_out.update({name: NEEDS_SLOTS for name in WITHOUT_SLOTS})
-    reading.add_trained_baselines(done)
-    return done, left_out
+    reading.add_trained_baselines(sections)
+    return sections, left_out
 
 
-def summarise(models):
-    """Mean and standard deviation over models of every figure that all of them have."""
+def summarize(models):
+    """Mean and standard deviation (n - 1) over models of every metric that all of them have -> {id: ...}."""
+    of_models = [all_metrics(m) for m in models]
     out = {}
-    for section in models[0]["sections"]:
-        for name in models[0]["sections"][section]["figures"]:
-            values = [m["sections"].get(section, {"figures": {}})["figures"].get(name, {}).get("value") for m in models]
+    for section, content in models[0]["sections"].items():
+        for id, metric in content["metrics"].items():
+            values = [m[id]["value"] if id in m else None for m in of_models]
             if None not in values:
-                out[f"{section} · {name}"] = {
+                out[id] = {
+                    "section": section,
+                    "split": metric["split"],
+                    "label": metric["label"],
                     "mean": float(np.mean(values)),
                     "std": float(np.std(values, ddof=1)),
                     "n_models": len(values),
@@ -181,49 +217,61 @@ def summarise(models):
     return out
 
 
-def evaluate(args):
-    """The whole evaluation. Raises what `main` turns into one line."""
-    began = time.monotonic()
-    there = [name for name in OUTPUTS if os.path.exists(os.path.join(args.out_dir, name))]
-    if there and not args.force:
-        raise UserError(f"{os.path.join(args.out_dir, there[0])} exists; choose another --out_dir, or --force to overwrite")
-    device = choose_device(args.device)
-    set_threads(args.threads)
-    plan = QUICK if args.quick else Plan()
-    subjects = [open_subject(path, args.captions_file, device) for path in args.checkpoint]
-    os.makedirs(args.out_dir, exist_ok=True)
-    about = {
-        "format": FORMAT,
+def describe(args, protocol, models):
+    """What metrics.json says of the evaluation itself."""
+    checkpoints = []
+    for path, model in zip(args.checkpoint, models):
+        checkpoints.append({"path": str(path), "sha256": digest(path), "settings": dataclasses.asdict(model.settings)})
+    return {
+        "format": METRICS_FORMAT,
         "version": version(),
         "torch": torch.__version__,
         "seed": args.seed,
         "quick": args.quick,
-        "plan": dataclasses.asdict(plan),
-        "checkpoints": [
-            {"path": str(p), "sha256": digest(p), "settings": dataclasses.asdict(s.settings)}
-            for p, s in zip(args.checkpoint, subjects)
-        ],
+        "protocol": dataclasses.asdict(protocol),
+        "checkpoints": checkpoints,
     }
-    data = [args.captions_file or s.settings.captions_file for s in subjects if s.lines is not None]
-    partial = Partial(args.out_dir, [about, digest(*data)], args.force)
-    progress = Progress(sum(cost for _, cost, _ in SECTIONS.values()) * len(subjects) + 8)
-    models = []
-    for i, subject in enumerate(subjects):
-        sections, left_out = measure(subject, i, plan, args.seed, partial, progress)
-        models.append({"name": subject.name, "sections": sections, "left_out": left_out})
-    result = {**about, "models": models}
-    if len(subjects) > 1:
-        result["summary"] = summarise(models)
-        result["cross_reading"] = partial.get("cross-reading", lambda: reading.cross_reading(subjects, plan, args.seed))[0]
-    progress.start("page")
-    html = page.build(result, subjects[0], plan, args.seed)
+
+
+def evaluate(args):
+    """The whole evaluation -> metrics.json's content. Raises what `main` turns into one line."""
+    began = time.monotonic()
+    existing = [name for name in OUTPUTS if os.path.exists(os.path.join(args.out_dir, name))]
+    if existing and not args.force:
+        path = os.path.join(args.out_dir, existing[0])
+        raise UserError(f"{path} exists; choose another --out_dir, or --force to overwrite")
+    device = choose_device(args.device)
+    set_threads(args.threads)
+    protocol = QUICK if args.quick else Protocol()
+    models = [open_model(path, device, args.captions_file) for path in args.checkpoint]
+    os.makedirs(args.out_dir, exist_ok=True)
+    about = describe(args, protocol, models)
+    captions_files = [args.captions_file or m.settings.captions_file for m in models if m.lines is not None]
+    partial = Partial(args.out_dir, [about, digest(*captions_files)], args.force)
+    progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST)
+    entries = []
+    for i, model in enumerate(models):
+        sections, left_out = evaluate_model(model, i, protocol, args.seed, partial, progress)
+        entries.append({"name": model.name, "sections": sections, "left_out": left_out})
+    result = {**about, "models": entries}
+    if len(models) > 1:
+        result["summary"] = summarize(entries)
+        if "cross-reading" not in partial.sections:
+            partial.store("cross-reading", reading.cross_reading(models, protocol, args.seed))
+        result["cross_reading"] = partial.sections["cross-reading"]
+    progress.start("page", PAGE_COST)
+    html = render_page(result, models[0], protocol, args.seed)
     result["seconds"] = round(time.monotonic() - began, 1)
-    for name, text in (("metrics.json", to_json(result)), ("report.md", report.markdown(result)), ("index.html", html)):
+    for name, text in (("metrics.json", to_json(result)), ("report.md", markdown(result)), ("index.html", html)):
         write_atomically(os.path.join(args.out_dir, name), text.encode())
     os.remove(partial.path)
-    progress.bar.update(max(0, progress.bar.total - progress.bar.n))
-    progress.bar.close()
+    progress.close()
     return result
+
+
+# ---------------------------------------------------------------------------------------------
+# The command line
+# ---------------------------------------------------------------------------------------------
 
 
 def parse_arguments(argv):
@@ -236,20 +284,21 @@ def parse_arguments(argv):
         help="fewer sentences and shorter trainings: about two minutes on two cores instead of fifteen",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of sentences, permutations and fresh readers (default: 0)"
+        "--seed",
+        type=number(int, 0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="seed of sentences, permutations and fresh captioners (default: 0)",
     )
     parser.add_argument(
         "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
     )
-    parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file lies now, if it has moved")
+    parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)"
+        "--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)"
     )
-    args = parser.parse_args(argv)
-    if args.seed < 0 or args.threads < 0:
-        parser.error("--seed and --threads must be 0 or more")
-    return args
+    return parser.parse_args(argv)
 
 
 def _terminate(_number, _frame):
@@ -258,26 +307,21 @@ def _terminate(_number, _frame):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    try:
-        result = evaluate(args)
-    except (UserError, CheckpointError, CaptionsFileError, UnknownWord, ValueError, OSError) as error:
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"evaluate.py: {text}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"interrupted; the same command goes on with what is in {os.path.join(args.out_dir, 'partial.json')}", file=sys.stderr
-        )
-        return 130
-    match = result["models"][0]["sections"]["circle"]["figures"]["test · exact match"]
-    print(
-        "pages: {1}, {2}; numbers: {0}".format(
-            *(os.path.join(args.out_dir, name) for name in ("metrics.json", "index.html", "report.md"))
-        )
-    )
-    print(
-        f"exact match on {match['n']} unseen sentences: {100 * match['value']:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)"
-    )
+    code = exit_code("evaluate.py", lambda: evaluate_and_tell(args))
+    if code == 130:
+        partial_path = os.path.join(args.out_dir, "partial.json")
+        print(f"interrupted; the same command goes on with what is in {partial_path}", file=sys.stderr)
+    return code
+
+
+def evaluate_and_tell(args):
+    """The whole command. Returns the exit code. Raises what `evaluate` raises."""
+    result = evaluate(args)
+    metrics_path, report_path, page_path = (os.path.join(args.out_dir, name) for name in OUTPUTS)
+    print(f"pages: {page_path}, {report_path}; numbers: {metrics_path}")
+    match = all_metrics(result["models"][0])["exact_match/test"]
+    percent = 100 * match["value"]
+    print(f"exact match on {match['n']} unseen sentences: {percent:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)")
     return 0
 
 

@@ -1,10 +1,9 @@
-"""What an evaluation measures of the language: its structure, its words, its bottleneck and its grammar.
+"""The sections of an evaluation about the language itself: its structure, and what its words mean.
 
 Sections as in `reading`.
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,39 +13,36 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
-import data_utils
-import losses
 import metrics
 from channel import blur
-from data_utils import PAD, pad
 from evaluation import legibility
+from evaluation.color_difference import color_difference
 from evaluation.legibility import FOUR_SLOTS, as_seen, draw_slots, random_slots
-from evaluation.protocol import figure
+from evaluation.protocol import OWN, metric
 from imaging.color import srgb_to_lab
-from pictures import BATCH, draw_sentences
 from text import grammar
-from text.grammar import SLOT_WORDS, SLOTS, TEMPLATES, parse, sample_sentences
-from text.padding import targets_of
+from text.grammar import SLOT_WORDS, SLOTS
 
-SYNONYMS = {  # name: (slot, words)
-    "ball, sphere, circle": ("object", ("ball", "sphere", "circle")),
-    "cube, box, square": ("object", ("cube", "box", "square")),
-    "center, middle": ("position", ("center", "middle")),
+SYNONYMS = {  # id: (slot, words)
+    "ball_sphere_circle": ("object", ("ball", "sphere", "circle")),
+    "cube_box_square": ("object", ("cube", "box", "square")),
+    "center_middle": ("position", ("center", "middle")),
 }
 
 
 # ---------------------------------------------------------------------------------------------
-# Language structure
+# Structure
 # ---------------------------------------------------------------------------------------------
 
 
 def small_pixels(pictures):
-    """16x16 pixels after a 1 px blur: (n, 3, 64, 64) -> (n, 768)."""
+    """16x16 pixels after a 1 px blur: (n, 3, 64, 64) in [0, 1] -> (n, 768) in [0, 1]."""
     return F.avg_pool2d(blur(pictures, 1.0), 4).flatten(1).numpy()
 
 
 def random_features(pictures, seed=0):
-    """Two layers of fixed random convolutions, pooled to 4x4: (n, 3, 64, 64) -> (n, 512). The same for every model."""
+    """Two layers of fixed random convolutions, pooled to 4x4: (n, 3, 64, 64) in [0, 1] -> (n, 512) >= 0. The same for every
+    model."""
     rng = torch.Generator().manual_seed(seed)
     x = pictures * 2 - 1
     for a, b, stride in ((3, 16, 2), (16, 32, 2)):
@@ -54,71 +50,81 @@ def random_features(pictures, seed=0):
     return F.adaptive_avg_pool2d(x, 4).flatten(1).numpy()
 
 
+FEATURES = {"pixels": ("pixels", small_pixels), "random_features": ("random features", random_features)}  # id: (label, function)
+
+
 def symbols_of(pictures, seed, kinds=24):
     """A picture as a message: 8x8 places, each with one of `kinds` symbols found by k-means over all places'
-    2x2 pixels: (n, 3, 64, 64) -> (n, 64) integers."""
+    2x2 pixels: (n, 3, 64, 64) -> (n, 64) integers in [0, kinds)."""
     cells = F.unfold(F.avg_pool2d(pictures, 4), 2, stride=2).transpose(1, 2).reshape(-1, 12).numpy()  # (n 64, 12)
     rng = np.random.default_rng(seed)
-    taught = cells[rng.permutation(len(cells))[:5000]] + rng.normal(0, 1e-4, (min(5000, len(cells)), 12))
-    model = KMeans(min(kinds, len(taught)), n_init=1, random_state=seed).fit(taught.astype(np.float32))
-    return model.predict(cells.astype(np.float32)).reshape(len(pictures), -1)
+    examples = cells[rng.permutation(len(cells))[:5000]] + rng.normal(0, 1e-4, (min(5000, len(cells)), 12))
+    clusters = KMeans(min(kinds, len(examples)), n_init=1, random_state=seed).fit(examples.astype(np.float32))
+    return clusters.predict(cells.astype(np.float32)).reshape(len(pictures), -1)
 
 
-def _similarities(draw, sentences, meaning, plan, seed):
-    pictures = draw(sentences)
-    out = {}
-    for name, features in (("pixels", small_pixels), ("random features", random_features)):
-        out[name] = metrics.topographic_similarity(
-            meaning, metrics.pairwise_rmse(features(as_seen(pictures))), seed, plan.permutations
+def structure_section(model, protocol, seed, advance):
+    """Topographic similarity, disentanglement and synonyms, beside other scene decoders and shuffled pictures."""
+    free = model.sentences(protocol.structure, "test", seed + 3)
+    words = _topographic_similarity("words", model.draw_with_baselines(free, seed), _edit_distances(free), protocol, seed)
+    advance(0.4)
+    if model.lines is not None:
+        return {"metrics": words, "details": {}}
+    slots = random_slots(protocol.structure, np.random.default_rng(seed))
+    pictures = model.draw_with_baselines([grammar.render(legibility.TEMPLATE, s) for s in slots], seed)
+    codes = np.array([[SLOT_WORDS[k].index(s[k]) for k in FOUR_SLOTS] for s in slots])  # (n, 4)
+    hamming = squareform((codes[:, None] != codes[None]).sum(2))
+    found = _topographic_similarity("slots", pictures, hamming, protocol, seed) | words
+    advance(0.4)
+    found |= _disentanglement(pictures, codes, seed)
+    found |= _synonyms(model.draw, seed, 4 if protocol.quick else 10)
+    return {"metrics": found, "details": {}}
+
+
+def _edit_distances(sentences):
+    """Word edit distance of all pairs of n sentences -> condensed (n (n - 1) / 2,)."""
+    rows = [s.split() for s in sentences]
+    pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]
+    return np.array([metrics.edit_distance(rows[i], rows[j]) for i, j in pairs], float)
+
+
+def _topographic_similarity(space, pictures, meaning, protocol, seed):
+    """Pictures {decoder: (n, 3, 64, 64)} and condensed distances of their meanings in a space, "slots" or "words" -> metrics."""
+    found = {}
+    for name, (label, features) in FEATURES.items():
+        similarity = {}
+        for decoder, drawn in pictures.items():
+            form = metrics.pairwise_rmse(features(as_seen(drawn)))
+            similarity[decoder] = metrics.topographic_similarity(meaning, form, seed, protocol.permutations)
+        rho, p = similarity.pop(OWN)
+        found |= metric(
+            f"topographic_similarity/{space}/{name}",
+            f"topographic similarity · {space}, {label}",
+            rho,
+            len(pictures[OWN]),
+            seed,
+            baselines={"shuffled_pictures": 0.0, **{decoder: rho for decoder, (rho, _) in similarity.items()}},
+            low=-1.0,
+            better="high",
+            mantel_p=p,
+            note=f"Mantel p = {p:.4g} ({protocol.permutations} permutations)",
         )
-    return pictures, out
+    return found
 
 
-def structure_section(subject, plan, seed, say):
-    """Topographic similarity, disentanglement and synonyms, beside other drawers and dealt-out pictures."""
-    figures, n = {}, plan.structure
-    others = {k: lambda s, p=p: draw_sentences(p, subject.vocab, s, subject.device) for k, p in subject.others(seed).items()}
-    if subject.lines is None:
-        slots = random_slots(n, np.random.default_rng(seed))
-        codes = np.array([[SLOT_WORDS[k].index(s[k]) for k in FOUR_SLOTS] for s in slots])
-        spaces = {
-            "slots": (
-                [grammar.render(legibility.TEMPLATE, s) for s in slots],
-                squareform((codes[:, None] != codes[None]).sum(2)),
-            )
-        }
-    else:
-        spaces, slots = {}, None
-    free = subject.sentences(n, "test", seed + 3)
-    rows = [s.split() for s in free]
-    edits = [metrics.edit_distance(rows[i], rows[j]) for i in range(len(rows)) for j in range(i + 1, len(rows))]
-    spaces["words"] = (free, np.array(edits, float))
-    pictures = {}
-    for space, (sentences, meaning) in spaces.items():
-        pictures[space], own = _similarities(subject.draw, sentences, meaning, plan, seed)
-        beside = {name: _similarities(draw, sentences, meaning, plan, seed)[1] for name, draw in others.items()}
-        for form, (rho, p) in own.items():
-            baselines = {"pictures dealt out": 0.0, **{name: v[form][0] for name, v in beside.items()}}
-            note = f"Mantel p = {p:.4g} ({plan.permutations} permutations)"
-            figures[f"topographic similarity · {space}, {form}"] = figure(
-                rho, len(sentences), seed, baselines, low=-1.0, better="high", mantel_p=p, note=note
-            )
-        say(0.4)
-    if slots is not None:
-        _disentanglement(figures, {"": pictures["slots"], **{k: d(spaces["slots"][0]) for k, d in others.items()}}, codes, seed)
-        figures.update(_synonyms(subject.draw, seed, 4 if plan.quick else 10))
-    return {"figures": figures, "details": {}}
-
-
-def _disentanglement(figures, pictures, codes, seed):
-    measures = (("posdis", metrics.positional_disentanglement), ("bosdis", metrics.bag_of_symbols_disentanglement))
-    for name, measure in measures:
+def _disentanglement(pictures, codes, seed):
+    """Pictures {decoder: (n, 3, 64, 64)} and the words' numbers in the slots (n, slots) -> metrics."""
+    found = {}
+    measures = {"posdis": metrics.positional_disentanglement, "bosdis": metrics.bag_of_symbols_disentanglement}
+    for name, measure in measures.items():
         values = {}
-        for drawer, drawn in pictures.items():
+        for decoder, drawn in pictures.items():
             symbols = symbols_of(drawn, seed)
-            null = metrics.shuffled_null(measure, codes, symbols, seed, 3)
-            values[drawer] = measure(codes, symbols) - null
-        figures[f"{name}, shuffled null subtracted"] = figure(values.pop(""), len(codes), seed, values, low=-1.0, better="high")
+            values[decoder] = measure(codes, symbols) - metrics.shuffled_null(measure, codes, symbols, seed, 3)
+        own = values.pop(OWN)
+        label = f"{name}, shuffled null subtracted"
+        found |= metric(name, label, own, len(codes), seed, baselines=values, low=-1.0, better="high")
+    return found
 
 
 def word_scenes(draw, slot, seed, contexts, template=legibility.TEMPLATE):
@@ -126,28 +132,31 @@ def word_scenes(draw, slot, seed, contexts, template=legibility.TEMPLATE):
     rng = np.random.default_rng([seed, SLOTS.index(slot)])
     frames = [{s: str(rng.choice(SLOT_WORDS[s])) for s in grammar.TEMPLATE_SLOTS[template]} for _ in range(contexts)]
     sentences = [[grammar.render(template, {**f, slot: w}) for f in frames] for w in SLOT_WORDS[slot]]
-    return draw(sum(sentences, [])).unflatten(0, (len(sentences), contexts)), sentences
-
-
-def lab_difference(a, b):
-    """Mean CIE76 colour difference after a 1.5 px blur; pictures (n, 3, 64, 64) pairwise -> float >= 0."""
-    lab = [srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
-    return float(((lab[0] - lab[1]) ** 2).sum(1).sqrt().mean())
+    return draw([s for row in sentences for s in row]).unflatten(0, (len(sentences), contexts)), sentences
 
 
 def _synonyms(draw, seed, contexts):
-    """How far apart near-synonyms are drawn; baseline: all pairs of words of the slot."""
-    out = {}
+    """How far apart near-synonyms are drawn (CIE76), beside all other pairs of words of the slot -> metrics."""
+    found = {}
     for name, (slot, group) in SYNONYMS.items():
         scenes, _ = word_scenes(draw, slot, seed, contexts)
+        inside, rest = [], []
         words = SLOT_WORDS[slot]
-        far = {(a, b): lab_difference(scenes[i], scenes[j]) for i, a in enumerate(words) for j, b in enumerate(words) if i < j}
-        inside = [v for (a, b), v in far.items() if a in group and b in group]
-        rest = [v for (a, b), v in far.items() if not (a in group and b in group)]
-        out[f"distance of synonyms · {name} (ΔE)"] = figure(
-            float(np.mean(inside)), contexts, seed, {"other pairs": float(np.mean(rest))}, high=None
+        for i, first in enumerate(words):
+            for j in range(i + 1, len(words)):
+                distances = inside if first in group and words[j] in group else rest
+                distances.append(float(color_difference(scenes[i], scenes[j]).mean()))
+        found |= metric(
+            f"synonym_distance/{name}",
+            f"distance of synonyms · {', '.join(group)} (ΔE)",
+            float(np.mean(inside)),
+            contexts,
+            seed,
+            baselines={"other_pairs": float(np.mean(rest))},
+            high=None,
+            group=slot,
         )
-    return out
+    return found
 
 
 # ---------------------------------------------------------------------------------------------
@@ -155,185 +164,67 @@ def _synonyms(draw, seed, contexts):
 # ---------------------------------------------------------------------------------------------
 
 
-def meaning_section(subject, plan, seed, say):
+def meaning_section(model, protocol, seed, advance):
     """Linear probes slot <- picture; distances within a word and between words, in CIELAB."""
-    rng, figures = np.random.default_rng([seed, 5]), {}
-    train, test = random_slots(plan.probe, rng), random_slots(max(200, plan.probe // 3), rng)
-    pictures = [draw_slots(subject.circle, subject.vocab, subject.device, s) for s in (train, test)]
-    small = [F.avg_pool2d(as_seen(p, i), 2).flatten(1).numpy() for i, p in enumerate(pictures)]
+    rng = np.random.default_rng([seed, 5])
+    train = random_slots(protocol.probe, rng)
+    test = random_slots(max(200, protocol.probe // 3), rng)
+    pictures = [draw_slots(model.circle, model.vocab, model.device, slots) for slots in (train, test)]
+    found = _probes(train, test, pictures, rng, seed)
+    found |= _word_distances(test[:200], pictures[1][:200], rng, seed)
+    return {"metrics": found, "details": {}}
+
+
+def _probes(train, test, pictures, rng, seed):
+    """Dicts of slot words and (training pictures, test pictures), each (n, 3, 64, 64) -> metrics of linear probes."""
+    small = [F.avg_pool2d(as_seen(p, i), 2).flatten(1).numpy() for i, p in enumerate(pictures)]  # (n, 3 32 32)
     reduce = PCA(min(100, len(train) // 2), random_state=seed).fit(small[0])
-    x, y = legibility.standardised(*(reduce.transform(s) for s in small))
+    x, y = legibility.standardized(*(reduce.transform(s) for s in small))
+    found = {}
     for slot in FOUR_SLOTS:
-        known, wanted = np.array([s[slot] for s in train]), np.array([s[slot] for s in test])
-        right = {}
-        for name, labels in (("", known), ("shuffled words", rng.permutation(known))):
-            model = LogisticRegression(C=0.1, max_iter=300).fit(x, labels)
-            right[name] = model.predict(y) == wanted
+        known = np.array([s[slot] for s in train])
+        wanted = np.array([s[slot] for s in test])
+        right = LogisticRegression(C=0.1, max_iter=300).fit(x, known).predict(y) == wanted
+        by_luck = LogisticRegression(C=0.1, max_iter=300).fit(x, rng.permutation(known)).predict(y) == wanted
         common = max(SLOT_WORDS[slot], key=list(known).count)
-        baselines = {"shuffled words": float(right["shuffled words"].mean()), "majority": float((wanted == common).mean())}
-        interval = metrics.bootstrap_interval(right[""], seed)
-        figures[f"linear probe · {slot}"] = figure(float(right[""].mean()), len(test), seed, baselines, interval, better="high")
-    lab = srgb_to_lab(F.avg_pool2d(pictures[1][:200], 4), axis=1).flatten(1).numpy()
+        found |= metric(
+            f"probe/{slot}",
+            f"linear probe · {slot}",
+            float(right.mean()),
+            len(test),
+            seed,
+            baselines={"shuffled_words": float(by_luck.mean()), "majority": float((wanted == common).mean())},
+            interval=metrics.bootstrap_interval(right, seed),
+            better="high",
+            group=slot,
+        )
+    return found
+
+
+def _word_distances(slots, pictures, rng, seed):
+    """n dicts of slot words and their pictures (n, 3, 64, 64) -> metrics: mean color distance of pictures that share a word over
+    that of those that do not."""
+    lab = srgb_to_lab(F.avg_pool2d(pictures, 4), axis=1).flatten(1).numpy()
     apart = metrics.pairwise_rmse(lab) * math.sqrt(3)
+    found = {}
     for slot in FOUR_SLOTS:
-        words = np.array([s[slot] for s in test[:200]])
-        same = squareform(words[:, None] == words[None], checks=False)
-        ratio = float(apart[same].mean() / max(1e-9, apart[~same].mean())) if apart[~same].mean() > 1e-6 else 1.0
-        dealt = rng.permutation(words)
-        same = squareform(dealt[:, None] == dealt[None], checks=False)
-        null = float(apart[same].mean() / max(1e-9, apart[~same].mean())) if apart[~same].mean() > 1e-6 else 1.0
-        figures[f"distance within a word / between words · {slot}"] = figure(
-            ratio, 200, seed, {"shuffled words": null}, high=None, better="low"
+        words = np.array([s[slot] for s in slots])
+        found |= metric(
+            f"word_distance_ratio/{slot}",
+            f"distance within a word / between words · {slot}",
+            _within_over_between(apart, words),
+            len(slots),
+            seed,
+            baselines={"shuffled_words": _within_over_between(apart, rng.permutation(words))},
+            high=None,
+            better="low",
+            group=slot,
         )
-    return {"figures": figures, "details": {}}
+    return found
 
 
-# ---------------------------------------------------------------------------------------------
-# Bottleneck and diversity
-# ---------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4)
-def entropy_of_split(split):
-    """Entropy in bits of a split's sentences: templates evenly, then its sentences evenly. Counts them all."""
-    bits = []
-    for number, slots in enumerate(grammar.TEMPLATE_SLOTS):
-        sizes = [len(SLOT_WORDS[s]) for s in slots]
-        total, count = math.prod(sizes), 0
-        for start in range(0, total, 100_000):
-            index = np.arange(start, min(total, start + 100_000))
-            values = np.full((len(index), len(SLOTS)), -1)
-            for slot, column in zip(slots, np.unravel_index(index, sizes)):
-                values[:, SLOTS.index(slot)] = column
-            count += int(grammar.in_split(np.full(len(index), number), values, split).sum())
-        bits.append(math.log2(max(1, count)))
-    return math.log2(len(TEMPLATES)) + float(np.mean(bits))
-
-
-def sentence_nats(subject, sentences):
-    """Mean cross-entropy of whole sentences, nats: (the reader's given the picture, the language model's).
-    A reader without teacher forcing is left out: None."""
-    circle, vocab, reader, text = subject.circle, subject.vocab, 0.0, 0.0
-    for i in range(0, len(sentences), BATCH):
-        ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(subject.device)
-        targets = targets_of(ids)
-        with torch.no_grad():
-            picture = subject.draw(sentences[i : i + BATCH]).to(subject.device)
-            here = (targets != PAD).sum()
-            reader += float(losses.word_loss(circle.caption_network(picture, ids)[0], targets) * here)
-            text += float(losses.word_loss(circle.language_model(ids).logits, targets) * here)
-    return reader / len(sentences), text / len(sentences)
-
-
-def bottleneck_section(subject, plan, seed, say):
-    """Bits through the picture, latents in use, and how many different pictures there are."""
-    figures = {}
-    sentences = subject.sentences(plan.sentences, "test", seed + 4)
-    n, free = len(sentences), subject.lines is not None
-    reader, text = sentence_nats(subject, sentences)
-    bits = text / math.log(2) if free else entropy_of_split("test")
-    figures["bits through the picture" + (" (estimate)" if free else " (at least)")] = figure(
-        metrics.bits_through(bits, reader), n, seed, {"blank picture": 0.0, "all of the text": bits}, high=bits, better="high",
-        note="H(text) is the language model's estimate" if free else "H(text) is counted exactly",
-    )  # fmt: skip
-    mu, kl = [], []
-    with torch.no_grad():
-        for i in range(0, n, BATCH):
-            ids = pad([subject.vocab.encode(s) for s in sentences[i : i + BATCH]]).to(subject.device)
-            scene = subject.circle.draw(ids)
-            mu.append(scene.mu.cpu())
-            kl.append(scene.kl.cpu())
-    mu = torch.cat(mu).numpy()
-    figures["active latents"] = figure(metrics.active_units(mu), n, seed, {"all": mu.shape[1]}, high=mu.shape[1])
-    if subject.settings.use_vae:
-        total = float(torch.cat(kl).mean()) / math.log(2)
-        figures["KL of the latent (bits a sentence)"] = figure(total, n, seed, {"all of the text": bits}, high=None)
-        figures["KL per latent (bits)"] = figure(total / mu.shape[1], n, seed, {"all of the text": bits / mu.shape[1]}, high=None)
-    figures.update(_diversity(subject, plan, seed, list(dict.fromkeys(sentences))[: plan.vendi]))
-    return {"figures": figures, "details": {"text_bits": bits, "latent_variance": mu.var(0).tolist()}}
-
-
-def _diversity(subject, plan, seed, sentences):
-    pictures, n, out = {"": subject.draw(sentences), **subject.drawn_by_others(sentences, seed)}, len(sentences), {}
-    apart = {k: metrics.pairwise_rmse(small_pixels(p)) for k, p in pictures.items()}
-    for q, name in ((1, "1"), (2, "2"), (math.inf, "∞")):
-        values = {k: metrics.vendi_score(d, 0.1, q) for k, d in apart.items()}
-        out[f"Vendi score, q = {name}"] = figure(
-            values.pop(""), n, seed, {"one picture": 1.0, **values}, low=1.0, high=n, better="high"
-        )
-    distinct = {k: len({(p * 255).round().byte().numpy().tobytes() for p in v}) / n for k, v in pictures.items()}
-    out["distinct pictures at 8 bit"] = figure(distinct.pop(""), n, seed, distinct, better="high")
-    alike = {k: float((d < 0.01).mean()) for k, d in apart.items()}
-    out["pairs of sentences with one picture (RMSE < 0.01)"] = figure(
-        alike.pop(""), n, seed, {"mode collapse": 1.0, **alike}, better="low"
-    )
-    return out
-
-
-# ---------------------------------------------------------------------------------------------
-# The language model, coherence
-# ---------------------------------------------------------------------------------------------
-
-
-def language_section(subject, plan, seed, say):
-    """Perplexity on unseen sentences; what the model invents."""
-    sentences = subject.sentences(plan.sentences, "test", seed + 5)
-    n = len(sentences)
-    words = sum(len(s.split()) + 1 for s in sentences)
-    _, nats = sentence_nats(subject, sentences)
-    vocab = len(subject.vocab) - len(data_utils.SPECIALS)
-    baselines = {"chance": float(vocab + 1)}
-    if subject.lines is None:
-        baselines["the grammar itself"] = 2 ** (entropy_of_split("test") * n / words)
-    figures = {
-        "perplexity of a word": figure(math.exp(min(50, nats * n / words)), n, seed, baselines, low=1.0, high=None, better="low")
-    }
-    rng = torch.Generator(subject.device).manual_seed(seed)
-    with torch.no_grad():
-        invented = [subject.vocab.decode(r) for r in subject.circle.language_model.sample(plan.invented, rng).tolist()]
-    random_words = np.random.default_rng(seed)
-    if subject.lines is None:
-        parsed = float(np.mean([parse(s) is not None for s in invented]))
-        lengths = [len(s.split()) for s in invented]
-        soup = [" ".join(random_words.choice(subject.vocab.words[3:], n)) for n in lengths]
-        beside = {"random words": float(np.mean([parse(s) is not None for s in soup])), "the grammar itself": 1.0}
-        figures["invented sentences that parse"] = figure(parsed, len(invented), seed, beside, better="high")
-        new = float(np.mean([parse(s) is not None and not _trainable(s) for s in invented]))
-        beside = {"the grammar itself": float(np.mean([not _trainable(s) for s in sample_sentences(plan.invented, "train", seed)]))}
-        figures["invented sentences that parse and that training never shows"] = figure(new, len(invented), seed, beside)
-    else:
-        seen = {
-            subject.vocab.decode(r)
-            for k in range(-(-subject.data.num_samples // 64))
-            for r in subject.data.batch(0, k, 64).tolist()
-        }
-        new = float(np.mean([s not in seen for s in invented]))
-        figures["invented sentences that are not in the file's training part"] = figure(
-            new, len(invented), seed, {"the file itself": 0.0}
-        )
-    different = len(set(invented)) / len(invented)
-    figures["different ones among the invented"] = figure(
-        different, len(invented), seed, {"one sentence": 1 / len(invented)}, better="high"
-    )
-    return {"figures": figures, "details": {"invented": invented[:40]}}
-
-
-def _trainable(sentence):
-    template, slots = parse(sentence)
-    row = np.array([[SLOT_WORDS[s].index(slots[s]) if s in slots else -1 for s in SLOTS]])
-    return bool(grammar.in_split(np.array([template]), row, "train")[0])
-
-
-def coherence_section(subject, plan, seed, say):
-    """Total variation and spectral slope, beside white noise and the other drawers."""
-    sentences = subject.sentences(min(plan.vendi, 200), "test", seed + 6)
-    noise = torch.rand(len(sentences), 3, 64, 64, generator=torch.Generator().manual_seed(seed))
-    pictures = {"": subject.draw(sentences), "white noise": noise, **subject.drawn_by_others(sentences, seed)}
-    figures = {}
-    for name, measure, low, high in (
-        ("total variation", metrics.total_variation, 0.0, 1.0),
-        ("spectral slope", metrics.spectral_slope, None, None),
-    ):
-        values = {k: measure(p.numpy()) for k, p in pictures.items()}
-        figures[name] = figure(values.pop(""), len(sentences), seed, values, low=low, high=high)
-    return {"figures": figures, "details": {}}
+def _within_over_between(apart, words):
+    """Condensed distances (n (n - 1) / 2,) and n words -> ratio of means >= 0; 1 where no two pictures differ."""
+    same = squareform(words[:, None] == words[None], checks=False)
+    between = apart[~same].mean()
+    return float(apart[same].mean() / max(1e-9, between)) if between > 1e-6 else 1.0

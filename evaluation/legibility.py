@@ -1,7 +1,8 @@
-"""Can a person read it? Measures on sentences "a SIZE COLOR OBJECT in the POSITION".
+"""Can a person read it? Metrics on sentences "a SIZE COLOR OBJECT in the POSITION".
 
-Every measure looks at pictures alone, as PNG files would hold them, and is seeded. `measure` puts
-them into one dict; what each means and its range stands with its function.
+Every metric looks at pictures alone, as PNG files would hold them, and is seeded. `legibility_metrics` puts
+them into one dict; what each means and its range stands with its function. The naive reader is a simple classifier that
+stands for a person who sees the pictures for the first time (`few_shot_accuracy`).
 """
 
 import numpy as np
@@ -10,9 +11,9 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 import metrics
-from channel import blur, round_8bit
-from data_utils import PAD, pad
-from imaging.color import srgb_to_lab
+from channel import round_8bit, silhouettes
+from data_utils import pad
+from evaluation.color_difference import VISIBLE, color_difference
 from pictures import BATCH, draw_sentences, read_pictures
 from text.grammar import SLOT_WORDS, parse, render
 
@@ -27,6 +28,7 @@ def random_slots(n, rng, **fixed):
 
 
 def draw_slots(circle, vocab, device, slots):
+    """Dicts of slot words -> pictures (n, 3, 64, 64) in [0, 1] of their sentences. Raises UnknownWord."""
     return draw_sentences(circle, vocab, [render(TEMPLATE, s) for s in slots], device)
 
 
@@ -34,25 +36,27 @@ def as_seen(pictures, seed=0):
     """Pictures (n, 3, 64, 64) in [0, 1] with seeded noise of sigma 0.02, not clamped.
 
     A camera has about that much noise and an eye sees no less (a difference of one 8-bit step is 0.004). Measures that
-    standardise or rank would otherwise blow up differences that nobody could see, and take a code hidden in the lowest bit
+    standardize or rank would otherwise blow up differences that nobody could see, and take a code hidden in the lowest bit
     for something legible.
     """
     return pictures + SEEN_NOISE * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def standardised(taught, asked):
-    """Features (n, F) and (m, F) with the mean and spread of the first taken off. What hardly varies is mostly noise: the
-    least that it is divided by, SEEN_NOISE, keeps it from counting like a mark."""
-    middle, scale = taught.mean(0), np.sqrt(taught.var(0) + SEEN_NOISE**2)
-    return (taught - middle) / scale, (asked - middle) / scale
+def standardized(train, test):
+    """Features (n, F) and (m, F) less the mean of the first, divided by its standard deviation. What hardly varies is mostly
+    noise: SEEN_NOISE, the least that it is divided by, keeps it from counting like a mark."""
+    mean = train.mean(0)
+    scale = np.sqrt(train.var(0) + SEEN_NOISE**2)
+    return (train - mean) / scale, (test - mean) / scale
 
 
 def _pixels(pictures):
+    """16x16 pixels: (n, 3, 64, 64) -> (n, 768)."""
     return F.avg_pool2d(pictures, 4).flatten(1).numpy()
 
 
 def _histogram(pictures):
-    """Square roots of the shares of 8x8x8 colour bins: (n, 3, 64, 64) -> (n, 512)."""
+    """Square roots of the shares of 8x8x8 color bins: (n, 3, 64, 64) -> (n, 512)."""
     bins = (pictures.clamp(0, 1) * 7.999).long()
     flat = (bins[:, 0] * 64 + bins[:, 1] * 8 + bins[:, 2]).flatten(1)
     counts = torch.zeros(len(pictures), 512).scatter_add_(1, flat, torch.ones(flat.shape))
@@ -60,33 +64,26 @@ def _histogram(pictures):
 
 
 def few_shot_accuracy(draw, slot, shots, features, rng, tests=500):
-    """Accuracy in [0, 1] of standardised multinomial logistic regression (C = 0.1) that tells a slot's
+    """The naive reader's accuracy in [0, 1]: of standardized multinomial logistic regression (C = 0.1) that tells a slot's
     word from `features` of pictures `as_seen`, after `shots` examples a word whose other slots are random."""
     words = SLOT_WORDS[slot]
     train = [s for w in words for s in random_slots(shots, rng, **{slot: w})]
     test = random_slots(tests, rng)
-    x, y = features(as_seen(draw(train), 1)), features(as_seen(draw(test), 2))
-    x, y = standardised(x, y)
-    model = LogisticRegression(C=0.1, max_iter=500).fit(x, [s[slot] for s in train])
-    return float(model.score(y, [s[slot] for s in test]))
-
-
-def _difference(a, b):
-    """CIE76 colour difference per pixel after a 1.5 px blur: two (n, 3, 64, 64) -> (n, 64, 64)."""
-    lab = [srgb_to_lab(blur(p, 1.5), axis=1) for p in (a, b)]
-    return ((lab[0] - lab[1]) ** 2).sum(1).sqrt()
+    x, y = standardized(features(as_seen(draw(train), 1)), features(as_seen(draw(test), 2)))
+    naive_reader = LogisticRegression(C=0.1, max_iter=500).fit(x, [s[slot] for s in train])
+    return float(naive_reader.score(y, [s[slot] for s in test]))
 
 
 def swaps(draw, slot, rng, contexts=40, pairs=120):
     """One word swapped, the rest kept -> dict with
-    changed: mean share of pixels that change by more than 10, in [0, 1];
-    visible: 99th percentile of the change over the picture, mean of the worst tenth of swaps (CIE76);
+    changed: mean share of pixels that change visibly (CIE76 above 10), in [0, 1];
+    visible: 99th percentile of the change over the picture, mean of the worst tenth of swaps (CIE76, >= 0);
     overlap: mean pairwise IoU over contexts of the region (change > 0.08 in some channel) between the
     first and last word of the slot, in [0, 1]."""
     base = random_slots(pairs, rng)
     words = SLOT_WORDS[slot]
     other = [{**s, slot: str(rng.choice([w for w in words if w != s[slot]]))} for s in base]
-    change = _difference(draw(base), draw(other))
+    change = color_difference(draw(base), draw(other))
     top = torch.quantile(change.flatten(1), 0.99, dim=1).sort().values
     frames = random_slots(contexts, rng)
     first, last = (draw([{**s, slot: w} for s in frames]) for w in (words[0], words[-1]))
@@ -96,7 +93,7 @@ def swaps(draw, slot, rng, contexts=40, pairs=120):
     either = (area[:, None] + area[None] - both).clamp(min=1)
     rows, columns = torch.triu_indices(contexts, contexts, 1)
     return {
-        "changed": float((change > 10).float().mean()),
+        "changed": float((change > VISIBLE).float().mean()),
         "visible": float(top[: max(1, pairs // 10)].mean()),
         "overlap": float((both / either)[rows, columns].mean()),
     }
@@ -113,29 +110,34 @@ def topographic_similarity(draw, rng, n=300, permutations=999):
 
 
 def silhouette_slots(circle, vocab, device, sentences):
-    """Share in [0, 1] of slots that the trained reader still reads when every sprite has the same gray.
+    """Share in [0, 1] of slots that the model's own captioner still reads when every sprite has the same gray.
     None for a decoder without sprites. A caption that does not parse reads none."""
-    decoder = circle.scene_decoder
-    if not hasattr(decoder, "compose"):
+    if circle.caption_network is None:
         return None
     pictures = []
     for i in range(0, len(sentences), BATCH):
         ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(device)
         with torch.no_grad():
-            scene = decoder(circle.language_model(ids), ids != PAD)
-            pictures.append(decoder.compose(scene.masks, torch.full_like(scene.colors, 0.6)).cpu())
+            scene = circle.draw(ids)
+            if scene.masks is None:
+                return None
+            pictures.append(silhouettes(scene).cpu())
     captions, _ = read_pictures(circle, vocab, round_8bit(torch.cat(pictures)), device)
     right = total = 0
     for sentence, caption in zip(sentences, captions):
-        true, got = parse(sentence)[1], (parse(caption) or (None, {}))[1]
+        true = parse(sentence)[1]
+        got = (parse(caption) or (None, {}))[1]
         right += sum(got.get(s) == w for s, w in true.items())
         total += len(true)
     return right / max(1, total)
 
 
-def measure(circle, vocab, device, seed=0, quick=False):
-    """All measures of this file -> dict of floats and of dicts by slot. About a minute on two cores; a
-    third of that with `quick`, which draws fewer test pictures."""
+def legibility_metrics(circle, vocab, device, seed=0, quick=False):
+    """Every metric of this file -> {id: float, or None where it cannot be measured}.
+
+    An id that ends in a slot is of that slot; `_mean` and `_min` are over the four slots. About a minute on two cores; a
+    third of that with `quick`, which draws fewer test pictures. Raises UnknownWord.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(slots):
@@ -143,19 +145,19 @@ def measure(circle, vocab, device, seed=0, quick=False):
 
     tests = 200 if quick else 500
     draws = 2 if quick else 5  # which four examples a word gets is luck; the mean over draws is steadier
-    naive = {s: float(np.mean([few_shot_accuracy(draw, s, 4, _pixels, rng, tests) for _ in range(draws)])) for s in FOUR_SLOTS}
-    swap = {s: swaps(draw, s, rng, pairs=60 if quick else 120) for s in FOUR_SLOTS}
-    similarity, p = topographic_similarity(draw, rng, permutations=1999 if not quick else 1000)
+    naive = [float(np.mean([few_shot_accuracy(draw, s, 4, _pixels, rng, tests) for _ in range(draws)])) for s in FOUR_SLOTS]
+    swapped = [swaps(draw, s, rng, pairs=60 if quick else 120) for s in FOUR_SLOTS]
+    similarity, p = topographic_similarity(draw, rng, permutations=1000 if quick else 1999)
     sentences = [render(TEMPLATE, s) for s in random_slots(tests, rng)]
-    return {
-        "naive_reader_4": naive,
-        "naive_reader_4_mean": float(np.mean(list(naive.values()))),
-        "color_from_histogram_64": few_shot_accuracy(draw, "color", 64, _histogram, rng, tests),
-        "swap": swap,
-        "swap_changed_mean": float(np.mean([v["changed"] for v in swap.values()])),
-        "swap_visible_min": min(v["visible"] for v in swap.values()),
-        "swap_overlap_min": min(v["overlap"] for v in swap.values()),
-        "topographic_similarity": similarity,
-        "mantel_p": p,
-        "silhouette_slots": silhouette_slots(circle, vocab, device, sentences),
-    }
+    out = {f"legibility/naive_4/{slot}": value for slot, value in zip(FOUR_SLOTS, naive)}
+    out["legibility/naive_4_mean"] = float(np.mean(naive))
+    out["legibility/color_histogram_64"] = few_shot_accuracy(draw, "color", 64, _histogram, rng, tests)
+    for slot, values in zip(FOUR_SLOTS, swapped):
+        out |= {f"legibility/swap_{name}/{slot}": value for name, value in values.items()}
+    out["legibility/swap_changed_mean"] = float(np.mean([values["changed"] for values in swapped]))
+    out["legibility/swap_visible_min"] = min(values["visible"] for values in swapped)
+    out["legibility/swap_overlap_min"] = min(values["overlap"] for values in swapped)
+    out["legibility/topographic_similarity"] = similarity
+    out["legibility/mantel_p"] = p
+    out["legibility/silhouettes"] = silhouette_slots(circle, vocab, device, sentences)
+    return out

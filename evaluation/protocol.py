@@ -1,87 +1,148 @@
-"""What an evaluation studies: the model under study, how much of it is measured, and what a figure is."""
+"""What an evaluation works with: the model under test, the protocol (how much is measured), and what a metric is."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
+from checkpoints import load_model
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
-from evaluation.baselines import READERS, HandMade, Pair, random_drawer
+from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
+from evaluation.renderer import HandMadeRenderer
 from pictures import draw_sentences
 from text.grammar import SPLITS, TEMPLATES, parse, sample_sentences
 
+OWN = "this_model"  # the model's own entry in a dict that also has baselines
 
-@dataclass
-class Plan:
-    """How much is measured; the whole, or `--quick`."""
+
+@dataclass(kw_only=True)
+class Protocol:
+    """How much is measured; the defaults are the whole evaluation."""
 
     sentences: int = 1000  # round trips of each split
-    worn: int = 300  # sentences of the robustness section
+    corrupted: int = 300  # sentences of the robustness section
     structure: int = 400  # sentences of the structure section
-    permutations: int = 999
+    permutations: int = 999  # of Mantel's test
     probe: int = 1500  # pictures that a linear probe learns from
-    steps: int = 600  # of each fresh reader, batches of 64
-    every: int = 50
-    checks: int = 200  # unseen sentences a fresh reader is checked on
-    readers: tuple = tuple(READERS)
-    vendi: int = 500
-    invented: int = 500
+    steps: int = 600  # of each fresh captioner, in batches of 64
+    every: int = 50  # steps between two checks of a fresh captioner
+    checks: int = 200  # unseen sentences on which a fresh captioner is checked
+    captioners: tuple = tuple(CAPTIONERS)
+    vendi: int = 500  # sentences whose pictures are compared with one another
+    invented: int = 500  # sentences that the language model invents
     quick: bool = False
 
 
-QUICK = Plan(200, 80, 150, 299, 300, 200, 25, 100, ("plain convolutions",), 200, 100, True)
+QUICK = Protocol(
+    sentences=200,
+    corrupted=80,
+    structure=150,
+    permutations=299,
+    probe=300,
+    steps=200,
+    every=25,
+    checks=100,
+    captioners=("plain_convolutions",),
+    vendi=200,
+    invented=100,
+    quick=True,
+)
 
 
-@dataclass
-class Subject:
-    """A model under study. `lines` are the unseen lines of a --captions_file run, None for the grammar."""
+@dataclass(kw_only=True)
+class ModelUnderTest:
+    """The model that is evaluated. `lines` are the unseen lines of a --captions_file run, None for the grammar."""
 
-    circle: object
+    circle: object  # models.Circle or what can do as much
     vocab: object
     settings: object
     device: torch.device
-    name: str = ""
+    name: str = ""  # the checkpoint's path
     lines: list = None
-    data: object = None  # batches for fresh readers
+    data: object = None  # batches for fresh captioners
 
     @property
     def splits(self):
         return SPLITS[1:] if self.lines is None else ("test",)
 
     def sentences(self, n, split, seed):
+        """n unseen sentences; of a captions file as many as there are, the same for every seed."""
         return sample_sentences(n, split, seed) if self.lines is None else self.lines[:n]
 
     def draw(self, sentences):
+        """Sentences -> pictures (n, 3, 64, 64) in [0, 1] on the CPU, at 8 bits. Raises UnknownWord."""
         return draw_sentences(self.circle, self.vocab, sentences, self.device)
 
-    def drawn_by_others(self, sentences, seed):
-        """The sentences as drawn by what never learned -> {name: pictures}. The drawing program knows the grammar only."""
-        return {name: draw_sentences(pair, self.vocab, sentences, self.device) for name, pair in self.others(seed).items()}
-
-    def others(self, seed):
-        """{name: Pair without a reader}: a random drawer of the same build and, for the grammar, the drawing program."""
-        out = {"random drawer": Pair(random_drawer(self.circle, self.vocab, self.settings, seed, self.device).draw)}
+    def baselines(self, seed):
+        """{id: BaselineModel without a captioner}: a random model of the same build and, for the grammar, the renderer."""
+        out = {"random_decoder": BaselineModel(random_model(self.circle, self.vocab, self.settings, seed, self.device).draw)}
         if self.lines is None:
-            out["hand-made"] = Pair(HandMade(self.vocab))
+            out["hand_made"] = BaselineModel(HandMadeRenderer(self.vocab))
         return out
 
+    def draw_with_baselines(self, sentences, seed):
+        """The same sentences drawn by this model and by its baselines -> {id: pictures (n, 3, 64, 64) in [0, 1]}."""
+        pictures = {OWN: self.draw(sentences)}
+        for name, baseline in self.baselines(seed).items():
+            pictures[name] = draw_sentences(baseline, self.vocab, sentences, self.device)
+        return pictures
+
     def batches(self, seed):
-        """step -> 64 sentences' word numbers."""
+        """A function: step -> word ids (64, T) of 64 training sentences."""
         per_epoch = max(1, self.data.num_samples // 64)
-        return lambda step: self.data.batch(seed + step // per_epoch, step % per_epoch, 64)
+
+        def batch(step):
+            return self.data.batch(seed + step // per_epoch, step % per_epoch, 64)
+
+        return batch
 
 
-def figure(value, n, seed, baselines=None, interval=None, low=0.0, high=1.0, better="", **more):
-    """One number with all that is needed to judge it. better: "high", "low" or "" where neither is."""
+def open_model(path, device, captions_file=None):
+    """A checkpoint -> ModelUnderTest. Raises CheckpointError, CaptionsFileError, OSError."""
+    circle, vocab, settings = load_model(path, device)
+    lines, data = open_unseen(settings, vocab, captions_file)
+    return ModelUnderTest(
+        circle=circle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
+    )
+
+
+def open_unseen(settings, vocab, captions_file=None):
+    """(unseen lines or None for the grammar, training data) of a run with these settings.
+
+    captions_file: where the run's file lies now, if it has moved. Raises OSError, CaptionsFileError.
+    """
+    if not settings.captions_file:
+        return None, GrammarData(settings.num_samples if settings.fixed_data else 1 << 20, settings.seed + 99, False)
+    path = captions_file or settings.captions_file
+    try:
+        data = CaptionsData(path, settings.seed, settings.train_split, vocab)
+    except FileNotFoundError:
+        raise CaptionsFileError(f"{path}, on which this checkpoint was trained, is missing; name it with --captions_file") from None
+    return data.test, data
+
+
+def metric(id, label, value, n, seed, *, baselines=None, interval=None, low=0.0, high=1.0, better="", split="", group="", **more):
+    """One number with all that is needed to judge it -> {id: its fields}, an entry of a section's "metrics".
+
+    id: stable name, by which programs find it; label: the text that people see, of which nothing depends.
+    n: how many items it covers; low, high: its range, None where it is open; interval: (low, high) at 95 %.
+    baselines: {id of labels.BASELINES: value}; better: "high", "low" or "" where neither is.
+    split: "test" ... or ""; group: the slot, corruption or captioner that it is about, or "".
+    """
     return {
-        "value": value,
-        "n": n,
-        "seed": seed,
-        "range": [low, high],
-        "interval": interval,
-        "baselines": baselines or {},
-        "better": better,
-        **more,
+        id: {
+            "label": label,
+            "split": split,
+            "group": group,
+            "value": value,
+            "n": n,
+            "seed": seed,
+            "range": [low, high],
+            "interval": interval,
+            "baselines": baselines or {},
+            "better": better,
+            **more,
+        }
     }
 
 
@@ -95,19 +156,5 @@ def _places(sentence):
 
 
 def slots_of(sentence):
-    """{slot: place of its word in the sentence}; empty for a sentence that is none of the grammar."""
+    """{slot: place of its word in the sentence}; empty for a sentence that is not in the grammar."""
     return dict(_places(sentence))
-
-
-def open_data(settings, vocab, captions_file=None):
-    """(unseen lines or None, batches) as the settings of a run say. Raises OSError, CaptionsFileError."""
-    if not settings.captions_file:
-        return None, GrammarData(settings.num_samples if settings.fixed_data else 1 << 20, settings.seed + 99, False)
-    path = captions_file or settings.captions_file
-    try:
-        data = CaptionsData(path, settings.seed, settings.train_split, vocab)
-    except FileNotFoundError:
-        raise CaptionsFileError(
-            f"{path}, on which this checkpoint was trained, is not here; name it with --captions_file"
-        ) from None
-    return data.test, data

@@ -1,10 +1,12 @@
-"""How much survives when a picture is damaged on its way: exact match after wear, by kind and strength.
+"""How much survives when a picture is corrupted on its way: exact match by kind and strength of corruption.
 
-Each kind maps a batch (n, 3, 64, 64) in [0, 1] to a batch of the same shape; what comes out is
+Each corruption maps a batch (n, 3, 64, 64) in [0, 1] to a batch of the same shape; what comes out is
 clamped and rounded to 8 bits, as a file would hold it. Pure functions; noise from a seed.
 """
 
 import io
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,13 +33,14 @@ def _rotate(pictures, degrees, _rng):
 
 
 def _corner(picture):
-    """The ground's colour, for the triangles that a rotation uncovers."""
+    """The color of the background, for the triangles that a rotation uncovers."""
     return tuple(int(v) for v in (picture[:, 0, 0] * 255).round())
 
 
 def _patch(pictures, side, rng):
     """A gray square of `side` px at a random place of each picture."""
-    out, side = pictures.clone(), int(side)
+    out = pictures.clone()
+    side = int(side)
     for picture in out:
         y, x = (int(torch.randint(0, 65 - side, (), generator=rng)) for _ in range(2))
         picture[:, y : y + side, x : x + side] = 0.5
@@ -53,65 +56,85 @@ def _hue(pictures, degrees, _rng):
     return torch.stack(out)
 
 
-# kind: (function of pictures, strength, generator; strengths from mild to severe; trained on by default)
-KINDS = {
-    "jpeg": (_jpeg, (90, 70, 50, 30, 15, 5), True),
-    "blur": (lambda p, s, _: blur(p, s), (0.5, 1.0, 1.5, 2.0, 3.0), True),
-    "noise": (lambda p, s, g: add_noise(p, s, g), (0.05, 0.1, 0.2, 0.3, 0.5), True),
-    "resample": (lambda p, s, _: resample(p, int(s)), (32, 24, 16, 12, 8), True),
-    "brightness": (lambda p, s, _: p * s, (1.1, 1.2, 0.8, 0.6, 0.4), False),
-    "shift": (lambda p, s, _: shift(p, int(s), int(s)), (1, 2, 3, 4), True),
-    "rotation": (_rotate, (1, 3, 6, 10, 20), False),
-    "patch": (_patch, (4, 8, 12, 16, 24), False),
-    "hue": (_hue, (5, 10, 20, 40, 90), False),
-    "bits": (lambda p, s, _: (p * (2**s - 1)).round() / (2**s - 1), (6, 4, 3, 2, 1), False),
-    "low_pass": (lambda p, s, _: blur(blur(p, s), s), (1.0, 2.0, 3.0), False),
-    "high_pass": (lambda p, s, _: p - blur(p, s) + 0.5, (3.0, 2.0, 1.0), False),
+class Corruption(NamedTuple):
+    apply: Callable  # (pictures (n, 3, 64, 64) in [0, 1], strength, torch.Generator) -> the same shape
+    strengths: tuple  # from mild to severe
+    trained_on: bool  # by default
+
+
+CORRUPTIONS = {
+    "jpeg": Corruption(_jpeg, (90, 70, 50, 30, 15, 5), True),  # quality
+    "blur": Corruption(lambda p, s, _: blur(p, s), (0.5, 1.0, 1.5, 2.0, 3.0), True),  # sigma, px
+    "noise": Corruption(lambda p, s, g: add_noise(p, s, g), (0.05, 0.1, 0.2, 0.3, 0.5), True),  # sigma
+    "resample": Corruption(lambda p, s, _: resample(p, int(s)), (32, 24, 16, 12, 8), True),  # side, px
+    "brightness": Corruption(lambda p, s, _: p * s, (1.1, 1.2, 0.8, 0.6, 0.4), False),  # factor
+    "shift": Corruption(lambda p, s, _: shift(p, int(s), int(s)), (1, 2, 3, 4), True),  # px
+    "rotation": Corruption(_rotate, (1, 3, 6, 10, 20), False),  # degrees
+    "patch": Corruption(_patch, (4, 8, 12, 16, 24), False),  # side, px
+    "hue": Corruption(_hue, (5, 10, 20, 40, 90), False),  # degrees
+    "bits": Corruption(lambda p, s, _: (p * (2**s - 1)).round() / (2**s - 1), (6, 4, 3, 2, 1), False),  # a channel
+    "low_pass": Corruption(lambda p, s, _: blur(blur(p, s), s), (1.0, 2.0, 3.0), False),  # sigma, px
+    "high_pass": Corruption(lambda p, s, _: p - blur(p, s) + 0.5, (3.0, 2.0, 1.0), False),  # sigma, px
 }
 
-# The conditions of the README's table
+# The conditions of the README's table: id: (corruption, strength)
 STANDARD = {
-    "jpeg 50": ("jpeg", 50), "blur 1 px": ("blur", 1.0), "noise 0.1": ("noise", 0.1), "half size": ("resample", 32),
-    "16x16": ("resample", 16), "brighter 20 %": ("brightness", 1.2), "darker 20 %": ("brightness", 0.8),
-    "shift 2 px": ("shift", 2), "8x8 patch": ("patch", 8), "rotation 3 deg": ("rotation", 3),
-}  # fmt: skip
+    "jpeg_50": ("jpeg", 50),
+    "blur_1": ("blur", 1.0),
+    "noise_0.1": ("noise", 0.1),
+    "half_size": ("resample", 32),
+    "16x16": ("resample", 16),
+    "brighter_20": ("brightness", 1.2),
+    "darker_20": ("brightness", 0.8),
+    "shift_2": ("shift", 2),
+    "patch_8": ("patch", 8),
+    "rotation_3": ("rotation", 3),
+}
 
 
-def wear(pictures, kind, strength, seed=0):
-    """Pictures after one kind of wear, rounded to 8 bits."""
-    worn = KINDS[kind][0](pictures, strength, torch.Generator().manual_seed(seed))
-    return (worn.clamp(0, 1) * 255).round() / 255
+def corrupt(pictures, kind, strength, seed=0):
+    """Pictures (n, 3, 64, 64) in [0, 1] after one of CORRUPTIONS, rounded to 8 bits: the same shape and range."""
+    corrupted = CORRUPTIONS[kind].apply(pictures, strength, torch.Generator().manual_seed(seed))
+    return (corrupted.clamp(0, 1) * 255).round() / 255
 
 
-def exact_after(circle, vocab, device, sentences, pictures, kind, strength, seed=0):
-    """Exact match in [0, 1] of captions read from worn pictures."""
-    captions, _ = read_pictures(circle, vocab, wear(pictures, kind, strength, seed), device)
+def exact_match_after(circle, vocab, device, sentences, pictures, kind, strength, seed=0):
+    """Exact match in [0, 1] of captions read from the corrupted pictures (n, 3, 64, 64) of n sentences."""
+    captions, _ = read_pictures(circle, vocab, corrupt(pictures, kind, strength, seed), device)
     return exact_match(sentences, captions)
 
 
-def standard(circle, vocab, device, sentences, seed=0):
-    """Exact match for each of the standard conditions -> dict of name: share."""
+def standard_conditions(circle, vocab, device, sentences, seed=0):
+    """{id of STANDARD: exact match in [0, 1]}."""
     pictures = draw_sentences(circle, vocab, sentences, device)
-    return {name: exact_after(circle, vocab, device, sentences, pictures, *how, seed) for name, how in STANDARD.items()}
+    return {
+        id: exact_match_after(circle, vocab, device, sentences, pictures, kind, strength, seed)
+        for id, (kind, strength) in STANDARD.items()
+    }
 
 
-def measure(circle, vocab, device, sentences, seed=0):
-    """Exact match against severity for every kind -> {kind: {"trained_on", "strengths", "exact_match", "halves_at"}}.
+def corruption_curves(circle, vocab, device, sentences, seed=0):
+    """Exact match against strength of every corruption -> {kind: {"trained_on", "strengths", "exact_match", "halves_at"}}.
 
-    halves_at is the first strength at which exact match falls below half of the undamaged one, or None.
+    halves_at is the first strength at which exact match falls below half of the uncorrupted one, or None.
     """
     pictures = draw_sentences(circle, vocab, sentences, device)
     clean = exact_match(sentences, read_pictures(circle, vocab, pictures, device)[0])
     out = {}
-    for kind, (_, strengths, trained_on) in KINDS.items():
-        scores = [exact_after(circle, vocab, device, sentences, pictures, kind, s, seed) for s in strengths]
-        halves = next((s for s, score in zip(strengths, scores) if score < clean / 2), None)
-        out[kind] = {"trained_on": trained_on, "strengths": list(strengths), "exact_match": scores, "halves_at": halves}
+    for kind, corruption in CORRUPTIONS.items():
+        scores = [exact_match_after(circle, vocab, device, sentences, pictures, kind, s, seed) for s in corruption.strengths]
+        halves = next((s for s, score in zip(corruption.strengths, scores) if score < clean / 2), None)
+        out[kind] = {
+            "trained_on": corruption.trained_on,
+            "strengths": list(corruption.strengths),
+            "exact_match": scores,
+            "halves_at": halves,
+        }
     return out
 
 
 def low_frequency_share(pictures):
-    """Share of the pictures' variance that 16x16 pixels hold, in [0, 1]: low means fine texture."""
+    """Share in [0, 1] of the variance of pictures (n, 3, 64, 64) that 16x16 pixels hold: low means fine texture."""
     coarse = F.interpolate(F.avg_pool2d(pictures, 4), 64, mode="bilinear")
     mean = pictures.mean((2, 3), keepdim=True)
     return float(((coarse - mean) ** 2).sum() / ((pictures - mean) ** 2).sum().clamp(min=1e-9))

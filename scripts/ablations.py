@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+sys.path.insert(0, str(ROOT))
+from devices import choose_device  # noqa: E402
+from evaluation.results_table import ROWS, checkpoint_metrics  # noqa: E402
 
 VARIANTS = {
     "the quick preset": [],
     "no layout loss": ["--lambda_layout", "0"],
-    "no colour loss": ["--lambda_color", "0"],
+    "no color loss": ["--lambda_color", "0"],
     "no perceptual loss": ["--lambda_perceptual", "0"],
     "no diversity loss": ["--lambda_diversity", "0"],
     "no spatial loss": ["--lambda_spatial", "0"],
@@ -23,20 +25,36 @@ VARIANTS = {
     "no channel": ["--no-channel"],
     "conv decoder": ["--decoder", "conv"],
 }
-SHOWN = {
-    "exact match, `test`": "test",
-    "exact match, `test_pairs`": "pairs",
-    "exact match, `test_ood`": "ood",
-    "exact match, `test`, blur 1 px": "blur 1",
-    "exact match, `test`, noise 0.1": "noise 0.1",
-    "naive reader": "naive reader",
-    "colour word": "histogram",
-    "one word swapped: share": "changed",
-    "one word swapped: 99th": "ΔE",
-    "overlap": "IoU",
-    "topographic": "topsim",
-    "slots read": "silhouettes",
+COLUMNS = {  # metric's id: heading
+    "exact_match/test": "test",
+    "exact_match/test_pairs": "pairs",
+    "exact_match/test_ood": "ood",
+    "corruption/blur_1": "blur 1",
+    "corruption/noise_0.1": "noise 0.1",
+    "legibility/naive_4_mean": "naive reader",
+    "legibility/color_histogram_64": "histogram",
+    "legibility/swap_changed_mean": "changed",
+    "legibility/swap_visible_min": "ΔE",
+    "legibility/swap_overlap_min": "IoU",
+    "legibility/topographic_similarity": "topsim",
+    "legibility/silhouettes": "silhouettes",
 }
+SENTENCES = 500  # of each split
+SEED = 77  # of the sentences; training never uses it
+
+
+def cell(metrics, id):
+    """A metric's value, in percent where it is a share; nan where the model cannot have it."""
+    value = metrics.get(id, float("nan")) * (100 if ROWS[id].percent else 1)
+    return f"{value:.2f}" if value < 1 else f"{value:.0f}"
+
+
+def train(folder, flags, args):
+    """A run of the quick preset with further flags in a folder of its own. Raises CalledProcessError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(ROOT / "train.py"), "--preset", "quick", "--epochs", args.epochs, "--seed", args.seed]
+    with open(folder / "output.txt", "w") as output:
+        subprocess.run([*command, "--threads", args.threads, *flags], cwd=folder, check=True, stdout=output, stderr=output)
 
 
 def main():
@@ -46,18 +64,13 @@ def main():
     parser.add_argument("--seed", default="0")
     parser.add_argument("--threads", default="0")
     args = parser.parse_args()
-    from results import figures
-
-    print("| variant | " + " | ".join(SHOWN.values()) + " |\n" + "|---" * (len(SHOWN) + 1) + "|", flush=True)
+    device = choose_device("auto")
+    print("| variant | " + " | ".join(COLUMNS.values()) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|", flush=True)
     for name, flags in VARIANTS.items():
         folder = Path(args.out_dir).resolve() / name.replace(" ", "_").replace(",", "")
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(ROOT / "train.py"), "--preset", "quick", "--epochs", args.epochs, "--seed", args.seed]
-        with open(folder / "output.txt", "w") as output:
-            subprocess.run([*command, "--threads", args.threads, *flags], cwd=folder, check=True, stdout=output, stderr=output)
-        found = figures(folder / "checkpoints/last.pt", 500, 77)
-        cells = [next((v for k, v in found.items() if k.startswith(start)), float("nan")) for start in SHOWN]
-        print(f"| {name} | " + " | ".join(f"{v:.2f}" if v < 1 else f"{v:.0f}" for v in cells) + " |", flush=True)
+        train(folder, flags, args)
+        metrics = checkpoint_metrics(folder / "checkpoints/last.pt", SENTENCES, SEED, device)
+        print(f"| {name} | " + " | ".join(cell(metrics, id) for id in COLUMNS) + " |", flush=True)
 
 
 if __name__ == "__main__":

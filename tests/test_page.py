@@ -2,6 +2,7 @@
 """The page in a real Chromium: it loads without errors or requests, and what a reader touches works."""
 
 import copy
+import dataclasses
 import html
 import json
 import re
@@ -12,66 +13,58 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_script
+from evaluation_cases import SMALL
 
-from checkpoints import load_model
-from evaluation import page, page_data
-from evaluation.protocol import Plan, Subject, open_data
+from evaluation import page, page_data, page_inside
+from evaluation.protocol import metric, open_model
 from text.grammar import SLOT_WORDS, SLOTS, in_split, parse
 from training import snapshots
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
-SMALL = Plan(24, 12, 30, 19, 40, 3, 2, 8, ("plain convolutions",), 20, 10, True)
 
 
-def figure(value, **more):
-    return {
-        "value": value,
-        "n": 9,
-        "seed": 0,
-        "range": [0.0, 1.0],
-        "interval": None,
-        "baselines": {"chance": 0.1},
-        "better": "high",
-        **more,
-    }
+def nine(id, label, value, **more):
+    """A metric of nine items beside chance."""
+    return metric(id, label, value, 9, 0, baselines={"chance": 0.1}, better="high", **more)
 
 
-def result_of(subject, settings):
-    """A metrics.json's content with a figure of every kind, as `evaluate.py` would hand it over."""
+def result_of(model):
+    """A metrics.json's content with a metric of every kind, as `evaluate.py` would hand it over."""
     words = ["red", "blue"]
-    confusion = {"test": {"color": {"words": words, "counts": [[8, 2, 0], [0, 9, 1]]}}} if subject.lines is None else {}
+    confusion = {"test": {"color": {"words": words, "counts": [[8, 2, 0], [0, 9, 1]]}}} if model.lines is None else {}
     curves = {"jpeg": {"trained_on": True, "strengths": [90, 5], "exact_match": [0.9, 0.1], "halves_at": 5}}
     sections = {
-        "circle": {"figures": {"test · exact match": figure(0.9, interval=[0.8, 1.0])}, "details": {"confusion": confusion}},
-        "robustness": {"figures": {"jpeg 50": figure(0.5)}, "details": {"clean": 0.9, "curves": curves}},
-        "readers": {
-            "figures": {"plain · steps to 95 %": figure(None, range=[0.0, None])},
-            "details": {"curves": {"this model, plain": [[2, 0.1], [3, 0.4]]}, "steps": 3},
+        "circle": {
+            "metrics": nine("exact_match/test", "exact match", 0.9, interval=[0.8, 1.0], split="test"),
+            "details": {"confusion": confusion},
+        },
+        "robustness": {"metrics": nine("corruption/jpeg_50", "jpeg 50", 0.5), "details": {"clean": 0.9, "curves": curves}},
+        "captioners": {
+            "metrics": nine("captioner/plain_convolutions/steps_to_95", "plain convolutions · steps to 95 %", None, high=None),
+            "details": {"curves": {"this_model": {"plain_convolutions": [[2, 0.1], [3, 0.4]]}}, "steps": 3},
         },
     }
-    model = {"name": subject.name, "sections": sections, "left_out": {"Soft": "<needs & slots>"}}
+    entry = {"name": model.name, "sections": sections, "left_out": {"Soft": "<needs & slots>"}}
     about = {
         "seed": 7,
         "version": "0123abcd",
         "torch": "2",
         "quick": True,
-        "checkpoints": [{"path": "c.pt", "sha256": "00", "settings": settings}],
+        "checkpoints": [{"path": "c.pt", "sha256": "00", "settings": vars(model.settings)}],
     }
-    return {**about, "models": [model]}
+    return {**about, "models": [entry]}
 
 
 @pytest.fixture(scope="module")
-def subject(tiny_run):
-    path = tiny_run / "checkpoints/last.pt"
-    circle, vocab, settings = load_model(path, torch.device("cpu"))
-    return Subject(circle, vocab, settings, torch.device("cpu"), str(path), *open_data(settings, vocab))
+def model(tiny_run):
+    return open_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
-def built(subject, tmp_path_factory):
+def built(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(page.build(result_of(subject, vars(subject.settings)), subject, SMALL, 7))
+    path.write_text(page.render_page(result_of(model), model, SMALL, 7))
     return path
 
 
@@ -93,7 +86,7 @@ def browse(path, *flags):
 
 
 def ask(built, script, *flags):
-    """Run a script inside the page, as a hand at its controls; returns the object that it makes."""
+    """Run a script inside the page, as a user would touch its controls; returns the object that it makes."""
     wrapped = f"""<pre id="answer"></pre><script>"use strict";
     const faults = []; addEventListener("error", e => faults.push(e.message));
     addEventListener("securitypolicyviolation", e => faults.push(e.blockedURI));
@@ -136,8 +129,8 @@ def test_names_are_text_not_markup(built):
     assert "&lt;needs &amp; slots&gt;" in built.read_text()
 
 
-def test_swaps_change_one_word_only(subject):
-    entries, means = page_data.grammar_words(subject, 0, {})
+def test_swaps_change_one_word_only(model):
+    entries, means = page_data.grammar_words(model, 0, {})
     assert means.shape == (43, 3, 64, 64)
     for entry in entries[::7]:
         own = parse(entry["swaps"][0]["text"])
@@ -148,8 +141,8 @@ def test_swaps_change_one_word_only(subject):
             assert other[1] == {k: v for k, v in own[1].items() if k != entry["slot"]}
 
 
-def test_round_trips_are_worst_first(subject):
-    trips, wrong, n = page_data.round_trips(subject, SMALL, 0, shown=30)
+def test_round_trips_are_worst_first(model):
+    trips, wrong, n = page_data.round_trips(model, SMALL, 0, shown=30)
     right = [t["right"] for t in trips]
     assert right == sorted(right) and len(trips) == 30 and 60 < n <= 72
     assert wrong > 0 and any(fault for t in trips for _, fault in t["words"])
@@ -160,8 +153,8 @@ def test_wrong_and_missing_words_are_marked():
     assert page_data.marked("a red ball", "a big red ball")[1] == ("big", "wrong")
 
 
-def test_growth_comes_from_what_the_run_kept(subject):
-    frames, texts, why = page_data.growth(subject, 0)
+def test_growth_comes_from_what_the_run_kept(model):
+    frames, texts, why = page_data.growth(model, 0)
     assert [f["epoch"] for f in frames] == [0, 1, 2] and len(texts) == len(frames[0]["cells"]) == snapshots.SENTENCES and not why
     assert frames[0]["cells"][0]["picture"] != frames[2]["cells"][0]["picture"]
     assert all(in_test(t) for t in texts)
@@ -173,9 +166,9 @@ def in_test(sentence):
     return in_split(np.array([template]), np.array(values), "test")[0]
 
 
-def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(subject, tiny_run, tmp_path):
+def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(model, tiny_run, tmp_path):
     shutil.copytree(tiny_run / "checkpoints", tmp_path / "checkpoints")
-    alone = Subject(**{**vars(subject), "name": str(tmp_path / "checkpoints/last.pt")})
+    alone = dataclasses.replace(model, name=str(tmp_path / "checkpoints/last.pt"))
     assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [1, 2]
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / snapshots.NAME).write_text('{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}')
@@ -188,23 +181,36 @@ def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(subject, tiny_ru
     assert frames == [] and "cannot be shown" in why
 
 
-def test_words_that_lie_together_are_labelled_where_there_is_room(subject):
+def test_words_that_lie_together_are_labeled_where_there_is_room():
     points = [{"x": 0.0, "y": 0.0, "word": "red"}, {"x": 0.02, "y": 0.0, "word": "blue"}, {"x": 0.5, "y": 0.5, "word": "ball"}]
-    page_data.label(points)
+    page_inside.place_labels(points)
     assert [p["label"] for p in points] == [False, True, True] or [p["label"] for p in points] == [True, False, True]
 
 
-def test_several_models_stand_side_by_side(subject, built):
-    result = result_of(subject, vars(subject.settings))
+def test_several_models_stand_side_by_side(model, built):
+    result = result_of(model)
     other = copy.deepcopy(result["models"][0])
     other["name"] = "runs/b/last.pt"
-    other["sections"]["circle"]["figures"]["test · exact match"]["value"] = 0.7
+    other["sections"]["circle"]["metrics"]["exact_match/test"]["value"] = 0.7
     result = {**result, "models": [*result["models"], other], "cross_reading": [[0.9, None], [0.25, 0.7]]}
-    text = page.build(result, subject, SMALL, 7)
+    text = page.render_page(result, model, SMALL, 7)
     assert "80.0\u00a0% ± 14.1\u00a0%" in text and "Who reads whom" in text and "25.0\u00a0%" in text
     assert "come from the first, <b>checkpoints/last.pt</b>" in text and "b/last.pt reads" in text
-    assert text.count('class="peer"') == 2  # exact match and jpeg; the third figure was never reached
+    assert text.count('class="peer"') == 2  # exact match and jpeg; the third metric was never reached
     assert "Who reads whom" not in built.read_text()
+
+
+def test_a_renamed_label_changes_the_shown_text_only(model, built):
+    result = result_of(model)
+    result["models"][0]["sections"]["circle"]["metrics"]["exact_match/test"]["label"] = "renamed"
+    result["models"][0]["sections"]["robustness"]["metrics"]["corruption/jpeg_50"]["label"] = "renamed too"
+    text = page.render_page(result, model, SMALL, 7)
+    assert 'name">renamed ↑<' in text and 'name">renamed too ↑<' in text
+    before = built.read_text()
+    tiles = re.search(r'<ul class="tiles">.*?</ul>', before, re.S)[0]
+    assert "come back word for word" in tiles and "JPEG at quality 50" in tiles and tiles in text  # found by their ids
+    text = text.replace("renamed too", "jpeg 50").replace("renamed", "exact match")
+    assert text == before
 
 
 # ---------------------------------------------------------------------------------------------
@@ -264,7 +270,7 @@ def test_text_stands_out_in_the_light_and_in_the_dark(built, scheme):
         const [r, g, b] = Array.from(box.getImageData(0, 0, 1, 1).data).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
         return .2126 * r + .7152 * g + .0722 * b; };
       const out = { paper: light("--paper"), worst: 99 };
-      for (const text of ["--ink", "--soft", "--main", "--wrong"]) for (const ground of ["--paper", "--card"]) {
+      for (const text of ["--text", "--soft", "--main", "--wrong"]) for (const ground of ["--paper", "--card"]) {
         const [a, b] = [light(text), light(ground)].sort((x, y) => y - x); out.worst = Math.min(out.worst, (a + .05) / (b + .05)); }
       return out;""", f"--blink-settings=preferredColorScheme={scheme}")  # fmt: skip
     assert answer["worst"] >= 4.5
@@ -284,9 +290,6 @@ def test_page_of_a_captions_file_model(tmp_path):
         "train.py", *TINY, "--decoder", "conv", "--epochs", 1, "--captions_file", str(tmp_path / "lines.txt"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    circle, vocab, settings = load_model(tmp_path / "checkpoints/last.pt", torch.device("cpu"))
-    other = Subject(
-        circle, vocab, settings, torch.device("cpu"), str(tmp_path / "checkpoints/last.pt"), *open_data(settings, vocab)
-    )
-    text = page.build(result_of(other, vars(settings)), other, SMALL, 0)
+    other = open_model(tmp_path / "checkpoints/last.pt", torch.device("cpu"))
+    text = page.render_page(result_of(other), other, SMALL, 0)
     assert 'data-word="near"' in text and "Grammar sheets" not in text and "latents cannot be set" in text

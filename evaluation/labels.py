@@ -1,0 +1,78 @@
+"""What is shown for the ids of sections, splits, baselines, captioners and corruptions. Nothing is looked up by these texts."""
+
+TITLES = {  # of sections
+    "circle": "The circle",
+    "captioners": "Can it be learned?",
+    "robustness": "Robustness, or is it steganography?",
+    "legibility": "Can a person read it?",
+    "structure": "Language structure",
+    "meaning": "Meaning of words",
+    "bottleneck": "Bottleneck and diversity",
+    "language_model": "The language model",
+    "coherence": "Coherence",
+}
+
+# What each section measures, in a sentence or two for people who see it for the first time
+EXPLAINED = {
+    "circle": "Sentences that no training shows are drawn, saved as PNG files, and read back by the model's own captioner.",
+    "legibility": "Could someone who does not have the trained captioner make sense of the pictures? "
+    "A naive reader, which is a simple classifier that stands for a person, learns from four pictures a word; "
+    "then one word of a sentence is swapped, and what changes is compared.",
+    "robustness": "A picture is corrupted before it is read. A code hidden in fine texture is lost at once; "
+    "marks that can be seen are not.",
+    "structure": "Do similar sentences have similar pictures, and does each part of a picture show one part of the sentence?",
+    "meaning": "Can a word be found in a picture by a linear rule, and are pictures that share a word more alike than others?",
+    "bottleneck": "How much of a sentence passes through its picture, and how many different pictures there are.",
+    "language_model": "How well the language model knows the sentences, and what it says when it invents some.",
+    "coherence": "Whether pictures are made of shapes or of fine texture. Neither end is better; the baselines show the scale.",
+    "captioners": "The scene decoder is frozen, and new captioners learn its pictures from nothing. "
+    "A language that is easy to learn is learned early.",
+}
+
+SPLITS = {
+    "test": "sentences that training never shows",
+    "test_pairs": "pairs of color and object that training never shows together",
+    "test_ood": "words that training shows with few partners, here with new ones",
+}
+
+BASELINES = {
+    "this_model": "this model",
+    "random_decoder": "random scene decoder",
+    "hand_made": "hand-made renderer",
+    "random_decoder/fresh_captioner": "random scene decoder, fresh captioner",
+    "hand_made/fresh_captioner": "hand-made renderer, fresh captioner",
+    "chance": "chance",
+    "majority": "majority",
+    "blank_picture": "blank picture",
+    "other_picture": "another sentence's picture",
+    "uncorrupted": "uncorrupted",
+    "white_noise": "white noise",
+    "shuffled_pictures": "pictures shuffled",
+    "shuffled_words": "words shuffled",
+    "other_pairs": "other pairs",
+    "whole_text": "all of the text",
+    "one_picture": "one picture",
+    "mode_collapse": "mode collapse",
+    "all_latents": "all",
+    "grammar": "the grammar itself",
+    "captions_file": "the file itself",
+    "random_words": "random words",
+    "one_sentence": "one sentence",
+}
+
+CAPTIONERS = {"caption_network": "caption network", "plain_convolutions": "plain convolutions"}
+
+CORRUPTIONS = {  # with the unit of the strength
+    "jpeg": "JPEG quality",
+    "blur": "blur σ, px",
+    "noise": "noise σ",
+    "resample": "scaled down to, px",
+    "brightness": "brightness ×",
+    "shift": "shift, px",
+    "rotation": "rotation, °",
+    "patch": "gray patch, px",
+    "hue": "hue turned by, °",
+    "bits": "bits a channel",
+    "low_pass": "only what a blur leaves, σ px",
+    "high_pass": "only what a blur removes, σ px",
+}

@@ -1,0 +1,82 @@
+"""The metrics of the README's table of results, which scripts/results.py and scripts/ablations.py print."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from checkpoints import load_model
+from evaluation.legibility import legibility_metrics
+from evaluation.robustness import STANDARD, standard_conditions
+from metrics import exact_match
+from pictures import draw_sentences, read_pictures
+from text.grammar import SPLITS, sample_sentences
+
+
+class Row(NamedTuple):
+    label: str
+    percent: bool = True  # a share, shown in percent
+    digits: int = 2  # after the point
+    worst: str = "low"  # which end is worse
+
+
+CONDITIONS = {  # id of robustness.STANDARD: what is shown
+    "jpeg_50": "jpeg 50",
+    "blur_1": "blur 1 px",
+    "noise_0.1": "noise 0.1",
+    "half_size": "half size",
+    "16x16": "16x16",
+    "brighter_20": "brighter 20 %",
+    "darker_20": "darker 20 %",
+    "shift_2": "shift 2 px",
+    "patch_8": "8x8 patch",
+    "rotation_3": "rotation 3 deg",
+}
+ROWS = {  # id: how it is shown
+    **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[1:]},
+    **{f"corruption/{id}": Row(f"exact match, `test`, {CONDITIONS[id]}") for id in STANDARD},
+    "legibility/naive_4_mean": Row("naive reader, 4 pictures a word, mean of 4 slots (5 draws)"),
+    "legibility/color_histogram_64": Row("color word from the color histogram, 64 pictures a word"),
+    "legibility/swap_changed_mean": Row("one word swapped: share of the picture that changes (ΔE > 10)", worst="high"),
+    "legibility/swap_overlap_min": Row("overlap (IoU) of the changed regions, worst slot"),
+    "legibility/silhouettes": Row("slots read from gray silhouettes alone"),
+    "legibility/swap_visible_min": Row(
+        "one word swapped: 99th percentile of ΔE, worst tenth of swaps, worst slot", percent=False, digits=1
+    ),
+    "legibility/topographic_similarity": Row("topographic similarity", percent=False, digits=3),
+    "legibility/mantel_p": Row("its Mantel p", percent=False, digits=4, worst="high"),
+}
+
+
+def checkpoint_metrics(path, n, seed, device):
+    """The metrics of ROWS of one checkpoint -> {id: value}, shares in [0, 1]; without those that it cannot have.
+
+    n: sentences of each split. Raises CheckpointError, OSError.
+    """
+    circle, vocab, _ = load_model(path, device)
+    out = {}
+    for split in SPLITS[1:]:
+        sentences = sample_sentences(n, split, seed)
+        captions, _ = read_pictures(circle, vocab, draw_sentences(circle, vocab, sentences, device), device)
+        out[f"exact_match/{split}"] = exact_match(sentences, captions)
+    corrupted = standard_conditions(circle, vocab, device, sample_sentences(n, "test", seed + 1), seed)
+    out.update({f"corruption/{id}": value for id, value in corrupted.items()})
+    legible = legibility_metrics(circle, vocab, device, seed)
+    out.update({id: legible[id] for id in ROWS if id in legible})
+    return {id: out[id] for id in ROWS if out[id] is not None}
+
+
+def results_table(checkpoints, n, seed):
+    """[{id: value}] of each checkpoint -> a Markdown table of mean ± standard deviation (n - 1) and the worst.
+
+    One checkpoint has no deviation.
+    """
+    lines = [f"| metric ({len(checkpoints)} checkpoint(s), n = {n}, seed {seed}) | mean ± sd | worst |", "|---|---|---|"]
+    for id, row in ROWS.items():
+        scale, unit = (100, " %") if row.percent else (1, "")
+        values = np.array([scale * c[id] for c in checkpoints if id in c])
+        if len(values) == 0:
+            continue
+        deviation = f" ± {values.std(ddof=1):.{row.digits}f}" if len(values) > 1 else ""
+        worst = values.max() if row.worst == "high" else values.min()
+        lines.append(f"| {row.label} | {values.mean():.{row.digits}f}{deviation}{unit} | {worst:.{row.digits}f}{unit} |")
+    return "\n".join(lines)
