@@ -41,6 +41,8 @@ PAGE_COST = 8  # beside the sections'
 
 
 class Section(NamedTuple):
+    """A part of the evaluation, whose results are one entry of metrics.json's "sections"."""
+
     run: Callable  # as `reading` says
     cost: int  # its time beside the other sections', about
     needs_slots: bool  # of the grammar
@@ -112,9 +114,11 @@ class Progress:
             print(f"{self.name}: {took}", file=sys.stderr, flush=True)
 
     def skip(self, cost):
+        """A part of that cost is left out."""
         self.bar.update(cost)
 
     def close(self):
+        """The evaluation is done: the bar is full."""
         self.bar.update(max(0, self.bar.total - self.bar.n))
         self.bar.close()
 
@@ -306,6 +310,7 @@ def _terminate(_number, _frame):
 
 
 def main(argv=None):
+    """Run the command line -> exit code: 0 done, 1 a failure, 130 interrupted. Raises SystemExit(2) for a wrong flag."""
     args = parse_arguments(argv)
     code = exit_code("evaluate.py", lambda: evaluate_and_tell(args))
     if code == 130:

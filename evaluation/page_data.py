@@ -80,7 +80,7 @@ def grammar_words(model, seed, confusion):
 def free_words(model, sentences, captions, pictures):
     """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes."""
     rows = [s.split() for s in sentences]
-    common = [w for w, _ in Counter(w for r in rows for w in set(r)).most_common(MAX_WORDS)]
+    common = [w for w, _ in Counter(w for r in rows for w in dict.fromkeys(r)).most_common(MAX_WORDS)]
     out, means = [], []
     for word in common:
         have = [i for i, r in enumerate(rows) if word in r]

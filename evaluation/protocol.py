@@ -63,6 +63,7 @@ class ModelUnderTest:
 
     @property
     def splits(self):
+        """The splits whose sentences training never shows."""
         return SPLITS[1:] if self.lines is None else ("test",)
 
     def sentences(self, n, split, seed):

@@ -13,6 +13,8 @@ from text.grammar import SPLITS, sample_sentences
 
 
 class Row(NamedTuple):
+    """How a metric is shown in the table."""
+
     label: str
     percent: bool = True  # a share, shown in percent
     digits: int = 2  # after the point

@@ -57,6 +57,8 @@ def _hue(pictures, degrees, _rng):
 
 
 class Corruption(NamedTuple):
+    """Something that happens to a picture on its way, in several strengths."""
+
     apply: Callable  # (pictures (n, 3, 64, 64) in [0, 1], strength, torch.Generator) -> the same shape
     strengths: tuple  # from mild to severe
     trained_on: bool  # by default

@@ -14,7 +14,7 @@ from evaluation_cases import SMALL, check_metrics, check_order, metrics_of
 import evaluate
 from checkpoints import model_state, save
 from data_utils import Vocabulary
-from evaluation import reading
+from evaluation import baselines, labels, page, reading, results_table, robustness
 from evaluation.report import all_metrics, full_label, markdown
 from models import Circle
 from settings import Settings
@@ -58,9 +58,9 @@ def test_all_sections_splits_and_slots_are_there(evaluation):
             f"slot_accuracy/{split}/color",
             f"slot_accuracy/{split}/position2",
         } <= ids
-    baselines = sections["circle"]["metrics"]["exact_match/test"]["baselines"]
-    assert {"chance", "majority", "blank_picture", "other_picture"} <= set(baselines)
-    assert {"random_decoder/fresh_captioner", "hand_made/fresh_captioner"} <= set(baselines)
+    beside = sections["circle"]["metrics"]["exact_match/test"]["baselines"]
+    assert {"chance", "majority", "blank_picture", "other_picture"} <= set(beside)
+    assert {"random_decoder/fresh_captioner", "hand_made/fresh_captioner"} <= set(beside)
     assert sections["captioners"]["details"]["steps"] == 3
     counts = np.array(sections["circle"]["details"]["confusion"]["test"]["color"]["counts"])
     assert counts.shape == (11, 12) and counts.sum() == sections["circle"]["metrics"]["slot_accuracy/test/color"]["n"]
@@ -161,6 +161,17 @@ def test_an_id_stands_for_one_metric_and_is_no_label(evaluation):
     ids = [id for section in evaluation[1]["models"][0]["sections"].values() for id in section["metrics"]]
     assert len(ids) == len(set(ids))
     assert all(id == id.strip() and " " not in id for id in ids)
+
+
+def test_every_id_has_what_is_shown_for_it(evaluation):
+    assert set(labels.TITLES) == set(labels.EXPLAINED) == set(evaluate.SECTIONS)
+    assert set(labels.CAPTIONERS) == set(baselines.CAPTIONERS)
+    assert set(labels.CORRUPTIONS) == set(robustness.CORRUPTIONS)
+    assert set(results_table.CONDITIONS) == set(robustness.STANDARD)
+    for id, metric in metrics_of(evaluation[1]):
+        assert set(metric["baselines"]) <= set(labels.BASELINES), id
+    ids = {id for id, _ in metrics_of(evaluation[1])}
+    assert set(page.HEADLINES) - ids == {"bits_through_picture/estimate"}  # of captions files
 
 
 def renamed_labels(result):
