@@ -43,7 +43,7 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
         "spatial": losses.spatial_loss(scene.picture),
         "diversity": losses.diversity_loss(batch["thumbnails"], distance),
         "perceptual": losses.perceptual_loss(batch["edges"], distance),
-        **losses_of_words(batch, ids, vocab_size, scene.ground),  # layout, color, shape, repulsion
+        **losses_of_words(networks, batch, ids, scene.ground),  # layout, color, shape, repulsion
     }
     loss = sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items())
     return optimizer.step(loss, parts)  # backward, clip, AdamW
@@ -56,6 +56,8 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
 
 def features_of_words(scene, ids, vocab_size):
     """What `losses_of_words` needs of a scene, as rows that processes can gather."""
+    if scene.things is not None:  # what a word sets follows from the word alone
+        return {}
     if scene.masks is None:
         return {"mean_color": scene.picture.float().mean((2, 3))}  # (B, 3)
     word, _, weight = losses.shown_words(scene.attention, scene.presence, ids)  # (B K,)
@@ -69,8 +71,11 @@ def features_of_words(scene, ids, vocab_size):
     }
 
 
-def losses_of_words(batch, ids, vocab_size, ground):
+def losses_of_words(networks, batch, ids, ground):
     """Losses of what words look like in the global batch: {name: 0-dim tensor}."""
+    vocab_size = networks.vocab_size
+    if networks.values_of_words is not None:
+        return losses_of_properties(*networks.values_of_words())
     if "mean_color" in batch:  # a picture's mean color stands for each of its words
         words = ids.flatten()
         lab = srgb_to_lab(batch["mean_color"].repeat_interleave(ids.shape[1], 0))  # (B T, 3)
@@ -89,3 +94,13 @@ def losses_of_words(batch, ids, vocab_size, ground):
         "shape": losses.shape_loss(silhouettes, total, competing),
         "repulsion": losses.repulsion_loss(lab, silhouettes, word, weight, vocab_size, competing),
     }
+
+
+def losses_of_properties(values, features):
+    """Losses of what words set: {property: values (n, numbers)}, {property: points (n, F), 1 apart where clearly different}."""
+    lab = {name: srgb_to_lab(values[name][:, :3]) for name in ("color", "rim", "dot", "ground") if name in values}
+    color = losses.visibility_loss(lab["color"], lab["ground"]) if lab.keys() >= {"color", "ground"} else 0.0
+    for name in ("rim", "dot"):  # seen beside every body; the last value is that of no word
+        if lab.keys() >= {"color", name}:
+            color = color + losses.visibility_loss(lab[name][:-1], lab["color"], contrast=25.0, lighter=-100.0)
+    return {"color": color, "repulsion": sum(losses.value_repulsion(points) for points in features.values())}

@@ -18,6 +18,7 @@ from files import write_atomically
 from models import Circle
 from settings import Settings, check
 from text.vocabulary import SPECIALS, Vocabulary
+from text.word_classes import WordClasses
 
 FORMAT = 2
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
@@ -136,6 +137,7 @@ def model_state(circle, vocab, settings):
         "settings": dataclasses.asdict(settings),
         "vocabulary": list(vocab.words),
         "articles": vocab.articles,
+        "word_classes": dataclasses.asdict(circle.word_classes) if circle.word_classes else None,
         "max_words": circle.language_model.max_words,
         "model": circle.state_dict(),
     }
@@ -165,12 +167,21 @@ def model_of(state, path, device):
     try:
         vocab = Vocabulary(state["vocabulary"], bool(state["articles"]))
         _check_fit(state, settings, vocab)
-        circle = Circle(settings, len(vocab), state["max_words"]).to(device)
+        circle = Circle(settings, len(vocab), state["max_words"], word_classes_in(state)).to(device)
         circle.load_state_dict(state["model"])
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{path} does not fit this version of the program ({reason})") from None
     return circle, vocab, settings
+
+
+def word_classes_in(state):
+    """The WordClasses in a state, or None. Raises CheckpointError, ValueError for what cannot be some."""
+    classes = state.get("word_classes")
+    try:
+        return None if classes is None else WordClasses(**classes).checked(len(state["vocabulary"]))
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"its word classes cannot be read ({error})") from None
 
 
 def _check_fit(state, settings, vocab):
@@ -185,7 +196,10 @@ def _check_fit(state, settings, vocab):
     if settings.n_layers > len(weights):
         raise ValueError(f"n_layers is {settings.n_layers}")
     with torch.device("meta"):  # shapes without memory
-        want = {name: t.shape for name, t in Circle(settings, len(vocab), state["max_words"]).state_dict().items()}
+        want = {
+            name: t.shape
+            for name, t in Circle(settings, len(vocab), state["max_words"], word_classes_in(state)).state_dict().items()
+        }
     have = {name: t.shape for name, t in weights.items()}
     if wrong := sorted(name for name in want.keys() | have.keys() if have.get(name) != want.get(name)):
         raise ValueError(f"{wrong[0]} is missing, foreign or of another shape")

@@ -20,21 +20,23 @@ from text.grammar import (  # noqa: F401 (part of this module's interface)
     ACTIONS,
     BACKGROUNDS,
     COLORS,
+    COLUMN,
+    MOST_WORDS,
     OBJECTS,
     POSITIONS,
+    RELATIONS,
     SIZES,
     SLOT_SIZES,
     SLOT_WORDS,
     SLOTS,
     SPLITS,
-    TEMPLATE_WORDS,
-    TEMPLATES,
-    count_sentences,
-    numbered_slots,
+    SUFFIXES,
+    WITHOUT_ARTICLES,
+    numbered_rows,
     parse,
     render,
+    sample_rows,
     sample_sentences,
-    sample_slots,
 )
 from text.order import shuffled
 from text.padding import pad, targets_of  # noqa: F401 (part of this module's interface)
@@ -48,39 +50,66 @@ class GrammarData:
     sentences are drawn anew. Neither is stored: a fixed sentence follows from its number.
     """
 
+    max_words = MOST_WORDS
+
     def __init__(self, num_samples, seed, fixed=False):
         self.num_samples, self.seed, self.fixed = num_samples, seed, fixed
         self.vocab = Vocabulary.of_grammar()
-        self.max_words = max(map(len, TEMPLATE_WORDS))
-        self._table = self._word_table()
+        self.slot_ids = np.full((len(SLOTS), SLOT_SIZES.max()), PAD, np.int64)  # word numbers of the first word of each phrase
+        for s, phrases in enumerate(SLOT_WORDS.values()):
+            self.slot_ids[s, : len(phrases)] = [self.vocab.index[phrase.split()[0]] for phrase in phrases]
 
-    def _word_table(self):
-        """Per template and word place: a fixed word number, or -1 - slot."""
-        table = np.full((len(TEMPLATES), self.max_words), PAD, np.int64)
-        for t, words in enumerate(TEMPLATE_WORDS):
-            for i, w in enumerate(words):
-                table[t, i] = -1 - SLOTS.index(w[1:-1]) if w[0] == "{" else self.vocab.index[w]
-        self._slot_ids = np.full((len(SLOTS), SLOT_SIZES.max()), PAD, np.int64)
-        for s, name in enumerate(SLOTS):
-            self._slot_ids[s, : SLOT_SIZES[s]] = [self.vocab.index[w] for w in SLOT_WORDS[name]]
-        return table
+    def to_ids(self, rows):
+        """Rows of the grammar (n, 19) -> word numbers (n, longest), padded with PAD."""
+        bare = rows[:, COLUMN[WITHOUT_ARTICLES]] > 0
+        words, present = [], []  # of the longest sentence, in order: (n,) each
 
-    def to_ids(self, template, slots):
-        """Template numbers (n,) and slots (n, 10) -> (n, max_words) word numbers."""
-        ids = self._table[template]
-        slot = np.maximum(-1 - ids, 0)
-        value = np.maximum(np.take_along_axis(slots, slot, 1), 0)
-        return np.where(ids < 0, self._slot_ids[slot, value], ids)
+        def add(word, here):
+            words.append(np.broadcast_to(word, len(rows)))
+            present.append(here)
+
+        def add_slot(name):
+            column = rows[:, COLUMN[name]]
+            add(self.slot_ids[COLUMN[name], np.maximum(column, 0)], column >= 0)
+
+        index = self.vocab.index
+        for suffix in SUFFIXES:
+            if suffix:
+                add_slot(f"relation{suffix}")
+                add(index["to"], rows[:, COLUMN[f"relation{suffix}"]] == RELATIONS.index("next to"))
+            add(index["a"], (rows[:, COLUMN[f"object{suffix}"]] >= 0) & ~bare)
+            for name in ("size", "color", "object", "action"):
+                add_slot(name + suffix)
+            placed = rows[:, COLUMN[f"position{suffix}"]] >= 0
+            add(np.where(bare, index["on"], index["in"]), placed)
+            add(index["the"], placed)
+            add_slot(f"position{suffix}")
+        ground = rows[:, COLUMN["background"]] >= 0
+        add(index["on"], ground)
+        add(index["a"], ground)
+        add_slot("background")
+        add(index["background"], ground)
+        words, present = np.stack(words, 1), np.stack(present, 1)
+        order = np.argsort(~present, axis=1, kind="stable")  # what is there first, in its order
+        ids = np.take_along_axis(np.where(present, words, PAD), order, 1)
+        return ids[:, : present.sum(1).max(initial=0)]
+
+    def some_sentences(self, n):
+        """About n of the sentences to train on, as lists of word numbers."""
+        if self.fixed:
+            rows = numbered_rows(np.arange(min(n, self.num_samples)), "train", self.seed)
+        else:
+            rows = sample_rows(n, "train", np.random.default_rng([self.seed, 0]))
+        return [[w for w in row if w != PAD] for row in self.to_ids(rows).tolist()]
 
     def batch(self, epoch, number, size):
         """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch."""
         if self.fixed:
-            drawn = numbered_slots(shuffled(number * size, size, self.num_samples, [self.seed, epoch]), "train", self.seed)
+            rows = numbered_rows(shuffled(number * size, size, self.num_samples, [self.seed, epoch]), "train", self.seed)
         else:
             rng = np.random.default_rng([self.seed, 1 + epoch, number])
-            drawn = sample_slots(min(size, self.num_samples - number * size), "train", rng)
-        ids = self.to_ids(*drawn)
-        return torch.from_numpy(np.ascontiguousarray(ids[:, : int((ids != PAD).sum(1).max())]))
+            rows = sample_rows(min(size, self.num_samples - number * size), "train", rng)
+        return torch.from_numpy(np.ascontiguousarray(self.to_ids(rows)))
 
 
 # ---------------------------------------------------------------------------------------------

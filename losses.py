@@ -268,3 +268,32 @@ def repulsion_loss(lab, silhouettes, word, weight, vocab_size, competing=0.0, co
         return torch.exp(-square / 2 - 2 * torch.sqrt(square.relu() + 1e-3))
 
     return log_potential(together, total, competing, near, torch.zeros_like)
+
+
+# ---------------------------------------------------------------------------------------------
+# Properties: what a word sets
+# ---------------------------------------------------------------------------------------------
+
+
+def value_repulsion(points, scale=0.3):
+    """No two values of a property are alike: points (n, F), 1 apart where clearly different -> 0-dim.
+
+    scale x log of 0.001 + the mean over pairs of exp(-d^2 / 2 - 2 d): near 0 where all values coincide, and without end of its force
+    where two do (see `repulsion_loss`). Prevents words whose values nobody can tell apart.
+    """
+    square = squared_distances(points)
+    off = 1 - torch.eye(len(points), device=points.device)
+    near = torch.exp(-square / 2 - 2 * torch.sqrt(square.relu() + 1e-3))
+    return scale * torch.log((near * off).sum() / off.sum().clamp(min=1) + 1e-3)
+
+
+def visibility_loss(lab, ground, contrast=45.0, lighter=25.0):
+    """Every color stands out from every ground: lab (n, 3), ground (m, 3), CIELAB -> 0-dim.
+
+    VISIBILITY x (relu(contrast - dE)^2 + relu(lighter - dL*)^2) / 1000, the mean over pairs (CIE76). Prevents things that
+    cannot be seen.
+    """
+    apart = lab[:, None] - ground[None]
+    away = torch.sqrt(apart.square().sum(-1) + 1e-3)
+    unseen = torch.relu(contrast - away) ** 2 + torch.relu(lighter - apart[..., 0]) ** 2
+    return VISIBILITY * unseen.mean() / 1000

@@ -64,26 +64,26 @@ def word_error_rate(originals, recovered):
     return sum(edit_distance(a, b) for a, b in pairs) / max(1, sum(len(a) for a, _ in pairs))
 
 
-def slot_hits(slots_of, originals, recovered):
-    """For every slot: [(the original's word, the word read at its place)]; "" where the caption has ended.
+def slot_hits(slots_of, originals, recovered, name_of=str):
+    """For every slot, [(the original's word, the caption's word in it)]; "" where the caption has no such slot.
 
-    slots_of: sentence -> {slot: place of its word}, empty for a sentence without slots.
+    slots_of: sentence -> {slot: word}, empty for a sentence without slots; slots of one name_of(slot) count together.
 
-    >>> slot_hits(lambda s: {"color": 1}, ["a red ball"], ["a blue ball"])
+    >>> slot_hits(lambda s: {"color": s.split()[1]}, ["a red ball"], ["a blue ball"])
     {'color': [('red', 'blue')]}
     """
     hits = {}
     for a, b in zip(originals, recovered, strict=True):
-        words, got = a.split(), b.split()
-        for slot, place in slots_of(a).items():
-            hits.setdefault(slot, []).append((words[place], got[place] if place < len(got) else ""))
+        got = slots_of(b)
+        for slot, word in slots_of(a).items():
+            hits.setdefault(name_of(slot), []).append((word, got.get(slot, "")))
     return hits
 
 
 def slot_accuracies(hits):
     """`slot_hits` -> ({slot: accuracy}, Soft), each in [0, 1].
 
-    Soft is the mean over slots, so that a slot of few templates weighs as much as one of all.
+    Soft is the mean over slots, so that a slot of few sentences weighs as much as one of all.
 
     >>> slot_accuracies({"color": [("red", "red"), ("red", "pink")], "object": [("box", "box")]})
     ({'color': 0.5, 'object': 1.0}, 0.75)
@@ -95,14 +95,10 @@ def slot_accuracies(hits):
 def hard_slots(slots_of, originals, recovered):
     """Per sentence: 1.0 if every slot came back, else 0.0. Its mean is Hard, in [0, 1], at least exact match.
 
-    >>> hard_slots(lambda s: {"color": 1}, ["a red ball", "a red box"], ["the red", "a pink box"])
+    >>> hard_slots(lambda s: {"color": s.split()[1]}, ["a red ball", "a red box"], ["the red", "a pink box"])
     [1.0, 0.0]
     """
-    out = []
-    for a, b in zip(originals, recovered, strict=True):
-        words, got = a.split(), b.split()
-        out.append(float(all(place < len(got) and got[place] == words[place] for place in slots_of(a).values())))
-    return out
+    return [float(slots_of(a).items() <= slots_of(b).items()) for a, b in zip(originals, recovered, strict=True)]
 
 
 def confusion_matrix(pairs, words):

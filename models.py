@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from decoders.conv import ConvSceneDecoder
 from decoders.marks import SceneDecoder
+from decoders.objects import ObjectsSceneDecoder
 from text.padding import Packing, targets_of
 from text.vocabulary import BOS, EOS, PAD
 
@@ -61,6 +62,7 @@ def join_heads(x, heads):
 class TextState:
     """What the language model knows of a batch of sentences."""
 
+    ids: torch.Tensor  # (B, T) word numbers
     logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
     cloze: torch.Tensor  # (B, T, V) the word that stands here, from the words before it and the one after it
     roles: torch.Tensor  # (B, T, D) what kind of word stands here, and how many of its kind came before
@@ -142,7 +144,7 @@ class AutoregressiveLanguageModel(nn.Module):
         cloze = words.unpack((guess @ self.embedding.weight.T).float())  # (B, T, V)
         with torch.autocast(ids.device.type, enabled=False):
             roles = self.roles(cloze.detach(), mask)  # (B, T, D)
-        return TextState(logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
+        return TextState(ids, logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
     def roles(self, cloze, mask):
         """Which words could replace each word, and how many words of that kind came before.
@@ -281,17 +283,26 @@ class CaptionNetwork(nn.Module):
 
 
 class Circle(nn.Module):
-    """The three networks together, as settings describe them."""
+    """The three networks together, as settings describe them. The objects decoder needs `WordClasses`."""
 
-    def __init__(self, settings, vocab_size, max_words):
+    def __init__(self, settings, vocab_size, max_words, word_classes=None):
         super().__init__()
-        s = settings
+        s, self.word_classes = settings, word_classes
         self.language_model = AutoregressiveLanguageModel(vocab_size, max_words, s.d_model, s.n_heads, s.n_layers, s.dropout)
-        if s.decoder == "conv":
+        if s.decoder == "objects":
+            self.scene_decoder = ObjectsSceneDecoder(word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects)
+        elif s.decoder == "conv":
             self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)
         else:
             self.scene_decoder = SceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
         self.caption_network = CaptionNetwork(vocab_size, max_words, s.d_model, s.hidden_dim)
+
+    def values_of_words(self):
+        """What the words of the vocabulary set in scenes of the objects decoder: {property: values (n, numbers)}, the default
+        last, and {property: features (n, F)} (`PropertyNetworks.features`)."""
+        decoder = self.scene_decoder
+        values = {name: v for name, (_, v) in decoder.values_of_words(self.language_model.embedding.weight).items()}
+        return values, {name: decoder.properties.features(name, v) for name, v in values.items()}
 
     @torch.no_grad()
     def draw(self, ids):

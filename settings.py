@@ -26,8 +26,12 @@ class Settings:
     use_vae: bool = _flag(False, "model", "noise in the bottleneck and its KL term; a plain bottleneck without")
     dropout: float = _flag(0.0, "model", "dropout of the language model; fresh sentences need none", low=0, below=1)
     decoder: str = _flag(
-        "marks", "model", "marks draws a mark a word on a ground, conv is the plain one", choices=("marks", "conv")
+        "objects",
+        "model",
+        "objects draws things with properties, marks a mark a word, conv is the plain one",
+        choices=("objects", "marks", "conv"),
     )
+    n_objects: int = _flag(3, "model", "things that a scene of the objects decoder may have", choices=(1, 2, 3))
     n_sprites: int = _flag(9, "model", "places for marks in a scene, a square number", choices=(4, 9, 16, 25))
 
     epochs: int = _flag(50, "training", "epochs in all, those before a resume included", low=1)
@@ -69,6 +73,8 @@ class Settings:
     train_split: float = _flag(0.8, "data", "share of a captions file, or of fixed data, that is trained on", low=0.01, below=1)
     captions_file: str = _flag("", "data", "train on this file, one description a line, instead of the grammar")
 
+    grounding: str = _flag("", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges")
+
     checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go")
     log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go")
     log_interval: int = _flag(50, "output", "steps between two lines of metrics", low=1)
@@ -83,9 +89,9 @@ FIXED_ON_RESUME = [f.name for f in dataclasses.fields(Settings) if f.metadata["g
 ]
 
 PRESETS = {
-    # two CPU cores, some minutes
+    # two CPU cores, ten minutes
     "quick": dict(
-        d_model=192, n_heads=6, n_layers=3, hidden_dim=192, use_vae=True, epochs=8, num_samples=10048,
+        d_model=192, n_heads=6, n_layers=3, hidden_dim=192, z_dim=154, use_vae=True, epochs=24, num_samples=10048,
         batch_size=64, lr=1.5e-3, use_amp=True,
     ),
     # one GPU
@@ -105,7 +111,7 @@ def add_arguments(parser):
             options["action"] = argparse.BooleanOptionalAction
         else:
             bounds = {name: meta[name] for name in ("low", "below") if name in meta}
-            options["type"] = str if f.type is str else number(f.type, **bounds)
+            options["type"] = choice(f.name) if f.type is str else number(f.type, **bounds)
             options["choices"] = meta.get("choices")
             options["metavar"] = None if meta.get("choices") else {int: "N", float: "X", str: "TEXT"}[f.type]
         groups[meta["group"]].add_argument(f"--{f.name}", **options)
@@ -116,11 +122,31 @@ def show_default(default):
     return {True: "on", False: "off", "": "none"}.get(default, default) if isinstance(default, (bool, str)) else default
 
 
+OLD_NAMES = {("decoder", "layers"): "marks"}
+
+
+def choice(name):
+    """A parser for argparse of a setting with choices; names of former versions get a hint."""
+
+    def convert(text):
+        if (name, text) in OLD_NAMES:
+            raise argparse.ArgumentTypeError(f"{text} is called {OLD_NAMES[name, text]} now")
+        return text
+
+    return convert
+
+
 def resolve(typed, preset=None, base=None):
-    """Settings from what was typed (a dict), over a preset, over a checkpoint's or the default ones."""
+    """Settings from what was typed (a dict), over a preset, over a checkpoint's or the default ones.
+
+    Free text has too many kinds of words for things with properties: a captions file gets the marks decoder, unless another
+    is typed.
+    """
     values = dataclasses.asdict(base) if base else {}
     if not base and preset:
         values.update(PRESETS[preset])
+    if not base and typed.get("captions_file"):
+        values["decoder"] = "marks"
     values.update({k: v for k, v in typed.items() if k in {f.name for f in dataclasses.fields(Settings)}})
     return Settings(**values)
 
@@ -132,5 +158,9 @@ def check(settings):
         raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
+    if s.decoder == "objects" and s.z_dim < 2 * (7 * s.n_objects + 1):
+        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_objects} objects need at least {2 * (7 * s.n_objects + 1)}")
+    if s.grounding and s.decoder != "objects":
+        raise ValueError(f"--grounding needs --decoder objects, not {s.decoder}")
     if s.decoder == "marks" and s.z_dim < 6 * s.n_sprites:
         raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_sprites} sprites need at least {6 * s.n_sprites}")

@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 
+from checkpoints import word_classes_in
 from command_line import UserError, in_one_line
 from devices import set_threads
 from settings import PRESETS, Settings, add_arguments, check, resolve
@@ -65,7 +66,7 @@ def train(settings, typed, preset, resume, signals, group):
 
 def prepared_trainer(settings, data, device, group, path, state):
     """A trainer, new or where its checkpoint left it; what a user should know of it goes to standard error."""
-    trainer = Trainer(settings, data, device, group)
+    trainer = Trainer(settings, data, device, group, word_classes_in(state) if state else None)
     if state is not None:
         trainer.restore(state, path)
         if trainer.epoch > settings.epochs:

@@ -209,7 +209,7 @@ class Measured:
 
     def quality(self):
         """Train from the start -> [{"step", "seconds" of training, "exact_match" on unseen sentences}], until the last goal."""
-        trainer, unseen = self.build(), sample_sentences(QUALITY_SENTENCES, "test", QUALITY_SEED)
+        trainer, unseen = self.build(), sample_sentences(QUALITY_SENTENCES, "val", QUALITY_SEED)
         curve, seconds = [], 0.0
         while trainer.step < trainer.total and not (curve and curve[-1]["exact_match"] >= GOALS[-1]):
             begin = time.perf_counter()

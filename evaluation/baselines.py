@@ -35,7 +35,7 @@ def random_model(circle, vocab, settings, seed, device):
     """A model of the same build with random weights that never learned anything. torch's own random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 7919)
-        return Circle(settings, len(vocab), circle.language_model.max_words).to(device).eval()
+        return Circle(settings, len(vocab), circle.language_model.max_words, circle.word_classes).to(device).eval()
 
 
 # ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from evaluation.language import small_pixels
 from evaluation.protocol import OWN, metric
 from pictures import BATCH
 from text import grammar
-from text.grammar import SLOT_WORDS, SLOTS, TEMPLATES, parse, sample_sentences
+from text.grammar import parse, sample_sentences
 from text.padding import targets_of
 
 # ---------------------------------------------------------------------------------------------
@@ -26,21 +26,9 @@ from text.padding import targets_of
 
 
 @lru_cache(maxsize=4)
-def entropy_of_split(split):
-    """Entropy in bits of a split's sentences: templates evenly, then its sentences evenly. Counts them all."""
-    bits = []
-    for number, slots in enumerate(grammar.TEMPLATE_SLOTS):
-        sizes = [len(SLOT_WORDS[s]) for s in slots]
-        total = math.prod(sizes)
-        count = 0
-        for start in range(0, total, 100_000):
-            index = np.arange(start, min(total, start + 100_000))
-            values = np.full((len(index), len(SLOTS)), -1)
-            for slot, column in zip(slots, np.unravel_index(index, sizes)):
-                values[:, SLOTS.index(slot)] = column
-            count += int(grammar.in_split(np.full(len(index), number), values, split).sum())
-        bits.append(math.log2(max(1, count)))
-    return math.log2(len(TEMPLATES)) + float(np.mean(bits))
+def text_entropy(split):
+    """Entropy of a split's sentences, bits (`grammar.entropy_of_split`)."""
+    return grammar.entropy_of_split(split)
 
 
 def sentence_nats(model, sentences):
@@ -63,7 +51,7 @@ def bottleneck_section(model, protocol, seed, advance):
     sentences = model.sentences(protocol.sentences, "test", seed + 4)
     captioner_nats, language_nats = sentence_nats(model, sentences)
     estimated = model.lines is not None
-    bits = language_nats / math.log(2) if estimated else entropy_of_split("test")
+    bits = language_nats / math.log(2) if estimated else text_entropy("test")
     found = metric(
         "bits_through_picture/estimate" if estimated else "bits_through_picture",
         "bits through the picture" + (" (estimate)" if estimated else " (at least)"),
@@ -73,7 +61,7 @@ def bottleneck_section(model, protocol, seed, advance):
         baselines={"blank_picture": 0.0, "whole_text": bits},
         high=bits,
         better="high",
-        note="H(text) is the language model's estimate" if estimated else "H(text) is counted exactly",
+        note="H(text) is the language model's estimate" if estimated else "H(text) of the grammar, from its probabilities",
     )
     mu, kl = _latents(model, sentences)
     found |= _latent_metrics(mu, kl, bits, model.settings.use_vae, seed)
@@ -199,7 +187,7 @@ def _perplexity(model, sentences, seed):
     _, nats = sentence_nats(model, sentences)
     baselines = {"chance": float(len(model.vocab) - len(data_utils.SPECIALS) + 1)}
     if model.lines is None:
-        baselines["grammar"] = 2 ** (entropy_of_split("test") * n / n_words)
+        baselines["grammar"] = 2 ** (text_entropy("test") * n / n_words)
     value = math.exp(min(50, nats * n / n_words))
     return metric("perplexity", "perplexity of a word", value, n, seed, baselines=baselines, low=1.0, high=None, better="low")
 
@@ -246,6 +234,4 @@ def _invented_of_file(model, invented, seed):
 
 
 def _trainable(sentence):
-    template, slots = parse(sentence)
-    row = np.array([[SLOT_WORDS[s].index(slots[s]) if s in slots else -1 for s in SLOTS]])
-    return bool(grammar.in_split(np.array([template]), row, "train")[0])
+    return bool(grammar.in_split(grammar.to_row(parse(sentence))[None], "train")[0])

@@ -33,6 +33,7 @@ SPLITS = {
     "test": "sentences that training never shows",
     "test_pairs": "pairs of color and object that training never shows together",
     "test_ood": "words that training shows with few partners, here with new ones",
+    "test_frames": "combinations of parts that no training sentence has",
 }
 
 BASELINES = {

@@ -71,7 +71,7 @@ def structure_section(model, protocol, seed, advance):
     if model.lines is not None:
         return {"metrics": words, "details": {}}
     slots = random_slots(protocol.structure, np.random.default_rng(seed))
-    pictures = model.draw_with_baselines([grammar.render(legibility.TEMPLATE, s) for s in slots], seed)
+    pictures = model.draw_with_baselines([grammar.render(s) for s in slots], seed)
     codes = np.array([[SLOT_WORDS[k].index(s[k]) for k in FOUR_SLOTS] for s in slots])  # (n, 4)
     hamming = squareform((codes[:, None] != codes[None]).sum(2))
     found = _topographic_similarity("slots", pictures, hamming, protocol, seed) | words
@@ -127,11 +127,12 @@ def _disentanglement(pictures, codes, seed):
     return found
 
 
-def word_scenes(draw, slot, seed, contexts, template=legibility.TEMPLATE):
-    """Every word of a slot in the same contexts -> pictures (words, contexts, 3, 64, 64), sentences [words][contexts]."""
+def word_scenes(draw, slot, seed, contexts, slots=FOUR_SLOTS):
+    """Every word of a slot in the same contexts, sentences that have `slots` -> pictures (words, contexts, 3, 64, 64),
+    sentences [words][contexts]."""
     rng = np.random.default_rng([seed, SLOTS.index(slot)])
-    frames = [{s: str(rng.choice(SLOT_WORDS[s])) for s in grammar.TEMPLATE_SLOTS[template]} for _ in range(contexts)]
-    sentences = [[grammar.render(template, {**f, slot: w}) for f in frames] for w in SLOT_WORDS[slot]]
+    frames = [{s: str(rng.choice(SLOT_WORDS[s])) for s in slots} for _ in range(contexts)]
+    sentences = [[grammar.render({**f, slot: w}) for f in frames] for w in SLOT_WORDS[slot]]
     return draw([s for row in sentences for s in row]).unflatten(0, (len(sentences), contexts)), sentences
 
 

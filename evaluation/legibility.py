@@ -17,7 +17,6 @@ from evaluation.color_difference import VISIBLE, color_difference
 from pictures import BATCH, draw_sentences, read_pictures
 from text.grammar import SLOT_WORDS, parse, render
 
-TEMPLATE = 3  # "a SIZE COLOR OBJECT in the POSITION"
 FOUR_SLOTS = ("size", "color", "object", "position")
 SEEN_NOISE = 0.02
 
@@ -29,7 +28,7 @@ def random_slots(n, rng, **fixed):
 
 def draw_slots(circle, vocab, device, slots):
     """Dicts of slot words -> pictures (n, 3, 64, 64) in [0, 1] of their sentences. Raises UnknownWord."""
-    return draw_sentences(circle, vocab, [render(TEMPLATE, s) for s in slots], device)
+    return draw_sentences(circle, vocab, [render(s) for s in slots], device)
 
 
 def as_seen(pictures, seed=0):
@@ -125,8 +124,8 @@ def silhouette_slots(circle, vocab, device, sentences):
     captions, _ = read_pictures(circle, vocab, round_8bit(torch.cat(pictures)), device)
     right = total = 0
     for sentence, caption in zip(sentences, captions):
-        true = parse(sentence)[1]
-        got = (parse(caption) or (None, {}))[1]
+        true = parse(sentence)
+        got = parse(caption) or {}
         right += sum(got.get(s) == w for s, w in true.items())
         total += len(true)
     return right / max(1, total)
@@ -148,7 +147,7 @@ def legibility_metrics(circle, vocab, device, seed=0, quick=False):
     naive = [float(np.mean([few_shot_accuracy(draw, s, 4, _pixels, rng, tests) for _ in range(draws)])) for s in FOUR_SLOTS]
     swapped = [swaps(draw, s, rng, pairs=60 if quick else 120) for s in FOUR_SLOTS]
     similarity, p = topographic_similarity(draw, rng, permutations=1000 if quick else 1999)
-    sentences = [render(TEMPLATE, s) for s in random_slots(tests, rng)]
+    sentences = [render(s) for s in random_slots(tests, rng)]
     out = {f"legibility/naive_4/{slot}": value for slot, value in zip(FOUR_SLOTS, naive)}
     out["legibility/naive_4_mean"] = float(np.mean(naive))
     out["legibility/color_histogram_64"] = few_shot_accuracy(draw, "color", 64, _histogram, rng, tests)

@@ -14,13 +14,20 @@ import torch
 from checkpoints import CheckpointError, load, model_of, settings_of
 from evaluation.color_difference import VISIBLE, color_difference
 from evaluation.language import word_scenes
+from evaluation.legibility import FOUR_SLOTS
 from evaluation.page_inside import insides, interpolation, word_maps
 from pictures import draw_sentences, read_pictures
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from training import snapshots
 from training.snapshots import data_uri
 
-TEMPLATE_OF = {"size": 3, "color": 3, "object": 3, "position": 3, "background": 4, "action": 5}
+# part: (the slot in which its words are shown, the slots of the sentences)
+SHOWN_IN = {
+    **{part: (part, FOUR_SLOTS) for part in FOUR_SLOTS},
+    "background": ("background", ("color", "object", "background")),
+    "action": ("action", ("color", "object", "action", "position")),
+    "relation": ("relation2", ("color", "object", "relation2", "color2", "object2")),
+}
 CONTEXTS = 12
 MAX_WORDS = 60  # words of a captions file that get an entry
 
@@ -43,15 +50,14 @@ def visible_change(a, b):
 
 
 def word_readings(confusion):
-    """{split: {slot: {"words", "counts"}}} -> {(slot, word): [n, right, Counter of other words]}; the second object of a
-    sentence counts with the first."""
+    """{split: {slot: {"words", "counts"}}} -> {(slot, word): [n, right, Counter of other words]}."""
     out = {}
     for split in confusion.values():
         for slot, matrix in split.items():
             for word, row in zip(matrix["words"], matrix["counts"]):
-                n, right, others = out.setdefault((slot.rstrip("2"), word), [0, 0, Counter()])
+                n, right, others = out.setdefault((slot, word), [0, 0, Counter()])
                 mistaken = {w: c for w, c in zip([*matrix["words"], "another kind of word"], row) if w != word and c}
-                out[slot.rstrip("2"), word] = [n + sum(row), right + row[matrix["words"].index(word)], others + Counter(mistaken)]
+                out[slot, word] = [n + sum(row), right + row[matrix["words"].index(word)], others + Counter(mistaken)]
     return out
 
 
@@ -59,17 +65,17 @@ def grammar_words(model, seed, confusion):
     """An entry for every word of the grammar's slots, and their mean scenes (n, 3, 64, 64) in [0, 1]."""
     read = word_readings(confusion)
     out, means = [], []
-    for slot, template in TEMPLATE_OF.items():
-        scenes, sentences = word_scenes(model.draw, slot, seed, CONTEXTS, template)
+    for part, (slot, slots) in SHOWN_IN.items():
+        scenes, sentences = word_scenes(model.draw, slot, seed, CONTEXTS, slots)
         words = SLOT_WORDS[slot]
         for i, word in enumerate(words):
             others = [j for j in range(len(words)) if j != i]
             kept = scenes[i].repeat(len(others), 1, 1, 1)
             share, far = visible_change(kept, scenes[others].flatten(0, 1))
-            n, right, mistaken = read.get((slot, word), (0, 0, Counter()))
+            n, right, mistaken = read.get((part, word), (0, 0, Counter()))
             nearest = [i, *(others[(i + k) % len(others)] for k in range(min(7, len(others))))]
             out.append({
-                "word": word, "slot": slot, "mean": data_uri(scenes[i].mean(0)), "typical": typical_scenes(scenes[i], sentences[i]),
+                "word": word, "slot": part, "mean": data_uri(scenes[i].mean(0)), "typical": typical_scenes(scenes[i], sentences[i]),
                 "swaps": [{"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
                 "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
             })  # fmt: skip
@@ -116,13 +122,13 @@ def sheet(model, title, rows, columns, texts):
 def grammar_sheets(model):
     """(sheets, strips): colors x objects, positions x sizes; and strips in which one word at a time is swapped."""
     base = {"size": "large", "color": "blue", "object": "ball", "position": "left"}
-    texts = [[render(0, {"color": color, "object": name}) for color in COLORS] for name in OBJECTS]
+    texts = [[render({"color": color, "object": name}) for color in COLORS] for name in OBJECTS]
     colors = sheet(model, "Colors × objects: “a COLOR OBJECT”", OBJECTS, COLORS, texts)
-    texts = [[render(3, {**base, "size": size, "position": position}) for position in POSITIONS] for size in SIZES]
+    texts = [[render({**base, "size": size, "position": position}) for position in POSITIONS] for size in SIZES]
     positions = sheet(model, "Positions × sizes: “a SIZE blue ball in the POSITION”", SIZES, POSITIONS, texts)
     strips = []
     for slot in base:
-        texts = [render(3, {**base, slot: word}) for word in SLOT_WORDS[slot]]
+        texts = [render({**base, slot: word}) for word in SLOT_WORDS[slot]]
         cells = zip(SLOT_WORDS[slot], texts, model.draw(texts))
         strips.append({"slot": slot, "cells": [{"word": w, "text": t, "picture": data_uri(p)} for w, t, p in cells]})
     return [colors, positions], strips

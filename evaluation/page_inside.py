@@ -34,7 +34,7 @@ def word_maps(model, words, pictures, seed):
     words: n entries of the dictionary; pictures (n, 3, 64, 64) in [0, 1]: their mean scenes. The mean scene of a word's kind
     is subtracted, because kinds stand in different sentences.
     """
-    rows = [model.vocab.index[w["word"]] for w in words]
+    rows = [model.vocab.index[w["word"].split()[0]] for w in words]
     known = model.circle.language_model.embedding.weight[rows].detach().float().cpu().numpy()  # (n, d_model)
     kinds = list(dict.fromkeys(w["slot"] for w in words))
     scenes = F.avg_pool2d(pictures, 4).flatten(1).numpy()  # (n, 768)

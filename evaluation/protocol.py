@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from checkpoints import load_model
@@ -10,7 +11,7 @@ from data_utils import CaptionsData, CaptionsFileError, GrammarData
 from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
 from evaluation.renderer import HandMadeRenderer
 from pictures import draw_sentences
-from text.grammar import SPLITS, TEMPLATES, parse, sample_sentences
+from text.grammar import SPLITS, WITHOUT_ARTICLES, different_sentences, parse
 
 OWN = "this_model"  # the model's own entry in a dict that also has baselines
 
@@ -64,11 +65,14 @@ class ModelUnderTest:
     @property
     def splits(self):
         """The splits whose sentences training never shows."""
-        return SPLITS[1:] if self.lines is None else ("test",)
+        return SPLITS[2:] if self.lines is None else ("test",)
 
     def sentences(self, n, split, seed):
-        """n unseen sentences; of a captions file as many as there are, the same for every seed."""
-        return sample_sentences(n, split, seed) if self.lines is None else self.lines[:n]
+        """n different unseen sentences, others for another seed; of a captions file as many as there are."""
+        if self.lines is None:
+            return different_sentences(n, split, seed)
+        order = np.random.default_rng([seed, len(self.lines)]).permutation(len(self.lines))[:n]
+        return [self.lines[int(i)] for i in order]
 
     def draw(self, sentences):
         """Sentences -> pictures (n, 3, 64, 64) in [0, 1] on the CPU, at 8 bits. Raises UnknownWord."""
@@ -148,14 +152,10 @@ def metric(id, label, value, n, seed, *, baselines=None, interval=None, low=0.0,
 
 
 @lru_cache(maxsize=20000)
-def _places(sentence):
-    found = parse(sentence)
-    if found is None:
-        return ()
-    words = TEMPLATES[found[0]].split()
-    return tuple((slot, words.index("{" + slot + "}")) for slot in found[1])
+def _slots(sentence):
+    return tuple((slot, word) for slot, word in (parse(sentence) or {}).items() if slot != WITHOUT_ARTICLES)
 
 
 def slots_of(sentence):
-    """{slot: place of its word in the sentence}; empty for a sentence that is not in the grammar."""
-    return dict(_places(sentence))
+    """{slot: word} of a sentence; empty for a sentence that is not in the grammar."""
+    return dict(_slots(sentence))

@@ -16,7 +16,7 @@ from evaluation.labels import CAPTIONERS
 from evaluation.legibility import FOUR_SLOTS
 from evaluation.protocol import OWN, metric, slots_of
 from pictures import BATCH, draw_sentences, read_pictures, through_png
-from text.grammar import SLOT_WORDS, SLOTS
+from text.grammar import PARTS, SLOT_WORDS, part_of
 
 # ---------------------------------------------------------------------------------------------
 # Round trips
@@ -45,17 +45,17 @@ def round_trip_scores(originals, captions, with_slots=True):
         ("word_error_rate", ""): metrics.word_error_rate(originals, captions),
     }
     if with_slots:
-        each, soft = metrics.slot_accuracies(metrics.slot_hits(slots_of, originals, captions))
+        each, soft = metrics.slot_accuracies(metrics.slot_hits(slots_of, originals, captions, part_of))
         out["slots_soft", ""] = soft
         out["slots_hard", ""] = float(np.mean(metrics.hard_slots(slots_of, originals, captions)))
-        out.update({("slot_accuracy", slot): each[slot] for slot in SLOTS if slot in each})
+        out.update({("slot_accuracy", slot): each[slot] for slot in PARTS if slot in each})
     return out
 
 
 def per_sentence(name, slot, originals, captions):
     """A metric of ROUND_TRIP_METRICS as (values, weights) of sentences, for its bootstrap: the metric is the ratio of their sums.
 
-    Both (n,); for a slot n counts the sentences that have it. Soft has a column for each slot, (n, slots), and is the mean
+    Both (n,); for a slot n counts its words in all sentences. Soft has a column for each slot, (n, slots), and is the mean
     of the columns' ratios. Raises KeyError for an unknown name.
     """
     rows = [(a.split(), b.split()) for a, b in zip(originals, captions)]
@@ -70,7 +70,7 @@ def per_sentence(name, slot, originals, captions):
     if name == "slots_hard":
         return np.array(metrics.hard_slots(slots_of, originals, captions)), ones
     if name == "slot_accuracy":
-        right = np.array([x == y for x, y in metrics.slot_hits(slots_of, originals, captions)[slot]], float)
+        right = np.array([x == y for x, y in metrics.slot_hits(slots_of, originals, captions, part_of)[slot]], float)
         return right, np.ones(len(right))
     if name == "slots_soft":
         return _slots_per_sentence(originals, captions)
@@ -78,13 +78,13 @@ def per_sentence(name, slot, originals, captions):
 
 
 def _slots_per_sentence(originals, captions):
-    """(1 where a slot came back, 1 where the sentence has the slot), each (n, slots that occur)."""
-    right = np.zeros((len(originals), len(SLOTS)))
+    """(how many words of a part came back, how many the sentence has), each (n, parts that occur)."""
+    right = np.zeros((len(originals), len(PARTS)))
     present = np.zeros_like(right)
     for i, (original, caption) in enumerate(zip(originals, captions)):
-        for slot, [(word, read)] in metrics.slot_hits(slots_of, [original], [caption]).items():
-            right[i, SLOTS.index(slot)] = word == read
-            present[i, SLOTS.index(slot)] = 1
+        for slot, hits in metrics.slot_hits(slots_of, [original], [caption], part_of).items():
+            right[i, list(PARTS).index(slot)] = sum(word == read for word, read in hits)
+            present[i, list(PARTS).index(slot)] = len(hits)
     occurs = present.any(0)
     return right[:, occurs], present[:, occurs]
 
@@ -133,10 +133,9 @@ def circle_section(model, protocol, seed, advance):
                 group=slot,
             )
         if with_slots:
-            hits = metrics.slot_hits(slots_of, sentences, captions)
+            hits = metrics.slot_hits(slots_of, sentences, captions, part_of)
             details["confusion"][split] = {
-                slot: {"words": SLOT_WORDS[slot], "counts": metrics.confusion_matrix(hits[slot], SLOT_WORDS[slot]).tolist()}
-                for slot in hits
+                slot: {"words": PARTS[slot], "counts": metrics.confusion_matrix(hits[slot], PARTS[slot]).tolist()} for slot in hits
             }
         details["wrong"][split] = [[a, b] for a, b in zip(sentences, captions) if a != b][:200]
         advance(1 / len(model.splits))

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from decoders.scene import Scene
 from pictures import from_image
-from text.grammar import parse
+from text.grammar import SUFFIXES, WITHOUT_ARTICLES, parse
 
 RGB = {
     "red": (214, 39, 40), "blue": (31, 80, 200), "green": (40, 150, 60), "yellow": (250, 215, 40), "orange": (255, 140, 20),
@@ -16,6 +16,7 @@ RGB = {
 }  # fmt: skip
 RADIUS = {"tiny": 0.10, "small": 0.15, "medium": 0.21, "large": 0.28, "huge": 0.36}
 CENTERS = {"left": (0.25, 0.5), "right": (0.75, 0.5), "top": (0.5, 0.28), "bottom": (0.5, 0.7), "corner": (0.78, 0.25)}
+NO_COLOR = (180, 230, 225)  # of an object whose color is not said
 OUTLINE_COLOR = (60, 60, 60)
 
 
@@ -105,19 +106,19 @@ def _draw_action(draw, action, x, y, r):
             draw.ellipse((x - k * r, y - k * r, x + k * r, y + k * r), outline=(220, 40, 40), width=2)
 
 
-def _panel(slots, mark, side):
-    """One object with its size, position, background and action: a square Pillow image of `side` px. A slot that the
-    sentence leaves out is drawn unlike all of its words: without a size there is a dark rim, without a position
-    no tick on the frame. mark: "" for the first object, "2" for the second."""
+def _panel(slots, number, side):
+    """One object with its size, position and action: a square Pillow image of `side` px; number: "" for the first object, "2",
+    "3". A slot that the sentence leaves out is drawn unlike all of its words: without a size there is a dark rim, without a
+    position no tick on the frame, without a color a pale one."""
     image = Image.new("RGB", (side, side), (245, 243, 238))
     draw = ImageDraw.Draw(image)
     _draw_background(draw, side, slots.get("background"))
-    position = slots.get("position" + mark)
+    position = slots.get("position" + number)
     x, y = (v * side for v in CENTERS.get(position, (0.5, 0.5)))
-    r = RADIUS.get(slots.get("size" + mark), 0.18) * side
-    _draw_action(draw, slots.get("action"), x, y, r)
-    _draw_object(draw, slots["object" + mark], x, y, r, RGB[slots["color" + mark]])
-    if not slots.get("size" + mark):
+    r = RADIUS.get(slots.get("size" + number), 0.18) * side
+    _draw_action(draw, slots.get("action" + number), x, y, r)
+    _draw_object(draw, slots["object" + number], x, y, r, RGB.get(slots.get("color" + number), NO_COLOR))
+    if not slots.get("size" + number):
         draw.rectangle((x - 1.5 * r, y - 1.5 * r, x + 1.5 * r, y + 1.5 * r), outline=OUTLINE_COLOR, width=2)
     if position == "center":
         draw.line((0, side / 2, side / 8, side / 2), fill=OUTLINE_COLOR, width=4)
@@ -130,23 +131,34 @@ def _panel(slots, mark, side):
     return image
 
 
+def _relation_sign(draw, relation, x, y):
+    """A small sign for the words between two objects, centered at x, y."""
+    if relation == "and":
+        draw.rectangle((x - 2, y - 8, x + 2, y + 8), fill=OUTLINE_COLOR)
+        draw.rectangle((x - 8, y - 2, x + 8, y + 2), fill=OUTLINE_COLOR)
+    elif relation in ("above", "below"):
+        tip = -8 if relation == "above" else 8
+        draw.polygon([(x - 8, y - tip), (x + 8, y - tip), (x, y + tip)], fill=(180, 30, 120))
+
+
 def hand_made_picture(sentence):
-    """A sentence of the grammar -> 64x64 RGB Pillow image; gray for any other sentence. Two objects stand side by side, with a
-    sign for the words between them."""
-    found = parse(sentence)
-    if found is None:
+    """A sentence of the grammar -> 64x64 RGB Pillow image; gray for any other sentence. Two or three objects have panels of
+    their own, with a sign for the words between them."""
+    slots = parse(sentence)
+    if slots is None:
         return Image.new("RGB", (64, 64), (128, 128, 128))
-    template, slots = found
-    if "object2" not in slots:
+    numbers = [number for number in SUFFIXES if "object" + number in slots]
+    if len(numbers) == 1:
         return _panel(slots, "", 128).reduce(2)
     image = Image.new("RGB", (128, 128), (225, 225, 225))
-    image.paste(_panel(slots, "", 64), (0, 24))
-    image.paste(_panel(slots, "2", 64), (64, 24))
     draw = ImageDraw.Draw(image)
-    if template == 8:
-        draw.rectangle((60, 96, 68, 124), fill=OUTLINE_COLOR)
-        draw.rectangle((50, 106, 78, 114), fill=OUTLINE_COLOR)
-    elif template == 9:
+    corners = {2: [(0, 24), (64, 24)], 3: [(0, 0), (64, 0), (32, 64)]}[len(numbers)]
+    for number, corner in zip(numbers, corners):
+        image.paste(_panel(slots, number, 64), corner)
+    _relation_sign(draw, slots["relation2"], 64, 110 if len(numbers) == 2 else 40)
+    if len(numbers) == 3:
+        _relation_sign(draw, slots["relation3"], 112, 96)
+    if slots.get(WITHOUT_ARTICLES):
         draw.rectangle((0, 0, 128, 14), fill=(120, 160, 120))
     return image.reduce(2)
 

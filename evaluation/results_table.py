@@ -9,7 +9,7 @@ from evaluation.legibility import legibility_metrics
 from evaluation.robustness import STANDARD, standard_conditions
 from metrics import exact_match
 from pictures import draw_sentences, read_pictures
-from text.grammar import SPLITS, sample_sentences
+from text.grammar import SPLITS, different_sentences
 
 
 class Row(NamedTuple):
@@ -34,7 +34,7 @@ CONDITIONS = {  # id of robustness.STANDARD: what is shown
     "rotation_3": "rotation 3 deg",
 }
 ROWS = {  # id: how it is shown
-    **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[1:]},
+    **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[2:]},
     **{f"corruption/{id}": Row(f"exact match, `test`, {CONDITIONS[id]}") for id in STANDARD},
     "legibility/naive_4_mean": Row("naive reader, 4 pictures a word, mean of 4 slots (5 draws)"),
     "legibility/color_histogram_64": Row("color word from the color histogram, 64 pictures a word"),
@@ -56,11 +56,11 @@ def checkpoint_metrics(path, n, seed, device):
     """
     circle, vocab, _ = load_model(path, device)
     out = {}
-    for split in SPLITS[1:]:
-        sentences = sample_sentences(n, split, seed)
+    for split in SPLITS[2:]:
+        sentences = different_sentences(n, split, seed)
         captions, _ = read_pictures(circle, vocab, draw_sentences(circle, vocab, sentences, device), device)
         out[f"exact_match/{split}"] = exact_match(sentences, captions)
-    corrupted = standard_conditions(circle, vocab, device, sample_sentences(n, "test", seed + 1), seed)
+    corrupted = standard_conditions(circle, vocab, device, different_sentences(n, "test", seed + 1), seed)
     out.update({f"corruption/{id}": value for id, value in corrupted.items()})
     legible = legibility_metrics(circle, vocab, device, seed)
     out.update({id: legible[id] for id in ROWS if id in legible})

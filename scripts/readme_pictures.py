@@ -14,7 +14,6 @@ import torch  # noqa: E402
 
 from checkpoints import load_model  # noqa: E402
 from data_utils import PAD, pad  # noqa: E402
-from evaluation.legibility import TEMPLATE  # noqa: E402
 from pictures import draw_sentences, read_pictures  # noqa: E402
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, render, sample_sentences  # noqa: E402
 from visualization import grid_sheet, layer_sheet, round_trips  # noqa: E402
@@ -31,7 +30,7 @@ def main(path):
         return draw_sentences(circle, vocab, sentences, cpu)
 
     def sentence(**slots):
-        return render(TEMPLATE, {"size": "large", "color": "red", "object": "ball", "position": "center", **slots})
+        return render({"size": "large", "color": "red", "object": "ball", "position": "center", **slots})
 
     grid = draw([sentence(color=c, object=o) for o in OBJECTS for c in COLORS])
     grid_sheet(grid, OBJECTS, COLORS, FOLDER / "colors_objects.png")

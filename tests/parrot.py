@@ -13,6 +13,7 @@ from losses import word_loss
 from models import Circle
 from settings import Settings
 from text.padding import targets_of
+from text.word_classes import find_word_classes
 
 KNOWN = [
     "a red ball",
@@ -22,12 +23,13 @@ KNOWN = [
 ]
 
 
-def tiny_circle(decoder="marks"):
+def tiny_circle(decoder="objects"):
     """An untrained (Circle, Vocabulary, Settings) of a few thousand weights."""
     torch.manual_seed(0)
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, decoder=decoder)
     data = GrammarData(8, 0)
-    return Circle(settings, len(data.vocab), data.max_words), data.vocab, settings
+    classes = find_word_classes(GrammarData(8, 0).some_sentences(2000), len(data.vocab))
+    return Circle(settings, len(data.vocab), data.max_words, classes), data.vocab, settings
 
 
 @functools.cache
@@ -51,7 +53,7 @@ def parrot():
 
 
 @functools.cache
-def blank(decoder="marks"):
+def blank(decoder="objects"):
     """A checkpoint of an untrained model -> its path."""
     path = os.path.join(tempfile.mkdtemp(), f"blank_{decoder}.pt")
     save(path, model_state(*tiny_circle(decoder)))

@@ -51,20 +51,22 @@ def test_utf_16_of_either_order(tmp_path, encoding):
     assert sorted(data.vocab.words[3:]) == ["blau", "grün", "rot"]
 
 
-def test_train_and_test_share_nothing_and_do_not_depend_on_the_order(tmp_path):
+def test_train_val_and_test_share_nothing_and_do_not_depend_on_the_order(tmp_path):
     lines = [f"sentence number {i}" for i in range(100)]
     one, two = captions(tmp_path, "\n".join(lines)), captions(tmp_path, "\n".join(reversed(lines)) + "\n")
-    assert [*one.test] == [*two.test] == one.test[:] and len(one.test) == 20 and one.num_samples == 80
+    assert [*one.test] == [*two.test] == one.test[:] and [*one.val] == [*two.val]
+    assert len(one.val) == len(one.test) == 10 and one.num_samples == 80 and not set(one.val) & set(one.test)
     rows = rows_of(one, 0)
     assert rows == rows_of(two, 0) and sorted(rows) == sorted(rows_of(one, 1)) and rows != rows_of(one, 1)
     trained = {one.vocab.decode(row) for row in rows}
-    assert trained | set(one.test) == set(lines) and not trained & set(one.test)
+    unseen = {*one.val, *one.test}
+    assert trained | unseen == set(lines) and not trained & unseen
 
 
 def test_train_split_leaves_at_least_one_on_each_side(tmp_path):
     for share in (0.01, 0.999):
         data = captions(tmp_path, "a\nb\nc\n", train_split=share)
-        assert data.num_samples >= 1 and len(data.test) >= 1
+        assert data.num_samples >= 1 and len(data.val) >= 1 and len(data.test) >= 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from evaluation_cases import run_section
 
-from data_utils import EOS, Vocabulary
+from data_utils import EOS, GrammarData, Vocabulary
 from decoders.scene import Scene
 from evaluation import legibility
 from evaluation.baselines import BaselineModel
@@ -17,6 +17,7 @@ from evaluation.legibility import FOUR_SLOTS
 from evaluation.protocol import ModelUnderTest
 from settings import Settings
 from text.grammar import SLOT_WORDS, parse
+from text.word_classes import find_word_classes
 
 
 class LowestBit:
@@ -42,9 +43,10 @@ class LowestBit:
 
 @pytest.fixture(scope="module")
 def cheat():
-    vocab, trick = Vocabulary.of_grammar(), LowestBit(14)
+    vocab, trick = Vocabulary.of_grammar(), LowestBit(24)
     circle = BaselineModel(trick.draw, trick)
-    circle.language_model = SimpleNamespace(max_words=14)  # of which the random scene decoder beside it needs to know
+    circle.language_model = SimpleNamespace(max_words=24)  # of which the random scene decoder beside it needs to know
+    circle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(vocab))
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, channel=False)
     return ModelUnderTest(circle=circle, vocab=vocab, settings=settings, device=torch.device("cpu"), name="cheat")
 
@@ -93,7 +95,7 @@ class Painted:
         vocab = Vocabulary.of_grammar()
         for picture, row in zip(pictures, ids.tolist()):
             sentence = vocab.decode(row)
-            slots = parse(sentence)[1]
+            slots = parse(sentence)
             numbers = [SLOT_WORDS[s].index(slots[s]) if s in slots else 11 for s in FOUR_SLOTS]
             for k, number in enumerate(self.message(sentence, numbers)):
                 y, x = 32 * (k // 2), 32 * (k % 2)
@@ -104,7 +106,8 @@ class Painted:
 
 def painted(message):
     circle = BaselineModel(Painted(message))
-    circle.language_model = SimpleNamespace(max_words=14)
+    circle.language_model = SimpleNamespace(max_words=24)
+    circle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(Vocabulary.of_grammar()))
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
     vocab = Vocabulary.of_grammar()
     return ModelUnderTest(circle=circle, vocab=vocab, settings=settings, device=torch.device("cpu"), name="painted")

@@ -108,7 +108,7 @@ def test_texts_file_skips_and_counts_empty_lines(tmp_path, capsys):
     [
         (["--text", "a red ball", "a red bal"], "--text 2: unknown word 'bal'; the nearest known word is 'ball'"),
         (["--text", "a red ball", ""], "--text 2 is empty"),
-        (["--text", " ".join(["red"] * 17)], "--text 1 has 17 words; this model draws at most 11"),
+        (["--text", " ".join(["red"] * 27)], "--text 1 has 27 words; this model draws at most 24"),
         (["--texts_file", "missing.txt"], "missing.txt: No such file"),
         (["--texts_file", "."], "is not a regular file"),
         (["--texts_file", "/dev/zero"], "is not a regular file"),
@@ -192,7 +192,7 @@ def test_invented_sentences_have_words_of_the_vocabulary(tmp_path):
 
 
 def test_layers_shows_each_mark_over_its_word(tmp_path, capsys):
-    assert run(tmp_path / "a", "--layers", "--text", *KNOWN) == 0
+    assert run(tmp_path / "a", "--layers", "--text", *KNOWN, checkpoint=blank("marks")) == 0
     with Image.open(tmp_path / "a" / "layers.png") as image:
         assert image.height > 64 * len(KNOWN) and len(image.getcolors(1 << 24)) > 100
     assert run(tmp_path / "b", "--layers", "--sample", 1, checkpoint=blank("conv")) == 1

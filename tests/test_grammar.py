@@ -1,138 +1,172 @@
-"""The promises of the splits, by counting every sentence there is."""
+"""The promises of the splits: on every sentence of one thing, and on many that are drawn."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from data_utils import (
-    EOS,
-    PAD,
-    GrammarData,
-)
+from data_utils import EOS, PAD, GrammarData
 from text import grammar
 from text.grammar import (
     COLORS,
+    COLUMN,
     HELD_OUT_PAIRS,
     OBJECTS,
+    PART_SHARES,
     RARE_COLOR,
     RARE_COLOR_PARTNERS,
     RARE_OBJECT,
     RARE_OBJECT_PARTNERS,
-    SLOT_WORDS,
+    SLOT_SIZES,
     SLOTS,
     SPLITS,
-    TEMPLATES,
-    count_sentences,
+    SUFFIXES,
+    frames_of,
+    in_split,
+    is_held_out_frame,
     parse,
     render,
+    sample_rows,
     sample_sentences,
+    to_dict,
+    to_row,
 )
 
 UNSEEN_PAIRS = {(RARE_COLOR, o) for o in OBJECTS if o not in RARE_COLOR_PARTNERS} | {
     (c, RARE_OBJECT) for c in COLORS if c not in RARE_OBJECT_PARTNERS
 }
+TEN_FRAMES = [  # of the first version, each with words whose pair is common
+    "a red ball",
+    "a huge red ball",
+    "a red ball in the left",
+    "a huge red ball in the left",
+    "a red ball on a plain background",
+    "a red ball glowing in the left",
+    "a huge red ball glowing on a plain background",
+    "a red ball next to a blue box",
+    "a huge red ball and a tiny blue box",
+    "red ball on the left and blue box on the top",
+]
 
 
-class Everything:
-    """Every sentence of the grammar: template (n,), slots (n, 10), word numbers (n, words), members {split: (n,) bool}."""
-
-    def __init__(self):
-        template, slots = [], []
-        for number, text in enumerate(TEMPLATES):
-            used = [i for i, s in enumerate(SLOTS) if "{" + s + "}" in text]
-            grid = np.indices([len(SLOT_WORDS[SLOTS[i]]) for i in used]).reshape(len(used), -1).T
-            rows = np.full((len(grid), len(SLOTS)), -1, np.int64)
-            rows[:, used] = grid
-            template.append(np.full(len(grid), number))
-            slots.append(rows)
-        self.template, self.slots = np.concatenate(template), np.concatenate(slots)
-        data = GrammarData(1, 0)
-        self.vocab, self.ids = data.vocab, data.to_ids(self.template, self.slots).astype(np.uint8)
-        self.pairs = self.ids[:, :-1].astype(np.uint16) << 8 | self.ids[:, 1:]  # each word with the next
-        self.members = {split: grammar.in_split(self.template, self.slots, split) for split in SPLITS}
-
-    def sentence(self, i):
-        return render(self.template[i], {s: SLOT_WORDS[s][k] for s, k in zip(SLOTS, self.slots[i], strict=True) if k >= 0})
-
-    def has(self, word):
-        """(n,) bool: the word stands somewhere in the sentence."""
-        return (self.ids == self.vocab.index[word]).any(1)
-
-    def says(self, first, second):
-        """(n,) bool: one word stands right before another, as a color before its object."""
-        return (self.pairs == (self.vocab.index[first] << 8 | self.vocab.index[second])).any(1)
+def all_of_one_thing():
+    """Every sentence of one thing, as rows (n, 19)."""
+    names = ["size", "color", "object", "action", "position", "background"]
+    choices = [range(0 if name == "object" else -1, SLOT_SIZES[COLUMN[name]]) for name in names]
+    values = np.stack([g.ravel() for g in np.meshgrid(*choices, indexing="ij")], 1)
+    rows = np.full((len(values), len(SLOTS) + 1), -1)
+    rows[:, [COLUMN[name] for name in names]] = values
+    rows[:, -1] = 0
+    return rows
 
 
 @pytest.fixture(scope="module")
-def everything():
-    return Everything()
+def one_thing():
+    return all_of_one_thing()
 
 
-def test_about_900_000_different_sentences(everything):
-    rows = np.ascontiguousarray(everything.ids).view(f"V{everything.ids.shape[1]}").ravel()
-    assert len(np.unique(rows)) == len(rows) == count_sentences() > 900_000
+@pytest.fixture(scope="module")
+def drawn():
+    """{split: 20,000 rows}."""
+    return {split: sample_rows(20_000, split, np.random.default_rng(3)) for split in SPLITS}
 
 
-def test_sentences_parse_back_to_their_slots(everything):
-    for i in np.random.default_rng(0).choice(len(everything.ids), 20_000, replace=False):
-        text = everything.sentence(i)
-        number, slots = parse(text)
-        assert number == everything.template[i]
-        assert [SLOT_WORDS[s].index(slots[s]) if s in slots else -1 for s in SLOTS] == everything.slots[i].tolist()
-        ids = everything.vocab.encode(text)
-        assert ids == [k for k in everything.ids[i].tolist() if k != PAD] and everything.vocab.decode([*ids, EOS]) == text
+def has(rows, slot, word, words):
+    return rows[:, COLUMN[slot]] == words.index(word)
+
+
+def together(rows, color, obj, one_thing_only=False):
+    """(n,) bool: a color and an object stand in a sentence, in one thing or anywhere."""
+    met = np.zeros(len(rows), bool)
+    for a, b in itertools.product(SUFFIXES, SUFFIXES):
+        if a == b or not one_thing_only:
+            met |= has(rows, "color" + a, color, COLORS) & has(rows, "object" + b, obj, OBJECTS)
+    return met
+
+
+def test_sentences_parse_back_to_their_slots(drawn):
+    data = GrammarData(1, 0)
+    for rows in drawn.values():
+        for row, ids in zip(rows[:2000], data.to_ids(rows[:2000]).tolist(), strict=True):
+            text = render(to_dict(row))
+            assert parse(text) == to_dict(row) and (to_row(parse(text)) == row).all()
+            assert data.vocab.encode(text) == [k for k in ids if k != PAD] and data.vocab.decode([*ids, EOS]) == text
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "red ball", "an red ball", "a orange ball", "a red  ball", "a red ball ball", "a red ball in the red", "A red box"],
-)
+    ["", "a", "red ball", "an red ball", "a orange ball", "a red  ball", "a red ball ball", "a red ball in the red", "A red box",
+     "a ball and", "a ball next a cube", "a ball on a plain", "a ball on the left", "red ball on the left above blue box on the top",
+     "a ball and a cube and a box and a star"],
+)  # fmt: skip
 def test_what_is_no_sentence_of_the_grammar(text):
     assert parse(text) is None
 
 
-def test_splits_share_no_sentence(everything):
-    for one, two in itertools.combinations(SPLITS, 2):
-        assert not (everything.members[one] & everything.members[two]).any()
-    assert all(m.any() for m in everything.members.values())
+@pytest.mark.parametrize("text", TEN_FRAMES)
+def test_the_ten_frames_of_the_first_version_are_trained_on(text):
+    row = to_row(parse(text))[None]
+    assert not is_held_out_frame(frames_of(row)).any()
+    assert in_split(row, "train") | in_split(row, "val") | in_split(row, "test")
 
 
-def test_no_training_sentence_brings_together_a_held_out_pair(everything):
-    """In any template and any role: not even as the color of one thing and the name of the other."""
-    train = everything.members["train"]
-    for color, obj in {*HELD_OUT_PAIRS, *UNSEEN_PAIRS}:
-        assert not (train & everything.has(color) & everything.has(obj)).any(), (color, obj)
+def test_different_sentences_have_different_rows_and_each_has_one_split(one_thing, drawn):
+    assert len({render(to_dict(row)) for row in one_thing[::7]}) == len(one_thing[::7])
+    for rows in (one_thing, *drawn.values()):
+        member = np.stack([in_split(rows, split) for split in SPLITS])
+        assert member.sum(0).max() == 1  # a few have none: a held-out pair across two things, or in a held-out frame
+    for split, rows in drawn.items():
+        assert in_split(rows, split).all()
 
 
-def test_test_is_a_tenth_of_what_training_is_made_of(everything):
-    train, test = everything.members["train"], everything.members["test"]
-    for number in range(len(TEMPLATES)):
-        here = everything.template == number
-        share = (test & here).sum() / ((train | test) & here).sum()
-        assert 0.02 < share < 0.2 and (abs(share - 0.1) < 0.01 or here.sum() < 20_000)
-    held_out = {*HELD_OUT_PAIRS, *UNSEEN_PAIRS}
-    assert not any((test & everything.has(c) & everything.has(o)).any() for c, o in held_out)
+def test_no_training_sentence_brings_together_a_held_out_pair(one_thing, drawn):
+    """In any frame and any role: not even as the color of one thing and the name of another."""
+    for rows in (one_thing[in_split(one_thing, "train")], drawn["train"], drawn["val"], drawn["test"]):
+        for color, obj in {*HELD_OUT_PAIRS, *UNSEEN_PAIRS}:
+            assert not together(rows, color, obj).any(), (color, obj)
 
 
-def test_test_pairs_has_a_held_out_pair_in_each_sentence(everything):
-    member = everything.members["test_pairs"]
-    assert np.logical_or.reduce([everything.says(c, o) for c, o in HELD_OUT_PAIRS])[member].all()
-    assert not np.logical_or.reduce([everything.says(c, o) for c, o in UNSEEN_PAIRS])[member].any()
-    assert all((member & everything.says(c, o)).any() for c, o in HELD_OUT_PAIRS)
-    assert set(everything.template[member]) == set(range(len(TEMPLATES)))
+def test_val_and_test_are_shares_of_what_training_is_made_of(one_thing):
+    of = {split: in_split(one_thing, split) for split in ("train", "val", "test")}
+    total = sum(of.values())
+    for split, share in (("val", 0.05), ("test", 0.1)):
+        assert abs((of[split].sum() / total.sum()) - share) < 0.01
+        frames = frames_of(one_thing)
+        for frame in np.unique(frames[total > 0]):
+            here = frames == frame
+            assert here.sum() < 3000 or abs((of[split] & here).sum() / (total.astype(bool) & here).sum() - share) < 0.02
 
 
-def test_test_ood_has_an_unseen_partner_of_a_rare_word_in_each_sentence(everything):
-    member, train = everything.members["test_ood"], everything.members["train"]
-    assert np.logical_or.reduce([everything.says(c, o) for c, o in UNSEEN_PAIRS])[member].all()
-    assert not np.logical_or.reduce([everything.says(c, o) for c, o in HELD_OUT_PAIRS])[member].any()
-    assert all((member & everything.says(c, o)).any() for c, o in UNSEEN_PAIRS)
-    assert {o for o in OBJECTS if (train & everything.says(RARE_COLOR, o)).any()} == set(RARE_COLOR_PARTNERS)
-    assert {c for c in COLORS if (train & everything.says(c, RARE_OBJECT)).any()} == set(RARE_OBJECT_PARTNERS)
+def test_test_pairs_has_a_held_out_pair_in_each_sentence(drawn):
+    rows = drawn["test_pairs"]
+    assert np.logical_or.reduce([together(rows, c, o, True) for c, o in HELD_OUT_PAIRS]).all()
+    assert not np.logical_or.reduce([together(rows, c, o) for c, o in UNSEEN_PAIRS]).any()
+    assert all(together(rows, c, o, True).any() for c, o in HELD_OUT_PAIRS)
 
 
-def test_each_word_of_a_held_out_pair_is_common_in_training():
+def test_test_ood_has_an_unseen_partner_of_a_rare_word_in_each_sentence(drawn):
+    rows, train = drawn["test_ood"], drawn["train"]
+    assert np.logical_or.reduce([together(rows, c, o, True) for c, o in UNSEEN_PAIRS]).all()
+    assert not np.logical_or.reduce([together(rows, c, o) for c, o in HELD_OUT_PAIRS]).any()
+    assert all(together(rows, c, o, True).any() for c, o in UNSEEN_PAIRS)
+    assert {o for o in OBJECTS if together(train, RARE_COLOR, o, True).any()} == set(RARE_COLOR_PARTNERS)
+    assert {c for c in COLORS if together(train, c, RARE_OBJECT, True).any()} == set(RARE_OBJECT_PARTNERS)
+
+
+def test_test_frames_has_frames_that_no_other_split_has_and_each_part_alone_is_common(drawn):
+    frames = {split: set(frames_of(rows).tolist()) for split, rows in drawn.items()}
+    for split in SPLITS[:-1]:
+        assert not frames["test_frames"] & frames[split]
+    assert len(frames["test_frames"]) > 100 and len(frames["train"]) > 500
+    for name in PART_SHARES:  # of any thing
+        columns = [COLUMN[slot] for slot in SLOTS if slot.rstrip("23") == name]
+        assert (drawn["train"][:, columns] >= 0).any(1).mean() > 0.1, name
+
+
+def test_each_word_is_common_in_training(drawn):
+    train = drawn["train"]
+    for i, name in enumerate(SLOTS):
+        assert set(train[:, i]) - {-1} == set(range(SLOT_SIZES[i])), name
     sentences = sample_sentences(5000, "train", 0)
     for word in {w for pair in HELD_OUT_PAIRS for w in pair}:
         assert sum(word in s.split() for s in sentences) > 0.05 * len(sentences), word
@@ -140,46 +174,35 @@ def test_each_word_of_a_held_out_pair_is_common_in_training():
         assert sum(word in s.split() for s in sentences) > 0.01 * len(sentences), word
 
 
-def test_training_shows_every_word_in_every_slot(everything):
-    train = everything.slots[everything.members["train"]]
-    for i, name in enumerate(SLOTS):
-        assert set(train[:, i]) - {-1} == set(range(len(SLOT_WORDS[name])))
+def test_parts_are_about_as_common_as_asked(drawn):
+    alone = drawn["train"][(drawn["train"][:, COLUMN["object2"]] < 0)]
+    for name, share in PART_SHARES.items():
+        assert abs((alone[:, COLUMN[name]] >= 0).mean() - share) < 0.1, name
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_what_is_drawn_belongs_to_its_split_with_templates_even(everything, split):
-    members = everything.members[split]
-    rows = {everything.ids[i].tobytes() for i in np.flatnonzero(members)} if split == "test" else None
-    template, slots = grammar.sample_slots(20_000, split, np.random.default_rng(3))
-    counts = np.bincount(template, minlength=len(TEMPLATES))
-    assert np.abs(counts - 2000).max() < 5 * np.sqrt(2000)
-    assert grammar.in_split(template, slots, split).all()
-    if rows:
-        drawn = GrammarData(1, 0).to_ids(template, slots).astype(np.uint8)
-        assert all(row.tobytes() in rows for row in drawn[:2000])
+def test_no_sentence_is_longer_than_promised(drawn):
+    data = GrammarData(1, 0)
+    longest = max(data.to_ids(rows).shape[1] for rows in drawn.values())
+    assert 18 <= longest <= grammar.MOST_WORDS
 
 
-def test_training_batches_belong_to_train(everything):
-    known = {everything.ids[i].tobytes() for i in np.flatnonzero(~everything.members["train"])}
+def test_training_batches_belong_to_train():
     for fixed in (False, True):
         data = GrammarData(2000, 5, fixed)
         for number in range(4):
-            rows = data.batch(0, number, 500).numpy().astype(np.uint8)
-            rows = np.pad(rows, [(0, 0), (0, everything.ids.shape[1] - rows.shape[1])])
-            assert not any(row.tobytes() in known for row in rows)
+            rows = [to_row(parse(data.vocab.decode(ids))) for ids in data.batch(0, number, 500).tolist()]
+            assert in_split(np.stack(rows), "train").all()
 
 
 def test_unknown_split():
-    with pytest.raises(ValueError, match="'valid' is none of train, test"):
+    with pytest.raises(ValueError, match="'valid' is none of train, val, test"):
         sample_sentences(1, "valid", 0)
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_numbered_sentences_belong_to_their_split_with_templates_even(split):
-    template, slots = grammar.numbered_slots(np.arange(20_000), split, 3)
-    assert np.abs(np.bincount(template, minlength=len(TEMPLATES)) - 2000).max() < 5 * np.sqrt(2000)
-    assert grammar.in_split(template, slots, split).all()
-    some = np.random.default_rng(0).choice(20_000, 500)
-    again = grammar.numbered_slots(some, split, 3)
-    assert (again[0] == template[some]).all() and (again[1] == slots[some]).all()
-    assert (grammar.numbered_slots(some, split, 4)[0] != again[0]).any()
+def test_numbered_sentences_follow_from_their_number_and_belong_to_their_split(split):
+    rows = grammar.numbered_rows(np.arange(5000), split, 3)
+    assert in_split(rows, split).all()
+    some = np.random.default_rng(0).choice(5000, 500)
+    assert (grammar.numbered_rows(some, split, 3) == rows[some]).all()
+    assert (grammar.numbered_rows(some, split, 4) != rows[some]).any()

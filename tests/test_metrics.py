@@ -130,10 +130,17 @@ def test_smooth_pictures_have_steeper_spectra():
     assert metrics.spectral_slope(np.full((2, 3, 64, 64), 0.5)) == 0
 
 
-def test_slots_are_read_at_their_places():
-    def places(sentence):
-        return {"color": 1, "object": 2} if len(sentence.split()) == 3 else {}
+def test_slots_are_compared_and_those_of_one_name_count_together():
+    def slots(sentence):
+        words = sentence.split()
+        return {"color": words[1], "object": words[2], "object2": words[-1]} if len(words) >= 3 else {}
 
-    hits = metrics.slot_hits(places, ["a red ball", "a red box"], ["a pink ball", "red"])
-    assert hits == {"color": [("red", "pink"), ("red", "")], "object": [("ball", "ball"), ("box", "")]}
+    originals, captions = ["a red ball box", "a red box star"], ["a pink ball box", "red"]
+    hits = metrics.slot_hits(slots, originals, captions, lambda slot: slot.rstrip("2"))
+    of_objects = [("ball", "ball"), ("box", "box"), ("box", ""), ("star", "")]
+    assert hits == {"color": [("red", "pink"), ("red", "")], "object": of_objects}
     assert metrics.slot_accuracies(hits) == ({"color": 0.0, "object": 0.5}, 0.25)
+    assert metrics.hard_slots(slots, originals, originals) == [1.0, 1.0] and metrics.hard_slots(slots, originals, captions) == [
+        0,
+        0,
+    ]

@@ -7,22 +7,24 @@ from losses import word_loss
 from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend, join_heads, split_heads
 from settings import Settings
 from text.padding import targets_of
+from text.word_classes import find_word_classes
 
 DATA = GrammarData(1000, 0)
 IDS = DATA.batch(0, 0, 8)
+CLASSES = find_word_classes(DATA.some_sentences(2000), len(DATA.vocab))
 SMALL = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
 
 
 def circle(**changes):
     torch.manual_seed(0)
-    return Circle(Settings(**{**SMALL, **changes}), len(DATA.vocab), DATA.max_words)
+    return Circle(Settings(**{**SMALL, **changes}), len(DATA.vocab), DATA.max_words, CLASSES)
 
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("decoder", ["marks", "conv"])
+@pytest.mark.parametrize("decoder", ["objects", "marks", "conv"])
 def test_scene_is_a_picture_and_kl_is_finite(decoder):
     c = circle(decoder=decoder)
     scene = c.scene_decoder(c.language_model(IDS), IDS != PAD, rng())
@@ -156,7 +158,7 @@ def test_sinkhorn_shares_words_out():
 
 def test_a_word_has_the_same_mark_at_every_place():
     """The drawing networks are common to all sprites: equal latents give equal masks and colors."""
-    decoder = circle().scene_decoder
+    decoder = circle(decoder="marks").scene_decoder
     z = torch.randn(1, 1, decoder.share, generator=rng()).expand(1, 9, -1)
     masks, colors = decoder.paint(z, torch.ones(1, 9))
     assert torch.allclose(masks, masks[:, :1].expand_as(masks)) and torch.allclose(colors, colors[:, :1].expand_as(colors))
@@ -179,8 +181,8 @@ def test_too_small_or_odd_sizes_are_refused_by_name():
         AutoregressiveLanguageModel(10, 5, 30, 4, 1)
     with pytest.raises(ValueError, match="hidden_dim"):
         CaptionNetwork(10, 5, 32, 40)
-    with pytest.raises(ValueError, match="at most 11"):
-        circle().language_model(torch.full((1, 12), 3))
+    with pytest.raises(ValueError, match="at most 24"):
+        circle().language_model(torch.full((1, 25), 3))
 
 
 def test_sampled_sentences_end_and_hold_no_special_words():

@@ -119,9 +119,9 @@ class _Sentences(Sequence):
 
 
 class CaptionsData:
-    """A user's sentences, one a line, split by a hash of each sentence into train and test.
+    """A user's sentences, one a line, split by a hash of each sentence into train, val and test.
 
-    The file is read once, as a stream; what stays is 2 or 4 bytes a word and 16 a sentence. `test` is a sequence
+    The file is read once, as a stream; what stays is 2 or 4 bytes a word and 16 a sentence. `val` and `test` are sequences
     of str. Raises CaptionsFileError, OSError.
     """
 
@@ -159,11 +159,20 @@ class CaptionsData:
         # The share is by rank of a hash, so that it is exact and no order of lines matters.
         self._order = np.argsort(hashes, kind="stable")
         self.num_samples = min(max(round(len(lengths) * train_split), 1), len(lengths) - 1)
-        self.test = _Sentences(self, self._order[self.num_samples :])
+        unseen = self._order[self.num_samples :]
+        half = max(1, len(unseen) // 2)
+        self.val = _Sentences(self, unseen[:half])  # chooses; a single unseen line is in both
+        self.test = _Sentences(self, unseen[half:] if len(unseen) > 1 else unseen)
+        self._unseen = _Sentences(self, unseen)
 
     def sentence(self, row):
         """The words of row `row` of the file, joined by spaces."""
         return " ".join(self.vocab.words[i] for i in self._flat[self._starts[row] : self._starts[row + 1]].tolist())
+
+    def some_sentences(self, n):
+        """About n of the sentences to train on, as lists of word numbers."""
+        rows = self._order[: min(n, self.num_samples)]
+        return [self._flat[self._starts[r] : self._starts[r + 1]].tolist() for r in rows]
 
     def batch(self, epoch, number, size):
         rows = self._order[shuffled(number * size, size, self.num_samples, [self.seed, epoch])]
@@ -173,8 +182,8 @@ class CaptionsData:
     def digest(self):
         """A hash of all sentences, their split and their word numbers; the order of lines does not matter."""
         hasher, block, train = hashlib.blake2b(digest_size=16), 1 << 16, self._order[: self.num_samples]
-        for start in range(0, len(self.test), block):
-            hasher.update(("\n" * (start > 0) + "\n".join(self.test[start : start + block])).encode())
+        for start in range(0, len(self._unseen), block):
+            hasher.update(("\n" * (start > 0) + "\n".join(self._unseen[start : start + block])).encode())
         hasher.update(np.int64(0).tobytes())
         end = np.int64(0)
         for start in range(0, len(train), block):

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from text.grammar import SLOT_WORDS, TEMPLATE_WORDS, with_articles
+from text.grammar import WORDS, with_articles
 
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<bos>", "<eos>")
@@ -34,8 +34,7 @@ class Vocabulary:
 
     @classmethod
     def of_grammar(cls):
-        literal = [w for words in TEMPLATE_WORDS for w in words if w[0] != "{"]
-        return cls.of(literal + [w for words in SLOT_WORDS.values() for w in words], articles=True)
+        return cls.of(WORDS, articles=True)
 
     def __len__(self):
         return len(self.words)

@@ -4,7 +4,7 @@ import sys
 
 from command_line import UserError
 from data_utils import CaptionsData, GrammarData, Vocabulary
-from text.grammar import sample_sentences
+from text.grammar import different_sentences
 from training.trainer import data_digest
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
@@ -17,7 +17,7 @@ def open_data(settings, path=None, state=None):
     if not settings.captions_file:
         count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
         data = GrammarData(count, settings.seed, settings.fixed_data)
-        return data, sample_sentences(VALIDATED, "test", VALIDATION_SEED), sample_sentences(FINAL, "test", FINAL_SEED)
+        return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(FINAL, "test", FINAL_SEED)
     try:
         vocab = Vocabulary(state["vocabulary"], state["articles"]) if state else None
         data = CaptionsData(settings.captions_file, settings.seed, settings.train_split, vocab)
@@ -29,5 +29,6 @@ def open_data(settings, path=None, state=None):
         raise UserError(
             f"--captions_file {settings.captions_file} holds other sentences than {had} did for {path}; start a new run"
         )
-    print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {len(data.test)} unseen", file=sys.stderr)
-    return data, data.test[:VALIDATED], data.test[:FINAL]
+    unseen = f"{len(data.val)} to validate, {len(data.test)} to test"
+    print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {unseen}", file=sys.stderr)
+    return data, data.val[:VALIDATED], data.test[:FINAL]

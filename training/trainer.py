@@ -14,19 +14,22 @@ from command_line import in_one_line
 from devices import amp_dtype, keep_memory
 from models import Circle
 from text.captions_file import CaptionsData
+from text.grounding import GroundingError, load_grounding
+from text.word_classes import find_word_classes
 from training.distributed import SINGLE_PROCESS
 from training.optimizer import Optimizer
 from training.precision import TrainingNetworks
 
 # The channel hardens by SEVERITY_RATE a step while the captioner's loss (nats) is below READS_WELL.
 SEVERITY_RATE, READS_WELL = 0.004, 0.3
+STUDIED = 5000  # sentences in which word classes are found
 CHANNEL_STREAM = 0xC4  # sets the random numbers of a step apart from those that draw its sentences
 
 
 class Trainer:
     """Model, optimizer and all state of a run. Raises ValueError for a batch that the processes of a group cannot divide."""
 
-    def __init__(self, settings, data, device, group=SINGLE_PROCESS):
+    def __init__(self, settings, data, device, group=SINGLE_PROCESS, word_classes=None):
         if settings.batch_size % group.size:
             raise ValueError(f"--batch_size {settings.batch_size} cannot be divided evenly among {group.size} processes")
         self.settings, self.data, self.device, self.group = settings, data, device, group
@@ -34,7 +37,9 @@ class Trainer:
         self.total = self.steps_per_epoch * settings.epochs
         keep_memory()
         torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
-        self.circle = Circle(settings, len(data.vocab), data.max_words).to(device)
+        if settings.decoder == "objects" and word_classes is None:
+            word_classes = study_words(settings, data)
+        self.circle = Circle(settings, len(data.vocab), data.max_words, word_classes).to(device)
         self.dtype = amp_dtype(device) if settings.use_amp else None
         self.networks = TrainingNetworks(self.circle, self.dtype, device)
         self.optimizer = Optimizer(self.circle, settings, self.total, device, self.dtype, group)
@@ -133,6 +138,18 @@ class Trainer:
         except Exception as error:  # whatever a file made by somebody else leads to
             reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise CheckpointError(f"{path} cannot be resumed ({reason}); take another checkpoint of its folder") from None
+
+
+def study_words(settings, data):
+    """The WordClasses of the sentences to train on, with what --grounding says of words. Raises GroundingError, OSError."""
+    classes = find_word_classes(data.some_sentences(STUDIED), len(data.vocab))
+    if not settings.grounding:
+        return classes
+    said = load_grounding(settings.grounding)
+    if unknown := [word for word in said if word not in data.vocab.index]:
+        raise GroundingError(f"{settings.grounding}: no sentence has the word {unknown[0]!r}; leave it out")
+    classes.given = {str(data.vocab.index[word]): parts for word, parts in said.items()}
+    return classes
 
 
 def data_digest(data):

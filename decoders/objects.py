@@ -1,0 +1,228 @@
+"""The objects decoder: up to three things on a ground, where a word sets one property of one thing.
+
+Which kinds of words there are, and to which noun a word belongs, is found in sentences alone (`text/word_classes.py`). A kind of
+word sets one property, the same of every thing; the kinds with most words take the properties with most room. What a word sets
+is drawn from the word alone. Shapes: B sentences, T words, N things, P properties of a thing, C = N P + 1 cells, one for each
+property of each thing and the last for the ground, D = d_model. Everything here is float32.
+"""
+
+from collections import Counter
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from decoders.properties import GIVEN, GROUND, NETWORKS, OPTIONAL, PROPERTIES, PropertyNetworks
+from decoders.scene import PICTURE_SIZE, START_LOGVAR, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
+
+# Where the things of a scene lie, by their number: the middle of each thing's territory, how far the thing may move from it
+# across and down, px, and the scale of things. Territories do not overlap, so that things keep apart, inside the frame.
+TERRITORIES = {
+    1: (((0, 0),), (12.5, 12.5), 1.65),
+    2: (((-16, 0), (16, 0)), (3.0, 18.0), 1.1),
+    3: (((-16, -16), (16, -16), (0, 16)), (3.8, 3.8), 1.0),
+}
+MOST_OBJECTS = max(TERRITORIES)
+SOFTNESS = 1.5  # steepness of edges, per px
+LIGHT = 0.45  # the most that shading adds to a color, in [0, 1]
+DOT = 0.4  # radius of the dot in the middle of a thing, as a share of the thing's
+STRIPES = 0.14  # amplitude of the strongest stripes of the ground, in [0, 1]
+
+
+def assign_properties(classes):
+    """`WordClasses` -> the number of the property that each kind sets: len(PROPERTIES) is the ground, -1 none (no room is left).
+
+    Kinds come with the largest first, and properties with the roomiest. Where a user says what some words of a kind look
+    like, the kind takes the property that most of them speak of.
+    """
+    spoken_of = [Counter() for _ in classes.belongs_to]
+    for word, parts in classes.given.items():
+        if (kind := classes.kind[int(word)]) >= 0:
+            spoken_of[kind].update(GIVEN[part][0] for part in parts)
+    said = {}  # kind -> property
+    for kind, counts in enumerate(spoken_of):
+        for name, _ in counts.most_common():
+            if PROPERTIES.index(name) not in said.values():
+                said.setdefault(kind, PROPERTIES.index(name))
+    free = iter(i for i in range(len(PROPERTIES)) if i not in said.values())
+    out = []
+    for kind, belongs_to in enumerate(classes.belongs_to):
+        if belongs_to == "ground":
+            out.append(len(PROPERTIES))
+        else:
+            out.append(said[kind] if kind in said else next(free, -1))
+    return out
+
+
+class ObjectsSceneDecoder(nn.Module):
+    """Draws a sentence as things on a ground. Raises ValueError if z_dim leaves a cell fewer than 2 numbers, or for word
+    classes that do not fit."""
+
+    def __init__(self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3):
+        super().__init__()
+        self.n_objects, self.use_vae, self.z_dim = n_objects, use_vae, z_dim
+        self.n_cells = n_objects * len(PROPERTIES) + 1
+        self.share = z_dim // self.n_cells
+        if self.share < 2:
+            raise ValueError(f"z_dim {z_dim} is too small: {n_objects} objects need at least {2 * self.n_cells}")
+        self.norm = nn.LayerNorm(d_model)
+        self.to_mu = nn.Linear(d_model, self.share)
+        self.to_logvar = nn.Linear(d_model, self.share)
+        start_with_little_noise(self.to_logvar)
+        self.default = nn.Parameter(0.5 * torch.randn(len(PROPERTIES) + 1, self.share))  # what a property is that no word sets
+        self.properties = PropertyNetworks(self.share, hidden_dim // 4)
+        self.coherence = Coherence()
+        self._register_words(classes)
+        self._register_given(classes)
+        self._register_places()
+
+    def _register_words(self, classes):
+        """Tables over the vocabulary, as buffers that a checkpoint need not hold: it holds the word classes."""
+        kind = torch.tensor(classes.kind, dtype=torch.int64)  # (V,)
+        of_kind = torch.tensor([*assign_properties(classes), -1])  # the last one for words without a kind
+        belongs = [*classes.belongs_to, "none"]
+        is_noun = torch.tensor([b == "noun" for b in belongs])
+        stands_before = torch.tensor([b in ("noun", "next") for b in belongs])  # its noun follows, or it is the noun itself
+        self.register_buffer("property_of_word", of_kind[kind], persistent=False)
+        self.register_buffer("is_noun", is_noun[kind], persistent=False)
+        self.register_buffer("stands_before", stands_before[kind], persistent=False)
+        cells = [*list(range(len(PROPERTIES))) * self.n_objects, len(PROPERTIES)]
+        self.register_buffer("property_of_cell", torch.tensor(cells), persistent=False)
+
+    def _register_given(self, classes):
+        """For each property of which a user speaks, what words set, (V + 1, numbers), NaN where nothing is said; the last row:
+        no word."""
+        of_kind = [*assign_properties(classes), -1]
+        self.given = []  # names of properties
+        for number, name in enumerate(PROPERTIES):
+            table = np.full((len(classes.kind) + 1, NETWORKS[name][0]), np.nan, np.float32)
+            for word, parts in classes.given.items():
+                for part, value in parts.items():
+                    if GIVEN[part][0] == name and of_kind[classes.kind[int(word)]] == number:
+                        table[int(word), GIVEN[part][1]] = self.properties.given_numbers(part, value)
+            if not np.isnan(table).all():
+                self.given.append(name)
+                self.register_buffer(f"given_{name}", torch.tensor(table), persistent=False)
+
+    def with_given(self, name, values, words):
+        """Values of a property (..., numbers) that words (...) set (-1: no word), replaced where a user says what they are."""
+        if name not in self.given:
+            return values
+        said = getattr(self, f"given_{name}")[words]
+        return torch.where(said.isnan(), values, said.nan_to_num())
+
+    def _register_places(self):
+        axis = torch.arange(PICTURE_SIZE) - (PICTURE_SIZE - 1) / 2
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        self.register_buffer("x", x.reshape(-1).clone(), persistent=False)  # (4096,) px from the middle
+        self.register_buffer("y", y.reshape(-1).clone(), persistent=False)
+        counts = range(1, self.n_objects + 1)
+        middle = torch.zeros(self.n_objects, self.n_objects, 2)
+        for count in counts:
+            middle[count - 1, :count] = torch.tensor(TERRITORIES[count][0], dtype=torch.float32)
+        self.register_buffer("middle", middle, persistent=False)  # (counts, N, 2)
+        self.register_buffer("reach", torch.tensor([TERRITORIES[k][1] for k in counts]), persistent=False)  # (counts, 2)
+        self.register_buffer("scale", torch.tensor([TERRITORIES[k][2] for k in counts]), persistent=False)  # (counts,)
+
+    # ---- which word sets what -------------------------------------------------------------------
+
+    def cells_of(self, ids):
+        """Word numbers (B, T) -> the place in the sentence of the word that each cell shows (B, C), whether it shows one
+        (B, C) bool, and the number of things (B,). Of several words for one cell the first is shown."""
+        noun, prop = self.is_noun[ids], self.property_of_word[ids]  # (B, T)
+        nouns_before = noun.cumsum(1) - noun.long()
+        thing = torch.where(self.stands_before[ids], nouns_before, nouns_before - 1)
+        on_ground = prop == len(PROPERTIES)
+        is_shown = (prop >= 0) & (on_ground | ((thing >= 0) & (thing < self.n_objects)))
+        cell = torch.where(on_ground, self.n_cells - 1, thing * len(PROPERTIES) + prop)
+        cell = torch.where(is_shown, cell, self.n_cells)  # one more cell for words that are not shown
+        length = ids.shape[1]
+        place = torch.arange(length, device=ids.device).expand_as(ids)
+        first = torch.full((len(ids), self.n_cells + 1), length, device=ids.device).scatter_reduce(1, cell, place, "amin")[:, :-1]
+        return first.clamp(max=length - 1), first < length, noun.sum(1).clamp(min=1, max=self.n_objects)
+
+    def encode(self, words, ids):
+        """Word embeddings (B, T, D), word numbers (B, T) -> mu, logvar (B, C, share), the word that each cell shows (B, C), -1
+        for none, number of things (B,)."""
+        at, shown, count = self.cells_of(ids)
+        value = self.norm(words.float()).gather(1, at[..., None].expand(-1, -1, words.shape[-1]))  # (B, C, D)
+        mu = torch.where(shown[..., None], self.to_mu(value), self.default[self.property_of_cell])
+        logvar = torch.where(shown[..., None], self.to_logvar(value), START_LOGVAR)
+        return mu, logvar, torch.where(shown, ids.gather(1, at), -1), count
+
+    # ---- drawing --------------------------------------------------------------------------------
+
+    def values_of_things(self, z, words):
+        """z (B, C, share), the word of each cell (B, C) or -1 -> {property: (B, N, numbers)}."""
+        shape = (self.n_objects, len(PROPERTIES))
+        z, words = z[:, :-1].unflatten(1, shape), words[:, :-1].unflatten(1, shape)
+        return {name: self.value(name, z[:, :, i], words[:, :, i]) for i, name in enumerate(PROPERTIES)}
+
+    def value(self, name, z, words):
+        """Latents (..., share) and the words (...) that they are of, -1 for none -> what they set, (..., numbers)."""
+        values = self.with_given(name, self.properties(name, z), words)
+        if name in OPTIONAL:  # without a word there is none
+            values = torch.cat([values[..., :3], values[..., 3:] * (words >= 0)[..., None]], -1)
+        return values
+
+    def bodies(self, value, count):
+        """Values of things, their number (B,) -> masks of bodies, rims and dots (B, N, 4096), colors of bodies
+        (B, N, 3, 4096)."""
+        k = count - 1
+        center = self.middle[k] + self.reach[k][:, None] * value["place"]  # (B, N, 2)
+        x, y = self.x - center[..., :1], self.y - center[..., 1:]  # (B, N, 4096)
+        radius = value["size"] * self.scale[k][:, None, None]  # (B, N, 1)
+        inside, distance = self.properties.outline(value["shape"], x, y, radius)
+        within = torch.sigmoid(SOFTNESS * inside)
+        rim_width = 1.2 + 0.16 * radius
+        rim = torch.sigmoid(SOFTNESS * (inside + rim_width)) * (1 - within) * value["rim"][..., 3:]
+        dot = torch.sigmoid(SOFTNESS * (DOT * radius - distance)) * value["dot"][..., 3:]
+        exists = (torch.arange(self.n_objects, device=x.device) < count[:, None]).float()[..., None]  # (B, N, 1)
+        shade = torch.tanh((value["shading"][..., :1] * x + value["shading"][..., 1:] * y) / radius)
+        color = (value["color"][..., None] + LIGHT * shade[:, :, None]).clamp(0, 1)
+        return within * exists, rim * exists, dot * exists, color
+
+    def compose(self, z, words, count):
+        """z (B, C, share), the word of each cell (B, C) or -1, number of things (B,) -> pictures (B, 3, 64, 64) in [0, 1],
+        masks of bodies (B, N, 64, 64). Later things lie over earlier ones, where they meet at all."""
+        value = self.values_of_things(z, words)
+        body, rim, dot, color = self.bodies(value, count)
+        plain = words[:, -1:] < 0
+        ground = torch.where(plain, self.properties.plain_ground(), self.properties(GROUND, z[:, -1]))  # (B, 6)
+        wave = torch.sin(ground[:, 4:5] * self.x + ground[:, 5:6] * self.y)  # (B, 4096)
+        picture = ground[:, :3, None] + STRIPES * ground[:, 3:4, None] * wave[:, None]  # (B, 3, 4096)
+        for i in range(self.n_objects):
+            picture = torch.lerp(picture, value["rim"][:, i, :3, None].expand_as(picture), rim[:, i, None])
+            picture = torch.lerp(picture, color[:, i], body[:, i, None])
+            picture = torch.lerp(picture, value["dot"][:, i, :3, None].expand_as(picture), dot[:, i, None])
+        side = (PICTURE_SIZE, PICTURE_SIZE)
+        return self.coherence(picture.clamp(0, 1).unflatten(2, side)), body.unflatten(2, side)
+
+    def forward(self, text, mask, rng=None):
+        """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
+        with torch.autocast(mask.device.type, enabled=False):
+            mu, logvar, words, count = self.encode(text.words, text.ids)  # (B, C, share), (B, C), (B,)
+            z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, C, share)
+            picture, masks = self.compose(z, words, count)
+            kl = (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
+        unused = (0, self.z_dim - self.n_cells * self.share)  # numbers that no cell needs stay 0
+        return Scene(picture, F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused), kl, things=masks)
+
+    # ---- what losses and sheets ask -------------------------------------------------------------
+
+    def values_of_words(self, embedding):
+        """Word embeddings (V, D) -> {property: (words (n,), what each sets and, last, the default (n + 1, numbers))}."""
+        out = {}
+        for i, name in enumerate([*PROPERTIES, GROUND]):
+            words = (self.property_of_word == i).nonzero()[:, 0]
+            if not len(words):
+                continue
+            mu = self.to_mu(self.norm(embedding[words].float()))
+            if name == GROUND:
+                values = torch.cat([self.properties(name, mu), self.properties.plain_ground()[None]])
+            else:
+                z, of = torch.cat([mu, self.default[i : i + 1]]), torch.cat([words, words.new_tensor([-1])])
+                values = self.value(name, z, of)
+            out[name] = (words, values)
+        return out

@@ -1,0 +1,144 @@
+"""What a word can set: the color, shape, place, rim, shading, size and dot of a thing, and the ground.
+
+Each property is a small network from a latent to the numbers that are drawn, common to all things. How far two values are
+apart is told in units of "clearly different". Everything here is float32.
+"""
+
+import math
+
+import torch
+import torch.nn as nn
+from numpy.polynomial import Chebyshev, Polynomial
+
+from imaging.color import srgb_to_lab
+
+# The properties of a thing, and for how many values each has room, as the eye and the channel tell them apart
+ROOM = {"color": 24, "shape": 14, "place": 9, "rim": 8, "shading": 6, "size": 4, "dot": 3}
+PROPERTIES = tuple(ROOM)
+GROUND = "ground"
+OPTIONAL = ("rim", "dot")  # a thing has none unless a word sets it
+GIVEN = {"color": ("color", [0, 1, 2]), "x": ("place", [0]), "y": ("place", [1]), "size": ("size", [0])}  # part -> its numbers
+SMALLEST, LARGEST = 4.2, 7.4  # radius of the disc of a thing's area where three things share the picture, px
+
+# name: (numbers, gain of the last layer, so that unlike words start with unlike values)
+NETWORKS = {
+    "color": (3, 4), "shape": (13, 12), "place": (2, 6), "rim": (4, 4), "shading": (2, 6), "size": (1, 6), "dot": (4, 4),
+    GROUND: (6, 4),
+}  # fmt: skip
+# How far apart two values are clearly different: dE (CIE76), shares of a territory, logarithms, shares ...
+CLEARLY_DIFFERENT = {
+    "color": 25.0, "shape": 0.5, "place": 0.45, "rim": 40.0, "shading": 0.55, "size": 0.16, "dot": 40.0, GROUND: 1.0,
+}  # fmt: skip
+
+
+def polynomial(coefficients, x):
+    """Horner's rule: coefficients (..., n), lowest power first, x (..., m) -> sum_i coefficients_i x^i, (..., m)."""
+    *lower, total = coefficients.unsqueeze(-1).unbind(-2)
+    for c in reversed(lower):
+        total = torch.addcmul(c, total, x)
+    return total
+
+
+class Outline(nn.Module):
+    """A closed curve as a radius that varies with the angle: a sum of waves of a few orders (Zahn & Roskies 1972)."""
+
+    ORDERS = range(2, 6)  # lobes
+
+    def __init__(self):
+        super().__init__()
+        cosines = [Chebyshev.basis(n) for n in self.ORDERS]  # cos(n a), a polynomial in cos(a)
+        sines = [p.deriv() / p.degree() for p in cosines]  # sin(n a) / sin(a), another
+        for name, polynomials in (("cosines", cosines), ("sines", sines)):
+            powers = [p.convert(kind=Polynomial).coef for p in polynomials]
+            table = torch.tensor([[*p, *[0] * (len(powers[-1]) - len(p))] for p in powers], dtype=torch.float32)
+            self.register_buffer(name, table, persistent=False)  # (orders, powers)
+
+    def forward(self, numbers, x, y, radius):
+        """Numbers of shapes (..., 13), points x, y (..., n) from the center, radius of a disc of the same area (..., 1), px.
+
+        Returns how far each point lies inside the curve and its distance from the center, (..., n), px.
+        """
+        n = len(self.ORDERS)
+        depth, order, turn = numbers.split([1, n, 2 * n], -1)
+        core = 1 - 0.55 * torch.sigmoid(depth + 0.5)  # radius between the lobes; that of their tips is 1
+        order = (1.5 * order).softmax(-1)
+        turn = turn.unflatten(-1, (n, 2))
+        turn = turn / torch.sqrt(turn.square().sum(-1, keepdim=True) + 1e-3)
+        mean, swing = (1 + core) / 2, (1 - core) / 2  # radius = mean + swing x wave
+        area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2  # in units of pi
+        size = radius / torch.sqrt(area)
+        distance = torch.sqrt(x * x + y * y + 1e-3)
+        cos, sin = x / distance, y / distance
+        across, along = (order[..., None] * turn).unbind(-1)
+        wave = polynomial(across @ self.cosines, cos) + sin * polynomial(along @ self.sines, cos)
+        return size * (mean + swing * wave) - distance, distance
+
+
+class PropertyNetworks(nn.Module):
+    """Latents -> values of properties, and how far apart values are."""
+
+    def __init__(self, z, hidden):
+        super().__init__()
+        self.outline = Outline()
+        self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))  # of a ground that no word sets
+        self.networks = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(z, hidden), nn.GELU(), nn.Linear(hidden, numbers))
+                for name, (numbers, _) in NETWORKS.items()
+            }
+        )
+        with torch.no_grad():
+            for name, (_, gain) in NETWORKS.items():
+                self.networks[name][2].weight *= gain
+
+    def forward(self, name, z):
+        """Latents (..., z) -> what they set, (..., numbers): color, rim and dot sRGB in [0, 1], the last two with an opacity
+        behind it; place and shading in [-1, 1]; size a radius in px; ground sRGB, the strength of its stripes in [0, 1], and
+        their frequency across and down, radians a px."""
+        v = self.networks[name](z)
+        if name == "color":
+            return torch.sigmoid(v)
+        if name in ("place", "shading"):
+            return torch.tanh(v)
+        if name in OPTIONAL:
+            return torch.cat([torch.sigmoid(v[..., :3]), torch.sigmoid(v[..., 3:] + 1)], -1)
+        if name == "size":
+            return SMALLEST * torch.exp(math.log(LARGEST / SMALLEST) * torch.sigmoid(v))
+        if name == GROUND:
+            color = 0.5 * torch.sigmoid(v[..., :3] + self.ground_logit + 0.7)
+            return torch.cat([color, torch.sigmoid(v[..., 3:4]), 0.75 * torch.tanh(v[..., 4:])], -1)
+        return v  # shape
+
+    @staticmethod
+    def given_numbers(part, value):
+        """What a grounding says, in [0, 1] -> the numbers of the property that it sets."""
+        if part == "color":
+            return value
+        return [SMALLEST * (LARGEST / SMALLEST) ** value] if part == "size" else [2 * value - 1]
+
+    def plain_ground(self):
+        """The ground that no word sets, (6,): one dark color without stripes."""
+        return torch.cat([torch.sigmoid(self.ground_logit), self.ground_logit.new_zeros(3)])
+
+    def features(self, name, values):
+        """Values (n, numbers) -> points (n, F) whose distance is 1 where two values are clearly different."""
+        if name == "color":
+            values = srgb_to_lab(values)
+        elif name in OPTIONAL:  # one that is hardly there has hardly a color
+            values = torch.cat([srgb_to_lab(values[:, :3]) * values[:, 3:], 50 * values[:, 3:]], 1)
+        elif name == "size":
+            values = values.log()
+        elif name == "shape":
+            values = self.silhouettes(values)
+        elif name == GROUND:
+            stripes = values[:, 3:4]
+            values = torch.cat([srgb_to_lab(values[:, :3]) / 20, stripes, 4 * values[:, 4:] * stripes], 1)
+        return values / CLEARLY_DIFFERENT[name]
+
+    def silhouettes(self, numbers, side=16, radius=4.6):
+        """Shapes (n, 13) -> masks of one size, each of length 1, (n, side^2)."""
+        axis = torch.arange(side, device=numbers.device) - (side - 1) / 2
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        inside, _ = self.outline(numbers, x.reshape(1, -1), y.reshape(1, -1), torch.full_like(numbers[:, :1], radius))
+        mask = torch.sigmoid(1.5 * inside)
+        return mask / torch.sqrt(mask.square().sum(1, keepdim=True) + 1e-6)

@@ -1,0 +1,124 @@
+"""The objects decoder: which word sets what, and what things look like."""
+
+import pytest
+import torch
+from skimage.measure import label
+
+from data_utils import PAD, GrammarData, pad
+from decoders.objects import TERRITORIES, ObjectsSceneDecoder, assign_properties
+from decoders.properties import LARGEST, PROPERTIES, SMALLEST
+from models import Circle
+from settings import Settings
+from text.word_classes import GROUND, NEXT, NOUN, PREVIOUS, WordClasses, find_word_classes
+
+DATA = GrammarData(10**6, 0)
+CLASSES = find_word_classes(DATA.some_sentences(5000), len(DATA.vocab))
+SMALL = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=64, z_dim=66, use_vae=True)
+
+
+@pytest.fixture
+def circle():
+    torch.manual_seed(0)
+    return Circle(Settings(**SMALL), len(DATA.vocab), DATA.max_words, CLASSES)
+
+
+def ids_of(*sentences):
+    return pad([DATA.vocab.encode(s) for s in sentences])
+
+
+def shown(circle, sentence):
+    """{(thing or "ground", property): word}."""
+    at, there, count = circle.scene_decoder.cells_of(ids_of(sentence))
+    words, out = sentence.replace("an ", "a ").split(), {}
+    for cell in there[0].nonzero()[:, 0].tolist():
+        thing, number = divmod(cell, len(PROPERTIES))
+        key = "ground" if cell == circle.scene_decoder.n_cells - 1 else (thing + 1, PROPERTIES[number])
+        out[key] = words[at[0, cell]]
+    return out, int(count[0])
+
+
+def test_kinds_with_most_words_take_the_roomiest_properties():
+    classes = WordClasses([], [NEXT, NOUN, GROUND, PREVIOUS], [30, 9, 5, 2])
+    assert assign_properties(classes) == [0, 1, len(PROPERTIES), 2]
+    many = WordClasses([], [NOUN] + [NEXT] * 9, [9] * 10)
+    assert assign_properties(many)[-3:] == [-1] * 3  # no room is left
+
+
+def test_words_belong_to_their_nouns(circle):
+    words, count = shown(circle, "a ball in the left above a huge red cube glowing on a dotted background")
+    assert count == 2 and words["ground"] == "dotted"
+    assert {v for k, v in words.items() if k[0] == 1} == {"ball", "left"}
+    assert {v for k, v in words.items() if k[0] == 2} == {"above", "huge", "red", "cube", "glowing", "on"}
+    of = {v: k[1] for k, v in words.items() if k != "ground"}
+    assert of["ball"] == of["cube"] and len(set(of.values())) == len(of) - 1  # each kind its own property
+
+
+def test_a_kind_sets_one_property_of_whichever_thing(circle):
+    one, _ = shown(circle, "a red ball and a blue cube")
+    two, _ = shown(circle, "a ball and a red cube")
+    place = {v: k for k, v in {**one}.items()}
+    assert place["red"][0] == 1 and place["blue"] == (2, place["red"][1])
+    assert {v: k for k, v in two.items()}["red"] == (2, place["red"][1])
+
+
+def test_more_nouns_than_things_and_none_at_all(circle):
+    ids = ids_of("a red ball and a blue cube and a green box")
+    four = torch.cat([ids, ids], 1)
+    assert circle.draw(four).picture.isfinite().all()
+    nothing = ids_of("in the")
+    assert circle.draw(nothing).picture.shape == (1, 3, 64, 64)
+
+
+def test_what_a_word_sets_is_drawn_from_the_word_alone(circle):
+    decoder = circle.scene_decoder
+    ids = ids_of("a red ball and a blue cube", "a huge blue cube above a red ball in the left")
+    text = circle.language_model(ids)
+    mu, _, words, _ = decoder.encode(text.words, ids)
+    color = PROPERTIES.index("color")
+    first, second = color, len(PROPERTIES) + color
+    assert torch.equal(mu[0, first], mu[1, second]) and torch.equal(mu[0, second], mu[1, first])
+    assert (words[:, [first, second]] >= 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_things_are_whole_apart_and_inside_the_frame(n):
+    """Whatever the latents: as many connected bodies as things, none at the border."""
+    torch.manual_seed(0)
+    decoder = ObjectsSceneDecoder(CLASSES, 32, 64, 66)
+    z = 2 * torch.randn(200, decoder.n_cells, decoder.share, generator=torch.Generator().manual_seed(n))
+    with torch.no_grad():
+        _, things = decoder.compose(z, torch.full((200, decoder.n_cells), -1), torch.full((200,), n))
+    union = (things.sum(1) > 0.5).numpy()
+    assert not (union[:, [0, -1]].any() or union[:, :, [0, -1]].any())
+    counts = [label(mask, connectivity=2).max() for mask in union]
+    assert sum(c == n for c in counts) >= 196
+
+
+def test_areas_follow_the_size_whatever_the_shape():
+    torch.manual_seed(0)
+    decoder = ObjectsSceneDecoder(CLASSES, 32, 64, 66)
+    axis = torch.arange(64.0) - 31.5
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    numbers = 2 * torch.randn(100, 13, generator=torch.Generator().manual_seed(0))
+    for radius in (SMALLEST * TERRITORIES[3][2], LARGEST * TERRITORIES[1][2]):
+        inside, _ = decoder.properties.outline(numbers, x.reshape(1, -1), y.reshape(1, -1), torch.full((100, 1), radius))
+        area = torch.sigmoid(1.5 * inside).sum(1) / (torch.pi * radius**2)
+        assert 0.9 < area.min() and area.max() < 1.2
+
+
+def test_a_word_that_no_sentence_has_leaves_the_default(circle):
+    picture = circle.draw(ids_of("a ball", "a red ball")).picture
+    assert (picture[0] - picture[1]).abs().max() > 0.02
+    scene = circle.draw(ids_of("a ball"))
+    assert scene.things[0, 1:].abs().max() == 0 and scene.things[0, 0].max() > 0.9
+
+
+def test_padding_changes_no_scene(circle):
+    alone, longer = ids_of("a red ball"), ids_of("a red ball", "a huge red ball in the left next to a tiny blue box")
+    assert longer[0, -1] == PAD
+    assert torch.allclose(circle.draw(alone).picture, circle.draw(longer).picture[:1], atol=1e-5)
+
+
+def test_sizes_that_do_not_fit_are_refused_by_name():
+    with pytest.raises(ValueError, match="z_dim 30 is too small"):
+        ObjectsSceneDecoder(CLASSES, 32, 64, 30)

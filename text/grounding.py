@@ -1,0 +1,56 @@
+"""What a user says some words look like: a small TOML file, `red = {color = "#e6194b"}`."""
+
+import re
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+PARTS = ("color", "x", "y", "size")
+
+
+class GroundingError(ValueError):
+    """A grounding file that cannot be used, in one line that names the file."""
+
+
+def load_grounding(path):
+    """A grounding file -> {word: {"color": [r, g, b], "x", "y", "size"}}, all numbers in [0, 1]. Raises GroundingError,
+    OSError."""
+    try:
+        with open(path, "rb") as f:
+            words = tomllib.load(f)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GroundingError(f"{path}: {str(error).splitlines()[0]}; a line is, for instance, left = {{x = 0.2}}") from None
+    out = {}
+    for word, parts in words.items():
+        where = f"{path}: {word}"
+        if not isinstance(parts, dict) or not parts:
+            raise GroundingError(f'{where} says nothing; write, for instance, {word} = {{color = "#e6194b"}}')
+        if unknown := [part for part in parts if part not in PARTS]:
+            raise GroundingError(f"{where}: {unknown[0]} is none of {', '.join(PARTS)}")
+        out[word] = {part: _number(where, part, value) for part, value in parts.items()}
+    if not out:
+        raise GroundingError(f"{path} holds no word")
+    return out
+
+
+def _number(where, part, value):
+    if part == "color":
+        color = color_of(value) if isinstance(value, str) else None
+        if color is None:
+            raise GroundingError(f'{where}: {value!r} is no color; write "#rrggbb" or a name that matplotlib knows')
+        return color
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise GroundingError(f"{where}: {part} = {value!r} is not from 0 to 1")
+    return float(value)
+
+
+def color_of(name):
+    """ "#rrggbb" or a name of matplotlib's table -> [r, g, b] in [0, 1], or None."""
+    from matplotlib.colors import CSS4_COLORS
+
+    name = CSS4_COLORS.get(name, name)
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", name):
+        return None
+    return [int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)]
