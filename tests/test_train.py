@@ -181,7 +181,10 @@ def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(
     monkeypatch.setattr(torch, "Generator", HostGenerator)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: adamw(*a, **k))
     trainer = training.trainer.Trainer(Settings(**TINY_SETTINGS, decoder=decoder), GrammarData(64, 0), device)
-    trainer.optimizer.scaler.step = lambda optimizer: None  # the fused optimizer is torch's own
+    weights = trainer.optimizer.parameters
+    moments = {p: {"step": torch.zeros((), device=device), "exp_avg": torch.zeros_like(p)} for p in weights}
+    trainer.optimizer.scaler.step = lambda adamw: adamw.state.update(moments)  # as torch's fused one on any device
+    assert device.type not in training.optimizer.CLIPS_AND_SKIPS  # so clipping and undoing are looked at, too
     parts = trainer.train_step()
     state = [*parts.values(), trainer.loss_sums, trainer.skipped_in_a_row, trainer.skipped, trainer.severity]
     assert all(v.device.type == "meta" for v in state) and trainer.step == 1

@@ -108,6 +108,52 @@ def test_a_bad_step_leaves_weights_and_moments_as_they_were_and_is_counted(monke
     assert checkpoints.all_finite(trainer.state()) and trainer.state()["loss_sums"]["steps"] == 3
 
 
+class DeafAdamW(torch.optim.AdamW):
+    """The fused AdamW of a device on which it takes `grad_scale` and `found_inf`, and ignores both."""
+
+    def __init__(self, groups, fused, **options):
+        super().__init__(groups, **options)
+
+    def step(self):
+        self.grad_scale = self.found_inf = None
+        super().step()
+
+
+@pytest.mark.parametrize("bad", [(0,), (2, 3), ()])
+def test_an_optimizer_that_neither_clips_nor_skips_by_itself_learns_the_same(monkeypatch, bad):
+    """Three steps with a norm far above --clip, some of them not finite: the same weights and moments as from torch's fused one."""
+    trainers = [tiny_trainer(clip=0.01)]
+    monkeypatch.setattr(training.optimizer, "CLIPS_AND_SKIPS", ())
+    monkeypatch.setattr(torch.optim, "AdamW", DeafAdamW)
+    trainers.append(tiny_trainer(clip=0.01))
+    for trainer, known in zip(trainers, (("cpu",), ()), strict=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(training.optimizer, "CLIPS_AND_SKIPS", known)
+            poison(patch, lambda i: i in bad, "gradient")
+            before = learned(trainer)
+            for _ in range(5):
+                trainer.train_step()
+        assert not equal(before, learned(trainer)) and trainer.skipped == len(bad)
+    (weights, moments), (others, other_moments) = map(learned, trainers)
+    for name in weights:
+        torch.testing.assert_close(others[name], weights[name], rtol=1e-4, atol=1e-6)
+    for one, two in zip(moments, other_moments, strict=True):
+        assert one["step"] == two["step"] == 5 - len(bad)
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert (two[name] - one[name]).norm() <= 1e-3 * one[name].norm()
+
+
+def test_the_fused_optimizer_is_trusted_only_where_it_is_known_to_clip_and_to_skip(monkeypatch):
+    taken = []
+    for name in ("_step_in_one_pass", "_step_in_several"):
+        monkeypatch.setattr(training.optimizer.Optimizer, name, lambda *_, name=name: taken.append(name))
+    trainer = tiny_trainer()
+    for device in ("cpu", "cuda", "mps", "xpu"):
+        trainer.optimizer.device = torch.device(device)
+        trainer.train_step()
+    assert taken == ["_step_in_one_pass"] * 2 + ["_step_in_several"] * 2
+
+
 def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     poison(monkeypatch, lambda i: i == 4 or i >= 11, "loss")
