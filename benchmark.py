@@ -23,7 +23,7 @@ import sys
 import torch
 
 from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Worker, median_and_range, take_turns
-from command_line import exit_code, number
+from command_line import Parser, exit_code, number
 from devices import choose_device, set_threads
 from files import write_atomically
 
@@ -148,7 +148,7 @@ def load_result(path):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmark.py", __doc__)
     add, names = parser.add_argument, ", ".join(CONFIGURATIONS)
     add("--configurations", nargs="*", metavar="NAME", help=f"of {names} (default: all but tiny); none where no name follows")
     add(
@@ -233,7 +233,7 @@ def benchmark(options):
 
 def main(argv=None):
     options = parse_arguments(argv)
-    return exit_code("benchmark.py", lambda: benchmark(options))
+    return exit_code("benchmark.py", lambda: benchmark(options), "name smaller --configurations")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ Prints {"image", "caption", "log_prob"} a line, in the order given. A file that 
 one line on standard error, the rest is still done, and the exit code is 1.
 """
 
-import argparse
 import json
 import sys
 
 import torch
 
 from checkpoints import load_model
-from command_line import exit_code
+from command_line import SMALLER_MODEL, Parser, exit_code
 from devices import choose_device, set_threads
 from pictures import PictureError, from_image, open_picture, read_pictures
 
@@ -21,7 +20,7 @@ BLOCK = 32  # pictures read at once: what is done so far is shown soon, and memo
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("caption.py", __doc__)
     parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files of any size, mode and format")
@@ -54,7 +53,7 @@ def caption(args):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    return exit_code("caption.py", lambda: caption(args))
+    return exit_code("caption.py", lambda: caption(args), SMALLER_MODEL)
 
 
 if __name__ == "__main__":

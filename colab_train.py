@@ -9,7 +9,6 @@ again resumes a run that was cut short; a finished run is left as it is. Local r
 In a notebook, colab_train.main(["quick"]) shows curves, scenes and samples with the cell.
 """
 
-import argparse
 import codecs
 import contextlib
 import glob
@@ -27,7 +26,7 @@ import torch
 from checkpoints import CheckpointError
 from colab import drive_sync
 from colab.notebook_display import SAMPLES, LivePictures, in_notebook, show_picture
-from command_line import exit_code, number
+from command_line import Parser, exit_code, number
 from devices import choose_device
 from files import write_atomically
 from settings import PRESETS
@@ -210,7 +209,7 @@ def parse_arguments(argv):
     cut = argv.index("--") if "--" in argv else len(argv)
     own, rest = argv[:cut], argv[cut + 1 :]
     text = __doc__ + "\npresets, with what they pass to train.py:\n" + "\n".join(map(describe, reversed(sorted(PRESETS))))
-    parser = argparse.ArgumentParser("colab_train.py", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("colab_train.py", text)
     flag, presets = parser.add_argument, sorted(PRESETS)
     flag("name", nargs="?", choices=presets, metavar="quick|full", help="the preset")
     flag("--preset", choices=presets, help="the same, as a flag")

@@ -7,16 +7,15 @@ The folder holds model.safetensors and model.json; every script takes it in plac
 It is smaller than a checkpoint, because it cannot be trained further.
 """
 
-import argparse
 import os
 import sys
 
 from checkpoints import EXPORT_FILES, load_model, model_state, save_export
-from command_line import exit_code
+from command_line import Parser, exit_code
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("export.py", __doc__)
     parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
     parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")
     parser.add_argument("--force", action="store_true", help="write into a folder that holds files already")
@@ -38,7 +37,7 @@ def export(args):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    return exit_code("export.py", lambda: export(args))
+    return exit_code("export.py", lambda: export(args), "take the --checkpoint of a smaller model")
 
 
 if __name__ == "__main__":

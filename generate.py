@@ -8,7 +8,6 @@ Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.js
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -17,7 +16,7 @@ from itertools import islice
 import torch
 
 from checkpoints import load_model
-from command_line import exit_code, number
+from command_line import SMALLER_MODEL, Parser, exit_code, number
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
 from files import whole_file
@@ -142,7 +141,7 @@ def paths_shown(folder, count):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("generate.py", __doc__)
     parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", nargs="+", action="extend", metavar="T", help="sentences to draw")
@@ -160,7 +159,7 @@ def parse_arguments(argv):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    return exit_code("generate.py", lambda: generate(args))
+    return exit_code("generate.py", lambda: generate(args), SMALLER_MODEL)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ workers; the convolutional decoder; the loss read on the host at every step. Net
 those of models.py. It has no channel and fewer losses than train.py: less work, never more.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import losses  # noqa: E402
+from command_line import Parser, exit_code, number  # noqa: E402
 from data_utils import PAD, Vocabulary  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
 from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder  # noqa: E402
@@ -89,23 +89,33 @@ class PlainTrainer:
         return loss.item()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(argv):
+    parser = Parser("benchmarking/plain.py", __doc__)
     for name in ("batch_size", "d_model", "n_heads", "n_layers", "hidden_dim", "z_dim"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(Settings(), name))
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to train (default: 20)")
+        parser.add_argument(f"--{name}", type=number(int, 1), default=getattr(Settings(), name))
+    parser.add_argument("--seconds", type=number(float, above=0), default=20.0, help="how long to train (default: 20)")
     parser.add_argument("--device", default="auto")
-    args = vars(parser.parse_args())
-    seconds, device = args.pop("seconds"), choose_device(args.pop("device"))
+    return parser.parse_args(argv)
+
+
+def train(seconds, device, **sizes):
+    """Train for some seconds, and print how fast it was. Returns the exit code. Raises ValueError."""
+    device = choose_device(device)
     set_threads()
-    trainer, steps = PlainTrainer(Settings(**args), device), 0
+    trainer, steps = PlainTrainer(Settings(**sizes), device), 0
     first = trainer.train_step()  # starts the loader's workers; not timed
     begin = time.perf_counter()
     while not steps or time.perf_counter() - begin < seconds:
         last, steps = trainer.train_step(), steps + 1
-    rate = steps * args["batch_size"] / (time.perf_counter() - begin)
-    print(f"{rate:.1f} sentences/s over {steps} steps of {args['batch_size']}; loss {first:.3f} -> {last:.3f}")
+    rate = steps * sizes["batch_size"] / (time.perf_counter() - begin)
+    print(f"{rate:.1f} sentences/s over {steps} steps of {sizes['batch_size']}; loss {first:.3f} -> {last:.3f}")
+    return 0
+
+
+def main(argv=None):
+    args = vars(parse_arguments(argv))
+    return exit_code("benchmarking/plain.py", lambda: train(**args), "make --batch_size or another size smaller")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from command_line import Parser  # noqa: E402
 from settings import PRESETS, Settings, show_default  # noqa: E402
 
 
@@ -18,6 +19,7 @@ def table():
 
 
 if __name__ == "__main__":
+    Parser("scripts/flags_table.py", __doc__).parse_args()
     path = Path(__file__).resolve().parent.parent / "README.md"
     before, _, rest = path.read_text(encoding="utf-8").partition("<!-- flags -->\n")
     after = rest.partition("<!-- end of flags -->\n")[2]
