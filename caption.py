@@ -12,7 +12,7 @@ import sys
 import torch
 
 from checkpoints import load_model
-from command_line import SMALLER_MODEL, Parser, exit_code
+from command_line import SMALLER_MODEL, Parser, exit_code, typed_text
 from devices import choose_device, set_threads
 from pictures import PictureError, from_image, open_picture, read_pictures
 
@@ -46,7 +46,7 @@ def caption(args):
             continue
         captions, log_probs = read_pictures(circle, vocab, torch.stack(pictures), device)
         for name, text, log_prob in zip(names, captions, log_probs, strict=True):
-            print(json.dumps({"image": name, "caption": text, "log_prob": round(log_prob, 4) + 0.0}))
+            print(json.dumps({"image": typed_text(name), "caption": text, "log_prob": round(log_prob, 4) + 0.0}))
         sys.stdout.flush()
     return int(failed)
 

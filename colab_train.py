@@ -38,6 +38,7 @@ MEANT_FOR = {
     "quick": "eight epochs: some minutes on Colab's T4 or on two CPU cores",
     "full": "fifty epochs: meant for a GPU",
 }
+BREAK = getattr(signal, "CTRL_BREAK_EVENT", None)  # Windows sends no other signal to a child that lets it save
 WAIT_FOR_PREVIOUS = 60  # seconds that an interrupted run gets to save and leave
 # Linux tells a child when its parent has died, however it died; a training whose notebook was killed
 # then saves and ends, instead of holding the run's folder. It lasts through exec.
@@ -89,8 +90,10 @@ class Training:
             command = ["-c", LAUNCHER, str(os.getpid()), *command]
         pipe = subprocess.PIPE if in_notebook() else None  # a terminal is handed on, and gets a progress bar
         both = subprocess.STDOUT if pipe else None
+        env = {**os.environ, "PYTHONIOENCODING": "utf-8"} if pipe else None
         sys.stdout.flush()
-        self.child = subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=both, start_new_session=True)
+        own_group = dict(start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
+        self.child = subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=both, env=env, **own_group)
         self.chunks, self.asked = queue.Queue(), False
         if pipe:
             threading.Thread(target=self._read, daemon=True).start()
@@ -105,7 +108,7 @@ class Training:
         """Give a signal to the child; it saves and leaves."""
         self.asked = True
         with contextlib.suppress(ProcessLookupError):
-            self.child.send_signal(number)
+            self.child.send_signal(number if BREAK is None else BREAK)
 
     def wait(self, each_second):
         """Show output and call `each_second` until the child has ended -> its exit code."""

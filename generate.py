@@ -16,7 +16,7 @@ from itertools import islice
 import torch
 
 from checkpoints import load_model
-from command_line import SMALLER_MODEL, Parser, exit_code, number
+from command_line import SMALLER_MODEL, Parser, exit_code, number, typed_text
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
 from files import whole_file
@@ -144,7 +144,7 @@ def parse_arguments(argv):
     parser = Parser("generate.py", __doc__)
     parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", nargs="+", action="extend", metavar="T", help="sentences to draw")
+    source.add_argument("--text", nargs="+", action="extend", type=typed_text, metavar="T", help="sentences to draw")
     source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")
     source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
     parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")

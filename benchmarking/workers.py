@@ -227,7 +227,7 @@ class Measured:
 def serve(pipe, name, options):
     """A configuration's process: answers until the main process closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as f:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as f:
         f.write("1000")  # should memory run out, this process goes, and nothing else of the user's
     measured = Measured(name, options)
     with contextlib.suppress(EOFError, ConnectionError):

@@ -59,7 +59,7 @@ def start(folder, *argv, file_limit=None):
         out = os.open("out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1, encoding="utf-8"), os.fdopen(2, "w", buffering=1, encoding="utf-8")
         if file_limit:
             import resource
 

@@ -105,7 +105,7 @@ def whole(tmp_path_factory):
     args = "--configurations tiny --against_plain --to_quality tiny --seconds 2 --repeats 2 --json".split()
     done = run_script("benchmark.py", *args, path, cwd=path.parent, timeout=400)
     assert done.returncode == 0, done.stderr
-    return done, json.loads(path.read_text()), path
+    return done, json.loads(path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_a_process_that_is_killed_is_a_configuration_that_is_skipped():
 def test_a_users_mistake_is_one_line(args, code, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["benchmark.py"])
-    (tmp_path / "foreign.json").write_text('{"format": 1, "speed": {"quick": 3}}')
+    (tmp_path / "foreign.json").write_text('{"format": 1, "speed": {"quick": 3}}', encoding="utf-8")
     try:
         got = benchmark.main(["--configurations", "tiny", *args])
     except SystemExit as error:

@@ -1,7 +1,11 @@
 """What every script does with a wrong flag, without memory, and with what a console cannot show."""
 
+import ast
 import hashlib
+import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +16,7 @@ import torch
 from conftest import ROOT, TINY, run_script, script_env
 from parrot import parrot
 
+import command_line
 import devices
 from checkpoints import CheckpointError, load
 from command_line import UserError, exit_code, failure, in_one_line, is_out_of_memory
@@ -201,3 +206,89 @@ def test_a_checkpoint_is_not_called_damaged_for_want_of_memory(tmp_path, monkeyp
     (tmp_path / "x.pt").write_bytes(b"x")
     with pytest.raises(CheckpointError):
         load(tmp_path / "x.pt")
+
+
+# ---------------------------------------------------------------------------------------------
+# Locales and consoles
+# ---------------------------------------------------------------------------------------------
+
+
+def text_files_without_an_encoding(path):
+    """Lines of a Python file on which text is read, written or taken from a process in whatever encoding the locale has."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        call, keywords = ast.unparse(node.func), {k.arg: k.value for k in node.keywords}
+        if "encoding" in keywords or None in keywords:
+            continue
+        method = call.rpartition(".")[2]
+        given = [*node.args, *([keywords["mode"]] if "mode" in keywords else [])]
+        modes = [a.value for a in given if isinstance(a, ast.Constant) and re.fullmatch(r"[rwaxbt+]{1,3}", str(a.value))]
+        text = not any("b" in mode for mode in modes)
+        opened = call in ("open", "io.open", "builtins.open", "os.fdopen") or (method == "open" and modes)
+        temporary = method in ("NamedTemporaryFile", "TemporaryFile") and modes
+        if (
+            (opened or temporary)
+            and text
+            or method in ("read_text", "write_text")
+            or keywords.keys() & {"text", "universal_newlines"}
+        ):
+            yield f"{path.relative_to(ROOT)}:{node.lineno} {call}"
+
+
+NOT_YET = {ROOT / name for name in ("evaluate.py", "scripts/ablations.py", "tests/test_evaluate.py", "tests/test_page.py")}
+
+
+def test_every_text_file_and_every_process_names_its_encoding():
+    files = [p for p in ROOT.rglob("*.py") if not {".venv", ".git"} & set(p.relative_to(ROOT).parts) and p not in NOT_YET]
+    assert len(files) > 50
+    assert [line for path in files for line in text_files_without_an_encoding(path)] == []
+
+
+def test_what_a_console_cannot_show_is_replaced(monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    command_line.print_whatever_comes()
+    print("100 % – снег", flush=True)
+    assert console.buffer.getvalue().decode("cp1252").split() == ["100", "%", "–", "????"]
+    monkeypatch.setattr(sys, "stdout", object())  # a notebook's stream
+    command_line.print_whatever_comes()
+
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LANG": "C"}
+OLD_WINDOWS = {"PYTHONIOENCODING": "cp437", "PYTHONUTF8": "0"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", [C_LOCALE, OLD_WINDOWS], ids=["C", "cp437"])
+def test_a_locale_that_knows_no_foreign_letters_ends_nothing(locale, tmp_path, monkeypatch):
+    """Train, draw, read and print as real processes, with letters and names that the locale cannot encode."""
+    if sys.platform == "win32" and locale is C_LOCALE:
+        pytest.skip("the C locale is of Unix")
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    words = "кот пёс дом лес снег река 雪 café".split()
+    lines = [f"{a} видит {b} – {c}" for a in words for b in words for c in words]
+    (tmp_path / "мои фразы.txt").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "фразы.txt").write_text(lines[7], encoding="utf-8")
+
+    def run(*command):
+        done = run_script(*command, cwd=tmp_path, env=locale)
+        assert done.returncode == 0 and "Traceback" not in done.stderr and "could not be written" not in done.stderr, done.stderr
+        return done.stdout
+
+    flags = [f for f in TINY if f not in ("--num_samples", "256")]
+    run("train.py", "--captions_file", "мои фразы.txt", *flags, "--epochs", 1, "--log_dir", "журнал", "--num_samples", 64)
+    assert "café" in load(tmp_path / "checkpoints" / "last.pt")["vocabulary"]
+    assert "captions_file" in (tmp_path / "журнал" / "training_summary.txt").read_text(encoding="utf-8")
+    run("train.py", "--resume", "auto", "--epochs", 2)
+    checkpoint = ["--checkpoint", "checkpoints/last.pt"]
+    for folder, source in (("снег", ["--texts_file", "фразы.txt"]), ("café", ["--text", lines[7]])):
+        run("generate.py", *checkpoint, *source, "--out_dir", folder)
+        row = json.loads((tmp_path / folder / "captions.jsonl").read_text(encoding="utf-8"))
+        assert row["text"] == lines[7]
+    (tmp_path / "café" / "00000.png").rename(tmp_path / "снег 雪.png")
+    assert json.loads(run("caption.py", *checkpoint, "снег 雪.png"))["image"] == "снег 雪.png"
+    assert len(run("data_utils.py", "--num", 3).splitlines()) == 3
+    run("export.py", *checkpoint, "--out_dir", "вывоз")
+    said = run_script("generate.py", *checkpoint, "--text", "снег тигр", "--out_dir", "o", cwd=tmp_path, env=locale)
+    assert said.returncode == 1 and "unknown word" in said.stderr and "Traceback" not in said.stderr

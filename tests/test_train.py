@@ -43,10 +43,10 @@ def test_a_run_leaves_every_file_that_users_know(tiny_run):
     for name in ("logs/training_curves.png", "logs/scenes_epoch_1.png", "logs/scenes_epoch_2.png", "sample_generations.png"):
         with Image.open(tiny_run / name) as image:
             assert min(image.size) > 100 and len(set(image.convert("L").tobytes())) > 10  # something is drawn
-    rows = [json.loads(line) for line in (tiny_run / "logs/metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tiny_run / "logs/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [r["step"] for r in rows if r["kind"] == "train"]
     assert steps == sorted(set(steps)) and [r["epoch"] for r in rows if r["kind"] == "validation"] == [1, 2]
-    assert "d_model = 32" in (tiny_run / "logs/training_summary.txt").read_text()
+    assert "d_model = 32" in (tiny_run / "logs/training_summary.txt").read_text(encoding="utf-8")
 
 
 def test_progress_and_last_line(tmp_path):
@@ -90,7 +90,7 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
 )
 def test_bad_input_is_one_line_that_names_the_cure(flags, code, named, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "empty.txt").write_text("\n\n", encoding="utf-8")
     try:
         got = train.main(flags)
     except SystemExit as usage:
@@ -316,7 +316,7 @@ def test_compiled_steps_learn_what_plain_ones_do(tmp_path):
         flags = [flag, "--log_interval", 1, "--epochs", 1, "--num_samples", 96, "--device", "cpu"]
         done = run_script("train.py", *TINY, *flags, cwd=folder, timeout=400)
         assert done.returncode == 0 and "nothing can be compiled" not in done.stderr, done.stderr
-        rows = [json.loads(line) for line in (folder / "logs/metrics.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (folder / "logs/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         runs[flag] = [r["loss_caption"] for r in rows if r["kind"] == "train"]
     assert len(runs["--compile"]) == 3 and runs["--compile"] == pytest.approx(runs["--no-compile"], rel=1e-3)
 

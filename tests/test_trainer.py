@@ -164,7 +164,7 @@ def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_sta
     state = checkpoints.load("checkpoints/last.pt")
     assert state["position"]["step"] == 8 and checkpoints.all_finite(state) and state["skipped"] == {"in_a_row": 0, "in_all": 1}
     assert sorted(n for n in os.listdir("checkpoints") if n.startswith("checkpoint")) == ["checkpoint_epoch_1.pt"]
-    for line in (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines():
+    for line in (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         assert checkpoints.all_finite(json.loads(line, parse_constant=lambda c: pytest.fail(c)))
 
 

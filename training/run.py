@@ -174,7 +174,7 @@ class Run:
         shown = result.sentences[:IN_SAMPLES], result.pictures[:IN_SAMPLES], result.captions[:IN_SAMPLES]
         self.console.try_to_write("samples", SAMPLES, lambda: round_trips(*shown, SAMPLES))
         path = os.path.join(self.settings.log_dir, "training_summary.txt")
-        self.console.try_to_write("summary", path, lambda: write_atomically(path, self.summary(result).encode()))
+        self.console.try_to_write("summary", path, lambda: write_atomically(path, self.summary(result).encode("utf-8", "replace")))
         return result.exact_match
 
     def summary(self, result):
