@@ -49,9 +49,11 @@ class Skipped(UserError):
 
 
 def wait(device):
-    """Until the device has done what it was given."""
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()
+    """Until the device has done what it was given. A GPU is named: the current one need not be the one that computes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()  # there is only one
 
 
 def matmul_rate(device, dtype, seconds=0.3):
@@ -99,7 +101,7 @@ class Laps:
     """
 
     def __init__(self, trainer):
-        self.cuda = trainer.device.type == "cuda"
+        self.device, self.cuda = trainer.device, trainer.device.type == "cuda"
         self.marks = []  # (part, moment at which it ended)
         circle, scaler = trainer.circle, trainer.optimizer.scaler
         circle.language_model.register_forward_pre_hook(lambda *_: self.mark("data"))
@@ -121,7 +123,7 @@ class Laps:
         """What ran since the last mark was `name`."""
         now = torch.cuda.Event(enable_timing=True) if self.cuda else time.perf_counter()
         if self.cuda:
-            now.record()
+            now.record(torch.cuda.current_stream(self.device))
         self.marks.append((name, now))
 
     def take(self):

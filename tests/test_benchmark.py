@@ -11,8 +11,10 @@ import torch
 from conftest import ROOT, run_script
 
 import benchmark
+import colab_train
 from benchmarking import workers
 from benchmarking.plain import PlainTrainer, Sentences
+from devices import amp_dtype
 
 # ---------------------------------------------------------------------------------------------
 # Figures
@@ -91,6 +93,50 @@ def test_ratios_to_the_plain_implementation_are_taken_turn_by_turn():
     assert benchmark.against_plain(speed) == {"a": {"median": 6.0, "low": 5.0, "high": 7.0}}
     speed["plain a"] = {"skipped": "why ever"}
     assert benchmark.against_plain(speed) == {}
+
+
+def test_a_gpu_that_is_not_the_current_one_is_waited_for_timed_and_asked_by_name(monkeypatch):
+    """Here is no GPU: stand-ins write down which one each call was for. None of them may be for the current one."""
+    device, asked = torch.device("cuda:1"), []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream=None):
+            asked.append(("event", stream))
+
+        def elapsed_time(self, later):
+            return 3.0
+
+    def note(name, answer=None):
+        return lambda device=None: asked.append((name, device)) or answer or device
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: device)
+    monkeypatch.setattr(torch.cuda, "synchronize", note("synchronize"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", note("memory", 7))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", note("capability", (8, 0)))
+    monkeypatch.setattr(torch.cuda, "get_device_name", note("name", "a GPU"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", note("properties", SimpleNamespace(total_memory=2**34)))
+    monkeypatch.setattr(benchmark, "choose_device", lambda name: torch.device(name))
+    monkeypatch.setattr(colab_train, "choose_device", lambda name: torch.device(name))
+
+    workers.wait(device)
+    on_cpu = workers.Trainer(workers.CONFIGURATIONS["tiny"], workers.GrammarData(32, 0), torch.device("cpu"))
+    on_cpu.device = device
+    laps = workers.Laps(on_cpu)
+    laps.mark("data")
+    laps.mark("captioner")
+    assert laps.take()["captioner"] == 0.003
+    measured = workers.Measured("tiny", SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None))
+    measured.device = device
+    assert measured.peak_memory() == 7
+    assert amp_dtype(device) is torch.bfloat16
+    assert benchmark.describe_device(SimpleNamespace(device="cuda:1", threads=1))["name"] == "a GPU"
+    colab_train.check_gpu("cuda:1")
+    calls = {"synchronize", "event", "memory", "capability", "name", "properties"}
+    assert {name for name, _ in asked} == calls and {for_ for _, for_ in asked} == {device}
 
 
 # ---------------------------------------------------------------------------------------------
