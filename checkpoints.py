@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import sys
 import warnings
 import zipfile
 
@@ -20,6 +21,7 @@ from settings import Settings, check
 from text.vocabulary import SPECIALS, Vocabulary
 
 FORMAT = 2
+DEFAULT = os.path.join("checkpoints", "best.pt")  # what scripts take where none is named
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
 
 
@@ -212,6 +214,23 @@ def load_model(path, device):
     """The (Circle, Vocabulary, Settings) of a checkpoint or an exported folder, ready to draw and read.
     Raises CheckpointError."""
     return model_of(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
+
+
+def add_checkpoint_flag(parser, **options):
+    """--checkpoint of the scripts that use a trained model; `chosen_checkpoint` finds the file. Options are those of
+    `add_argument`."""
+    text = f"a .pt file, or a folder that export.py made (default: {DEFAULT})"
+    parser.add_argument("--checkpoint", metavar="C", help=text, **options)
+
+
+def chosen_checkpoint(path):
+    """What --checkpoint names; without it (None) checkpoints/best.pt, which is said on standard error. Raises CheckpointError."""
+    if path is not None:
+        return path
+    if not os.path.exists(DEFAULT):
+        raise CheckpointError(f"there is no {DEFAULT} here; name a --checkpoint, or train one: python train.py --preset quick")
+    print(f"using {DEFAULT}", file=sys.stderr, flush=True)
+    return DEFAULT
 
 
 def best_quality(folder):

@@ -1,8 +1,8 @@
 """Draw sentences, and read each picture back from its file.
 
-    python generate.py --checkpoint checkpoints/best.pt --text "a red ball" "a tiny blue star" --out_dir out
-    python generate.py --checkpoint checkpoints/best.pt --texts_file sentences.txt --out_dir out
-    python generate.py --checkpoint checkpoints/best.pt --sample 100 --out_dir out
+    python generate.py --text "a red ball" "a tiny blue star" --out_dir out
+    python generate.py --texts_file sentences.txt --out_dir out
+    python generate.py --checkpoint checkpoints/checkpoint_epoch_5.pt --sample 100 --out_dir out
 
 Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.jsonl with
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
@@ -15,7 +15,7 @@ from itertools import islice
 
 import torch
 
-from checkpoints import load_model
+from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from command_line import SMALLER_MODEL, Parser, exit_code, number, typed_text
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
@@ -90,9 +90,10 @@ def generate(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
-    circle, vocab, settings = load_model(args.checkpoint, device)
+    checkpoint = chosen_checkpoint(args.checkpoint)
+    circle, vocab, settings = load_model(checkpoint, device)
     if args.layers and settings.decoder != "marks":
-        raise ValueError(f"--layers: {args.checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
+        raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
     empty = 0 if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
     os.makedirs(args.out_dir, exist_ok=True)
     rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
@@ -142,7 +143,7 @@ def paths_shown(folder, count):
 
 def parse_arguments(argv):
     parser = Parser("generate.py", __doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
+    add_checkpoint_flag(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", nargs="+", action="extend", type=typed_text, metavar="T", help="sentences to draw")
     source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")

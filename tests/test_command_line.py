@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, TINY, run_script, script_env
-from parrot import parrot
+from parrot import blank, parrot
+from PIL import Image
 
 import command_line
 import devices
@@ -47,7 +48,6 @@ def test_a_wrong_flag_is_one_line_with_a_pointer_to_help(script, tmp_path):
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
     assert done.stderr.startswith(f"{script}: ") and done.stderr.endswith(f"; see python {script} --help\n")
     assert done.stderr.count("\n") == 1
-    assert run_script(script, "--help", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,35 @@ def test_devices_without_numbers_and_names_of_the_cpu():
         with pytest.raises(ValueError, match="is not available here; use --device auto"):
             devices.choose_device(name)
     assert devices.choose_device("cpu:1") == torch.device("cpu")  # equal to the device that its tensors say they are on
+
+
+# ---------------------------------------------------------------------------------------------
+# No --checkpoint
+# ---------------------------------------------------------------------------------------------
+
+USES = {
+    "generate.py": ["--text", "a red ball", "--out_dir", "o"],
+    "caption.py": ["picture.png"],
+    "export.py": ["--out_dir", "o"],
+}
+
+
+@pytest.mark.parametrize("script", USES)
+def test_without_a_checkpoint_the_best_one_is_taken_and_named_or_one_line_says_what_to_do(script, tmp_path):
+    best = os.path.join("checkpoints", "best.pt")
+    done = run_script(script, *USES[script], cwd=tmp_path)
+    assert done.returncode == 1 and list(tmp_path.iterdir()) == []
+    cure = "name a --checkpoint, or train one: python train.py --preset quick"
+    assert done.stderr == f"{script}: there is no {best} here; {cure}\n"
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(parrot(), tmp_path / best)
+    shutil.copy(blank(), tmp_path / "checkpoints" / "last.pt")
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    taken = run_script(script, *USES[script], cwd=tmp_path)
+    assert taken.returncode == 0 and taken.stderr == f"using {best}\n"
+    shutil.rmtree(tmp_path / "o", ignore_errors=True)
+    named = run_script(script, "--checkpoint", best, *USES[script], cwd=tmp_path)
+    assert named.stderr == "" and named.stdout == taken.stdout
 
 
 # ---------------------------------------------------------------------------------------------
@@ -187,8 +216,6 @@ def test_memory_that_runs_out_in_the_middle_of_a_run_leaves_its_last_checkpoint(
     ],
 )
 def test_memory_that_runs_out_where_a_model_is_used_is_one_line(name, place, flags, tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
     done = run_limited(name, place, 0, "--checkpoint", parrot(), *flags, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
