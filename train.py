@@ -95,7 +95,7 @@ def complete(run, final):
     try:
         with group.watch():
             run.train()
-            match = group.on_rank_0(lambda: run.finish(final))
+            matches = group.on_rank_0(lambda: run.finish(final))
     except Interrupted as interruption:
         group.on_rank_0(lambda: save_to_go_on(run, f"interrupted at epoch {t.epoch}, step {t.step}"))
         return 128 + interruption.args[0]
@@ -111,9 +111,11 @@ def complete(run, final):
         return 0
     if t.step not in run.checkpoints.steps_on_disk.values() and not run.checkpoints.save("last.pt"):
         raise UserError(f"the trained model could not be saved; {run.checkpoints.newest_on_disk()}")
-    best = "best.pt" if os.path.exists(os.path.join(s.checkpoint_dir, "best.pt")) else "last.pt"
-    print(f"pictures: {SAMPLES}, {s.log_dir}/training_curves.png; model: {s.checkpoint_dir}/{best}")
-    print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % (seed {s.seed}, {t.seconds:.0f} s of training)")
+    model = list(matches)[-1]
+    print(f"pictures: {SAMPLES}, {s.log_dir}/training_curves.png; model: {model}")
+    for path, match in matches.items():
+        about = f"seed {s.seed}, {t.seconds:.0f} s of training" if path == model else "the weights of the last step"
+        print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % with {path} ({about})")
     return 0
 
 

@@ -144,7 +144,7 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
 
 def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)  # its thousand sentences are not needed here
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})  # its thousand sentences are not needed here
     lines = grammar.sample_sentences(40, "train", 0)
     for name, text in (
         ("a.txt", lines),

@@ -52,7 +52,8 @@ def test_a_run_leaves_every_file_that_users_know(tiny_run):
 def test_progress_and_last_line(tmp_path):
     done = run_script("train.py", *TINY, "--epochs", 1, "--log_interval", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"exact match on 1000 unseen sentences: \d+\.\d\d % .*", done.stdout.splitlines()[-1])
+    end = r"exact match on 1000 unseen sentences: \d+\.\d\d % with checkpoints.best\.pt \(seed 0, \d+ s of training\)"
+    assert re.fullmatch(end, done.stdout.splitlines()[-1]) and done.stdout.count("exact match") == 1  # last.pt holds the same
     assert "\r" not in done.stderr and "epoch 1/1 step 2/8" in done.stderr  # plain lines where no terminal is
 
 

@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
 from conftest import TINY, run_script
+from parrot import KNOWN, parrot
 
 import checkpoints
 import data_utils
 import train
+import training.data
 import training.optimizer
+import training.saving
 import training.trainer
 import training.validation
 from settings import Settings
@@ -40,7 +44,7 @@ def steps_by_exact_match(monkeypatch, matches):
 @pytest.mark.slow
 def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
 
     def best():
         return checkpoints.best_quality("checkpoints")[0], checkpoints.load("checkpoints/best.pt")["position"]["epoch"]
@@ -58,6 +62,28 @@ def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypa
     steps_by_exact_match(monkeypatch, [0.1])
     assert train.main(["--resume", "auto", "--epochs", "5"]) == 0
     assert best() == (0.1, 5)
+
+
+def test_the_last_line_and_the_summary_are_of_the_model_that_is_named(tmp_path, monkeypatch, capsys):
+    """best.pt is a parrot that knows a few sentences; the weights of the last step know none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training.data, "sample_sentences", lambda n, *_: (KNOWN * 250)[:n])
+    save_epoch = training.saving.CheckpointWriter.save_epoch
+
+    def save_parrot_as_best(writer, quality):
+        save_epoch(writer, quality)
+        if writer.trainer.epoch == 1:
+            shutil.copy(parrot(), "checkpoints/best.pt")
+            writer.best_on_disk = (2.0, 0.0)  # nothing is better
+
+    monkeypatch.setattr(training.saving.CheckpointWriter, "save_epoch", save_parrot_as_best)
+    assert train.main(tiny_command(epochs=2)) == 0
+    said, summary = capsys.readouterr().out.splitlines(), (tmp_path / "logs" / "training_summary.txt").read_text(encoding="utf-8")
+    best, last = (os.path.join("checkpoints", name) for name in ("best.pt", "last.pt"))
+    assert said[-3].endswith(f"model: {best}")
+    assert said[-2] == f"exact match on 1000 unseen sentences: 0.00 % with {last} (the weights of the last step)"
+    assert said[-1].startswith(f"exact match on 1000 unseen sentences: 100.00 % with {best} (seed 0, ")
+    assert summary.splitlines()[0].endswith(f"read from PNG files: 100.00 % with {best}")
 
 
 # ---------------------------------------------------------------------------------------------
