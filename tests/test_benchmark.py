@@ -175,7 +175,7 @@ def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rat
         assert 0 < entry["share_of_matmul"]["median"] < 1.5
     # padding to 50; at this size smoothing, and placing marks, which plain has none of, are much of the rest
     assert result["speed"][first]["flops_per_step"] > 1.1 * result["speed"]["tiny"]["flops_per_step"]
-    assert result["speed"][competent]["flops_per_step"] < 0.5 * result["speed"][first]["flops_per_step"]
+    assert result["speed"][competent]["flops_per_step"] < 0.8 * result["speed"][first]["flops_per_step"]
     turn = result["speed"]["tiny"]["turns"][0]
     assert set(turn["split_ms"]) == set(workers.PARTS) and min(turn["split_ms"].values()) > 0
     assert turn["split_ms"]["backward"] > turn["split_ms"]["data"]
