@@ -14,7 +14,7 @@ import zipfile
 
 import torch
 
-from command_line import LARGEST, UserError, is_out_of_memory
+from command_line import LARGEST, UserError, is_out_of_memory, path_name
 from files import write_atomically
 from models import Circle
 from settings import Settings, check
@@ -220,7 +220,7 @@ def add_checkpoint_flag(parser, **options):
     """--checkpoint of the scripts that use a trained model; `chosen_checkpoint` finds the file. Options are those of
     `add_argument`."""
     text = f"a .pt file, or a folder that export.py made (default: {DEFAULT})"
-    parser.add_argument("--checkpoint", metavar="C", help=text, **options)
+    parser.add_argument("--checkpoint", type=path_name, metavar="C", help=text, **options)
 
 
 def chosen_checkpoint(path):

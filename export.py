@@ -11,13 +11,13 @@ import os
 import sys
 
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint, load_model, model_state, save_export
-from command_line import Parser, exit_code
+from command_line import Parser, exit_code, path_name
 
 
 def parse_arguments(argv):
     parser = Parser("export.py", __doc__)
     add_checkpoint_flag(parser)
-    parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")
+    parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
     parser.add_argument("--force", action="store_true", help="write into a folder that holds files already")
     return parser.parse_args(argv)
 

@@ -16,7 +16,7 @@ from itertools import islice
 import torch
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
-from command_line import SMALLER_MODEL, Parser, exit_code, number, typed_text
+from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
 from files import whole_file
@@ -148,7 +148,7 @@ def parse_arguments(argv):
     source.add_argument("--text", nargs="+", action="extend", type=typed_text, metavar="T", help="sentences to draw")
     source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")
     source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
-    parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")
+    parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
     parser.add_argument("--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each mark over its word")
     text = "of reading back: 0 takes the likeliest words, more draws them at random (default: 0)"
     parser.add_argument("--temperature", type=number(float, 0, 100), default=0.0, metavar="X", help=text)

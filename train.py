@@ -64,7 +64,7 @@ def train(settings, typed, preset, resume, signals, group):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise UserError(f"{in_one_line(error)}; {what_to_make_smaller(settings)}") from None
+            raise out_of_memory(error, settings, group) from None
 
 
 def prepared_trainer(settings, data, device, group, path, state):
@@ -82,11 +82,17 @@ def prepared_trainer(settings, data, device, group, path, state):
     return trainer
 
 
-def what_to_make_smaller(settings):
-    """What a run asked for that memory depends on, and that it can be less."""
+def out_of_memory(error, settings, group, where=""):
+    """A UserError that says what a run asked for that memory depends on, and that it can be less.
+
+    where: the checkpoint that is left, for rank 0. Another process says it by itself, because only it knows.
+    """
     names = ["batch_size", "d_model", "n_layers", "hidden_dim", "z_dim", *(["captions_file"] if settings.captions_file else [])]
     asked = " ".join(f"--{name} {getattr(settings, name)}" for name in names)
-    return f"asked for {asked}; make the largest of them smaller" + ("" if settings.use_amp else ", or add --use_amp")
+    line = f"{in_one_line(error)}; asked for {asked}; make the largest of them smaller{'' if settings.use_amp else ', or add --use_amp'}"
+    if not group.is_rank_0:
+        print(f"train.py: process {group.rank}: {line}", file=sys.__stderr__, flush=True)
+    return UserError(line + where)
 
 
 def complete(run, final):
@@ -106,7 +112,8 @@ def complete(run, final):
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"{in_one_line(error)}; {what_to_make_smaller(s)}; {run.checkpoints.newest_on_disk()}") from None
+        group.complete = False  # the others wait for a message of this process, until it is gone
+        raise out_of_memory(error, s, group, f"; {run.checkpoints.newest_on_disk()}") from None
     if not group.is_rank_0:
         return 0
     if t.step not in run.checkpoints.steps_on_disk.values() and not run.checkpoints.save("last.pt"):

@@ -17,7 +17,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from command_line import UserError
+from command_line import UserError, is_out_of_memory
 from data_utils import GrammarData
 from devices import choose_device, set_threads
 from metrics import exact_match
@@ -240,7 +240,7 @@ def serve(pipe, name, options):
             except Exception as error:
                 if isinstance(error, Skipped):
                     answer = error
-                elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error):
+                elif is_out_of_memory(error):
                     answer = Skipped("does not fit into memory")
                 else:
                     raise

@@ -58,6 +58,13 @@ def typed_text(text):
     return text
 
 
+def path_name(text):
+    """A file or folder for argparse: any name but none at all, which an unset variable of a shell leaves."""
+    if not text:
+        raise argparse.ArgumentTypeError("no name is given")
+    return text
+
+
 def number(kind, low=-math.inf, high=math.inf, below=math.inf, above=-math.inf):
     """A parser for argparse: finite numbers of a kind (int or float), low <= value <= high, above < value < below.
 

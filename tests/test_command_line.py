@@ -29,8 +29,8 @@ from command_line import UserError, exit_code, failure, in_one_line, is_out_of_m
 WRONG = {
     "train.py": ["--seed", "9" * 20],
     "generate.py": ["--sample", "3"],
-    "caption.py": [],
-    "export.py": ["--out_dir"],
+    "caption.py": ["--checkpoint", "", "x.png"],
+    "export.py": ["--out_dir", ""],
     "data_utils.py": ["--seed", "9" * 20],
     "benchmark.py": ["--repeats", "0"],
     "colab_train.py": ["huge"],

@@ -224,6 +224,38 @@ def test_a_run_that_diverges_ends_all(tmp_path):
     assert codes == [1, 1] and "--lr 1e+09 is too high" in said[0].splitlines()[-1] and said[1] == "", said
 
 
+# A process of a group whose fifth batch does not fit into memory, on one rank.
+WITHOUT_MEMORY = """
+import os, sys
+import torch, train
+from training.trainer import Trainer
+
+clean = Trainer.train_step
+
+def step(trainer):
+    if trainer.step == 4 and os.environ["RANK"] == sys.argv[1]:
+        torch.empty(10**13)
+    return clean(trainer)
+
+Trainer.train_step = step
+train.end(train.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_memory_that_runs_out_in_one_process_is_said_by_it_and_ends_all(tmp_path, monkeypatch, rank):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = [sys.executable, "-c", WITHOUT_MEMORY, str(rank), *map(str, TINY), "--epochs", "8"]
+    codes, said = finish(start(command, tmp_path))
+    assert codes == [1, 1] and "Traceback" not in said[0] + said[1], said
+    last = said[rank].splitlines()[-1]
+    assert "out of memory (40000.0 GB at once); asked for --batch_size 32" in last and said[1].count("\n") == rank
+    assert last.startswith("train.py: out" if rank == 0 else "train.py: process 1: out")
+    step = checkpoints.load(tmp_path / "checkpoints" / "last.pt")["position"]["step"]
+    assert step == (0 if rank == 0 else 4)  # a process that lost another saves; one without memory does not try
+
+
 # ---------------------------------------------------------------------------------------------
 # A single process
 # ---------------------------------------------------------------------------------------------
