@@ -1,7 +1,8 @@
 # make train | make test | make setup
-# TORCH names the torch that a machine without one gets; requirements.txt itself holds lower bounds only.
+# TORCH names the torch that a new .venv gets, with the torchvision that was built for it: another one cannot be imported.
+# requirements.txt itself holds lower bounds only.
 PYTHON ?= python3
-TORCH ?= torch==2.13.0
+TORCH ?= torch==2.14.1 torchvision==0.29.1
 # JOBS is how many test files run at a time, each with one thread.
 JOBS ?= 2
 VENV := .venv
@@ -14,7 +15,7 @@ setup: $(VENV)/ready
 $(VENV)/ready: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt
 	touch $@
 

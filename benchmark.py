@@ -2,7 +2,7 @@
 
     python benchmark.py                                   presets and recommended sizes, some minutes
     python benchmark.py --to_quality --against_plain      and the seconds to 50, 90, 95, 99 % exact match, and
-                                                          the ratio to the plain implementation of benchmarking/plain.py
+                                                          the ratios to the plain ones of benchmarking/plain.py
     python benchmark.py --configurations quick --json before.json
     python benchmark.py --configurations quick --compare before.json
     python benchmark.py --configurations --to_quality full      nothing but that
@@ -23,11 +23,11 @@ import sys
 import torch
 
 from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Worker, median_and_range, take_turns
-from command_line import exit_code, number
+from command_line import Parser, exit_code, number
 from devices import choose_device, set_threads
 from files import write_atomically
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 STANDARD = [name for name in CONFIGURATIONS if name != "tiny"]
 WITH_PLAIN = ("recommended_8", "recommended_64", "tiny")  # what --against_plain can be asked for
 
@@ -48,12 +48,16 @@ def rates(entry):
 
 
 def against_plain(speed):
-    """{name: median and range over turns of sentences/s, ours over plain}; turns of one round stand side by side."""
-    pairs = {name.removeprefix(PLAIN): name for name in speed if name.startswith(PLAIN)}
-    whole = {ours: plain for ours, plain in pairs.items() if "turns" in speed[ours] and "turns" in speed[plain]}
-    return {
-        ours: median_and_range([a / b for a, b in zip(rates(speed[ours]), rates(speed[plain]))]) for ours, plain in whole.items()
-    }
+    """{name: {kind of plain implementation: median and range over turns of sentences/s, ours over plain}}, the one that counts
+    first; turns of one round stand side by side."""
+    ratios = {}
+    for kind in PLAIN:
+        for ours in speed:
+            plain = speed.get(f"{kind}: {ours}", {})
+            if "turns" in plain and "turns" in speed[ours]:
+                pairs = zip(rates(speed[ours]), rates(plain))
+                ratios.setdefault(ours, {})[kind] = median_and_range([a / b for a, b in pairs])
+    return ratios
 
 
 def describe_device(options):
@@ -148,13 +152,13 @@ def load_result(path):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmark.py", __doc__)
     add, names = parser.add_argument, ", ".join(CONFIGURATIONS)
     add("--configurations", nargs="*", metavar="NAME", help=f"of {names} (default: all but tiny); none where no name follows")
     add(
         "--against_plain",
         action="store_true",
-        help="also time benchmarking/plain.py, in turn with recommended_8, recommended_64 and tiny",
+        help="also time the two plain implementations of benchmarking/plain.py, in turn with recommended_8, recommended_64 and tiny",
     )
     add(
         "--to_quality",
@@ -180,7 +184,8 @@ def parse_arguments(argv):
         parser.error(f"--json {options.json}: its folder does not exist")
     if options.against_plain:
         chosen = chosen if set(chosen) & set(WITH_PLAIN) else [*chosen, *WITH_PLAIN[:2]]
-        chosen = [n for name in chosen for n in ([name, PLAIN + name] if name in WITH_PLAIN else [name])]
+        beside = {name: [f"{kind}: {name}" for kind in PLAIN] for name in WITH_PLAIN}
+        chosen = [n for name in chosen for n in [name, *beside.get(name, [])]]
     options.configurations = chosen
     return options
 
@@ -207,7 +212,11 @@ def run_benchmark(options, result):
         keep(
             "against_plain",
             ratios,
-            [f"{name}: {format_range(r)} times the sentences/s of the plain implementation" for name, r in ratios.items()],
+            [
+                f"{n}: {format_range(r)} times the sentences/s of: {kind}"
+                for n, kinds in ratios.items()
+                for kind, r in kinds.items()
+            ],
         )
     if options.to_quality:
         with contextlib.closing(Worker(options.to_quality, options)) as worker:
@@ -233,7 +242,7 @@ def benchmark(options):
 
 def main(argv=None):
     options = parse_arguments(argv)
-    return exit_code("benchmark.py", lambda: benchmark(options))
+    return exit_code("benchmark.py", lambda: benchmark(options), "name smaller --configurations")
 
 
 if __name__ == "__main__":

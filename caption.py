@@ -1,19 +1,19 @@
 """Read pictures back into words.
 
-    python caption.py --checkpoint checkpoints/best.pt out/00000.png photo.jpg
+    python caption.py out/00000.png photo.jpg
+    python caption.py --checkpoint checkpoints/checkpoint_epoch_5.pt out/00000.png
 
 Prints {"image", "caption", "log_prob"} a line, in the order given. A file that cannot be read gets
 one line on standard error, the rest is still done, and the exit code is 1.
 """
 
-import argparse
 import json
 import sys
 
 import torch
 
-from checkpoints import load_model
-from command_line import exit_code
+from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
+from command_line import SMALLER_MODEL, Parser, exit_code, typed_text
 from devices import choose_device, set_threads
 from pictures import PictureError, from_image, open_picture, read_pictures
 
@@ -21,8 +21,8 @@ BLOCK = 32  # pictures read at once: what is done so far is shown soon, and memo
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
+    parser = Parser("caption.py", __doc__)
+    add_checkpoint_flag(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files of any size, mode and format")
     return parser.parse_args(argv)
@@ -32,7 +32,7 @@ def caption(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
-    circle, vocab, _ = load_model(args.checkpoint, device)
+    circle, vocab, _ = load_model(chosen_checkpoint(args.checkpoint), device)
     failed = False
     for start in range(0, len(args.images), BLOCK):
         names, pictures = [], []
@@ -47,14 +47,14 @@ def caption(args):
             continue
         captions, log_probs = read_pictures(circle, vocab, torch.stack(pictures), device)
         for name, text, log_prob in zip(names, captions, log_probs, strict=True):
-            print(json.dumps({"image": name, "caption": text, "log_prob": round(log_prob, 4) + 0.0}))
+            print(json.dumps({"image": typed_text(name), "caption": text, "log_prob": round(log_prob, 4) + 0.0}))
         sys.stdout.flush()
     return int(failed)
 
 
 def main(argv=None):
     args = parse_arguments(argv)
-    return exit_code("caption.py", lambda: caption(args))
+    return exit_code("caption.py", lambda: caption(args), SMALLER_MODEL)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ import json
 import math
 import os
 import re
+import sys
 import warnings
 import zipfile
 
 import torch
 
-from command_line import UserError
+from command_line import LARGEST, UserError, is_out_of_memory, path_name
 from files import write_atomically
 from models import Circle
 from settings import Settings, check
@@ -21,6 +22,7 @@ from text.vocabulary import SPECIALS, Vocabulary
 from text.word_classes import WordClasses
 
 FORMAT = 2
+DEFAULT = os.path.join("checkpoints", "best.pt")  # what scripts take where none is named
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
 
 
@@ -100,7 +102,9 @@ def load(path, device="cpu", whole=True):
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from None
     except CheckpointError:
         raise
-    except Exception:  # zipfile, pickle and torch raise many kinds for damaged or foreign files
+    except Exception as error:  # zipfile, pickle and torch raise many kinds for damaged or foreign files
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{path} is no checkpoint, or is damaged ({size} bytes); use another one of the folder") from None
     return check_format(state, path)
 
@@ -152,8 +156,16 @@ def settings_of(state, path):
             kind = (int, float) if f.type is float else f.type
             if not isinstance(value, kind) or isinstance(value, bool) != (f.type is bool):
                 raise ValueError(f"{f.name} is {str(value)[:40]!r}")
-            low, below = meta.get("low", -math.inf), meta.get("below", math.inf)
-            if f.type in (int, float) and not low <= value < below or value not in (meta.get("choices") or [value]):
+            low, high, below = (
+                meta.get("low", -math.inf),
+                meta.get("high", LARGEST if f.type is int else math.inf),
+                meta.get("below", math.inf),
+            )
+            if (
+                f.type in (int, float)
+                and not (low <= value <= high and value < below)
+                or value not in (meta.get("choices") or [value])
+            ):
                 raise ValueError(f"{f.name} is {str(value)[:40]}")
         check(settings)
     except (KeyError, TypeError, ValueError) as error:
@@ -170,6 +182,8 @@ def model_of(state, path, device):
         circle = Circle(settings, len(vocab), state["max_words"], word_classes_in(state)).to(device)
         circle.load_state_dict(state["model"])
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{path} does not fit this version of the program ({reason})") from None
     return circle, vocab, settings
@@ -195,11 +209,12 @@ def _check_fit(state, settings, vocab):
         raise ValueError("its vocabulary is no list of different words")
     if settings.n_layers > len(weights):
         raise ValueError(f"n_layers is {settings.n_layers}")
-    with torch.device("meta"):  # shapes without memory
-        want = {
-            name: t.shape
-            for name, t in Circle(settings, len(vocab), state["max_words"], word_classes_in(state)).state_dict().items()
-        }
+    try:
+        with torch.device("meta"):  # shapes without memory
+            circle = Circle(settings, len(vocab), state["max_words"], word_classes_in(state))
+            want = {name: t.shape for name, t in circle.state_dict().items()}
+    except (RuntimeError, TypeError):
+        raise ValueError("its settings ask for weights of impossible sizes") from None
     have = {name: t.shape for name, t in weights.items()}
     if wrong := sorted(name for name in want.keys() | have.keys() if have.get(name) != want.get(name)):
         raise ValueError(f"{wrong[0]} is missing, foreign or of another shape")
@@ -211,6 +226,23 @@ def load_model(path, device):
     """The (Circle, Vocabulary, Settings) of a checkpoint or an exported folder, ready to draw and read.
     Raises CheckpointError."""
     return model_of(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
+
+
+def add_checkpoint_flag(parser, **options):
+    """--checkpoint of the scripts that use a trained model; `chosen_checkpoint` finds the file. Options are those of
+    `add_argument`."""
+    text = f"a .pt file, or a folder that export.py made (default: {DEFAULT})"
+    parser.add_argument("--checkpoint", type=path_name, metavar="C", help=text, **options)
+
+
+def chosen_checkpoint(path):
+    """What --checkpoint names; without it (None) checkpoints/best.pt, which is said on standard error. Raises CheckpointError."""
+    if path is not None:
+        return path
+    if not os.path.exists(DEFAULT):
+        raise CheckpointError(f"there is no {DEFAULT} here; name a --checkpoint, or train one: python train.py --preset quick")
+    print(f"using {DEFAULT}", file=sys.stderr, flush=True)
+    return DEFAULT
 
 
 def best_quality(folder):
@@ -298,6 +330,8 @@ def load_export(folder):
         raise CheckpointError(f"{folder}: reading an exported model needs safetensors; pip install safetensors") from None
     except OSError as error:
         raise CheckpointError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from None
-    except Exception:  # json and safetensors raise many kinds for damaged files
+    except Exception as error:  # json and safetensors raise many kinds for damaged files
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{about} is damaged or of another program; export the model again") from None
     return check_format(state, folder)

@@ -9,7 +9,6 @@ again resumes a run that was cut short; a finished run is left as it is. Local r
 In a notebook, colab_train.main(["quick"]) shows curves, scenes and samples with the cell.
 """
 
-import argparse
 import codecs
 import contextlib
 import glob
@@ -27,7 +26,7 @@ import torch
 from checkpoints import CheckpointError
 from colab import drive_sync
 from colab.notebook_display import SAMPLES, LivePictures, in_notebook, show_picture
-from command_line import exit_code, number
+from command_line import Parser, exit_code, number
 from devices import choose_device
 from files import write_atomically
 from settings import PRESETS
@@ -39,6 +38,7 @@ MEANT_FOR = {
     "quick": "eight epochs: some minutes on Colab's T4 or on two CPU cores",
     "full": "fifty epochs: meant for a GPU",
 }
+BREAK = getattr(signal, "CTRL_BREAK_EVENT", None)  # Windows sends no other signal to a child that lets it save
 WAIT_FOR_PREVIOUS = 60  # seconds that an interrupted run gets to save and leave
 # Linux tells a child when its parent has died, however it died; a training whose notebook was killed
 # then saves and ends, instead of holding the run's folder. It lasts through exec.
@@ -90,8 +90,10 @@ class Training:
             command = ["-c", LAUNCHER, str(os.getpid()), *command]
         pipe = subprocess.PIPE if in_notebook() else None  # a terminal is handed on, and gets a progress bar
         both = subprocess.STDOUT if pipe else None
+        env = {**os.environ, "PYTHONIOENCODING": "utf-8"} if pipe else None
         sys.stdout.flush()
-        self.child = subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=both, start_new_session=True)
+        own_group = dict(start_new_session=True, creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
+        self.child = subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=both, env=env, **own_group)
         self.chunks, self.asked = queue.Queue(), False
         if pipe:
             threading.Thread(target=self._read, daemon=True).start()
@@ -106,7 +108,7 @@ class Training:
         """Give a signal to the child; it saves and leaves."""
         self.asked = True
         with contextlib.suppress(ProcessLookupError):
-            self.child.send_signal(number)
+            self.child.send_signal(number if BREAK is None else BREAK)
 
     def wait(self, each_second):
         """Show output and call `each_second` until the child has ended -> its exit code."""
@@ -210,7 +212,7 @@ def parse_arguments(argv):
     cut = argv.index("--") if "--" in argv else len(argv)
     own, rest = argv[:cut], argv[cut + 1 :]
     text = __doc__ + "\npresets, with what they pass to train.py:\n" + "\n".join(map(describe, reversed(sorted(PRESETS))))
-    parser = argparse.ArgumentParser("colab_train.py", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("colab_train.py", text)
     flag, presets = parser.add_argument, sorted(PRESETS)
     flag("name", nargs="?", choices=presets, metavar="quick|full", help="the preset")
     flag("--preset", choices=presets, help="the same, as a flag")

@@ -8,13 +8,12 @@ Everything is stateless: the sentences of a batch follow from (seed, epoch, batc
 million costs no more memory than one of ten thousand, and a resumed run draws the same sentences.
 """
 
-import argparse
 import sys
 
 import numpy as np
 import torch
 
-from command_line import exit_code, number
+from command_line import Parser, exit_code, number
 from text.captions_file import CaptionsData, CaptionsFileError, CaptionsReport, read_lines  # noqa: F401 (part of this module's interface)
 from text.grammar import (  # noqa: F401 (part of this module's interface)
     ACTIONS,
@@ -118,12 +117,12 @@ class GrammarData:
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description="Print scene descriptions of a split, one a line.")
+    parser = Parser("data_utils.py", "Print scene descriptions of a split, one a line.")
     parser.add_argument("--split", choices=SPLITS, default="train", help="which split (default: train)")
     parser.add_argument("--num", type=number(int, 0), default=10, help="how many sentences (default: 10)")
     parser.add_argument("--seed", type=number(int, 0), default=0, help="seed of the draw, 0 or more (default: 0)")
     args = parser.parse_args(argv)
-    return exit_code("data_utils.py", lambda: print_sentences(args.split, args.num, args.seed))
+    return exit_code("data_utils.py", lambda: print_sentences(args.split, args.num, args.seed), "make --num smaller")
 
 
 def print_sentences(split, count, seed):

@@ -3,22 +3,30 @@
 import contextlib
 import ctypes
 import os
+import warnings
 
 import torch
 
+from command_line import is_out_of_memory
+
 
 def choose_device(name):
-    """ "auto", "cpu", "cuda", "cuda:1", "mps" -> torch.device. Raises ValueError in one line."""
+    """ "auto", "cpu", "cuda", "cuda:1", "mps" -> torch.device. Raises ValueError in one line, and what torch raises where the
+    device has no memory left."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about names of devices that torch had once
+            device = torch.device(name)
+            float(torch.zeros(1, device=device))  # some devices hold no numbers, and some break here for want of a package
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"--device {name} is not available here; use --device auto") from None
-    return device
+    return torch.device("cpu") if device.type == "cpu" else device  # "cpu:1" is the same one, under a name that equals no other
 
 
 def set_threads(count=0):

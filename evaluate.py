@@ -10,7 +10,6 @@ where it was with the same command.
 
 from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from command_line import UserError, exit_code, number
+from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
 from devices import choose_device, set_threads
 from evaluation import information, language, reading
 from evaluation.page import render_page
@@ -133,7 +132,7 @@ class Partial:
         if force or not os.path.exists(self.path):
             return
         try:
-            stored = json.loads(Path(self.path).read_text())
+            stored = json.loads(Path(self.path).read_text(encoding="utf-8"))
             self.sections = stored["sections"] if stored["fingerprint"] == self.fingerprint else None
         except (ValueError, KeyError, TypeError):
             self.sections = None
@@ -279,7 +278,7 @@ def evaluate(args):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("evaluate.py", __doc__)
     parser.add_argument("--checkpoint", nargs="+", required=True, metavar="C", help="one checkpoint, or several to compare")
     parser.add_argument("--out_dir", required=True, metavar="D", help="folder for metrics.json, report.md and index.html")
     parser.add_argument(
@@ -289,7 +288,7 @@ def parse_arguments(argv):
     )
     parser.add_argument(
         "--seed",
-        type=number(int, 0, 2**63 - 1),
+        type=number(int, 0),
         default=0,
         metavar="N",
         help="seed of sentences, permutations and fresh captioners (default: 0)",
@@ -312,7 +311,7 @@ def _terminate(_number, _frame):
 def main(argv=None):
     """Run the command line -> exit code: 0 done, 1 a failure, 130 interrupted. Raises SystemExit(2) for a wrong flag."""
     args = parse_arguments(argv)
-    code = exit_code("evaluate.py", lambda: evaluate_and_tell(args))
+    code = exit_code("evaluate.py", lambda: evaluate_and_tell(args), SMALLER_MODEL)
     if code == 130:
         partial_path = os.path.join(args.out_dir, "partial.json")
         print(f"interrupted; the same command goes on with what is in {partial_path}", file=sys.stderr)

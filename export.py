@@ -1,31 +1,30 @@
 """Turn a checkpoint into a folder for sharing: weights as safetensors, everything else as JSON.
 
-    python export.py --checkpoint checkpoints/best.pt --out_dir my_model
+    python export.py --out_dir my_model
     python generate.py --checkpoint my_model --text "a red ball" --out_dir out
 
 The folder holds model.safetensors and model.json; every script takes it in place of a .pt file.
 It is smaller than a checkpoint, because it cannot be trained further.
 """
 
-import argparse
 import os
 import sys
 
-from checkpoints import EXPORT_FILES, load_model, model_state, save_export
-from command_line import exit_code
+from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint, load_model, model_state, save_export
+from command_line import Parser, exit_code, path_name
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
-    parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")
+    parser = Parser("export.py", __doc__)
+    add_checkpoint_flag(parser)
+    parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
     parser.add_argument("--force", action="store_true", help="write into a folder that holds files already")
     return parser.parse_args(argv)
 
 
 def export(args):
     """Returns the exit code. Raises CheckpointError, ValueError, OSError."""
-    circle, vocab, settings = load_model(args.checkpoint, "cpu")
+    circle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), "cpu")
     os.makedirs(args.out_dir, exist_ok=True)
     if os.listdir(args.out_dir) and not args.force:
         raise ValueError(f"{args.out_dir} holds files already; choose another --out_dir, or add --force")
@@ -38,7 +37,7 @@ def export(args):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    return exit_code("export.py", lambda: export(args))
+    return exit_code("export.py", lambda: export(args), "take the --checkpoint of a smaller model")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Draw sentences, and read each picture back from its file.
 
-    python generate.py --checkpoint checkpoints/best.pt --text "a red ball" "a tiny blue star" --out_dir out
-    python generate.py --checkpoint checkpoints/best.pt --texts_file sentences.txt --out_dir out
-    python generate.py --checkpoint checkpoints/best.pt --sample 100 --out_dir out
+    python generate.py --text "a red ball" "a tiny blue star" --out_dir out
+    python generate.py --texts_file sentences.txt --out_dir out
+    python generate.py --checkpoint checkpoints/checkpoint_epoch_5.pt --sample 100 --out_dir out
 
 Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.jsonl with
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -16,8 +15,8 @@ from itertools import islice
 
 import torch
 
-from checkpoints import load_model
-from command_line import exit_code, number
+from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
+from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
 from files import whole_file
@@ -91,9 +90,10 @@ def generate(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
-    circle, vocab, settings = load_model(args.checkpoint, device)
+    checkpoint = chosen_checkpoint(args.checkpoint)
+    circle, vocab, settings = load_model(checkpoint, device)
     if args.layers and settings.decoder != "marks":
-        raise ValueError(f"--layers: {args.checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
+        raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
     empty = 0 if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
     os.makedirs(args.out_dir, exist_ok=True)
     rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
@@ -142,13 +142,13 @@ def paths_shown(folder, count):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="C", help="a .pt file, or a folder that export.py made")
+    parser = Parser("generate.py", __doc__)
+    add_checkpoint_flag(parser)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", nargs="+", action="extend", metavar="T", help="sentences to draw")
+    source.add_argument("--text", nargs="+", action="extend", type=typed_text, metavar="T", help="sentences to draw")
     source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")
     source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
-    parser.add_argument("--out_dir", required=True, metavar="D", help="the folder to write; made if it is missing")
+    parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
     parser.add_argument("--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each mark over its word")
     text = "of reading back: 0 takes the likeliest words, more draws them at random (default: 0)"
     parser.add_argument("--temperature", type=number(float, 0, 100), default=0.0, metavar="X", help=text)
@@ -160,7 +160,7 @@ def parse_arguments(argv):
 
 def main(argv=None):
     args = parse_arguments(argv)
-    return exit_code("generate.py", lambda: generate(args))
+    return exit_code("generate.py", lambda: generate(args), SMALLER_MODEL)
 
 
 if __name__ == "__main__":

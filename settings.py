@@ -20,7 +20,7 @@ class Settings:
 
     d_model: int = _flag(512, "model", "width of the language model and of sentence embeddings", low=1)
     n_heads: int = _flag(8, "model", "attention heads of the language model; must divide d_model", low=1)
-    n_layers: int = _flag(6, "model", "layers of the language model", low=1)
+    n_layers: int = _flag(6, "model", "layers of the language model", low=1, high=1000)
     hidden_dim: int = _flag(256, "model", "width of scene decoder and captioner; a multiple of 32", low=32)
     z_dim: int = _flag(128, "model", "numbers in the latent of a whole scene", low=1)
     use_vae: bool = _flag(False, "model", "noise in the bottleneck and its KL term; a plain bottleneck without")
@@ -48,7 +48,7 @@ class Settings:
     )
     seed: int = _flag(0, "training", "seed of weights, sentences and noise", low=0)
     device: str = _flag("auto", "training", "auto, cpu, cuda, cuda:1, mps ...")
-    threads: int = _flag(0, "training", "CPU threads; 0 takes what the machine has", low=0)
+    threads: int = _flag(0, "training", "CPU threads; 0 takes what the machine has", low=0, high=1024)
 
     lambda_caption: float = _flag(1.0, "loss weights", "the captioner's next word", low=0)
     lambda_language: float = _flag(0.3, "loss weights", "the language model's next word", low=0)
@@ -110,7 +110,7 @@ def add_arguments(parser):
         if f.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
-            bounds = {name: meta[name] for name in ("low", "below") if name in meta}
+            bounds = {name: meta[name] for name in ("low", "high", "below") if name in meta}
             options["type"] = choice(f.name) if f.type is str else number(f.type, **bounds)
             options["choices"] = meta.get("choices")
             options["metavar"] = None if meta.get("choices") else {int: "N", float: "X", str: "TEXT"}[f.type]

@@ -10,14 +10,13 @@ torchrun --nproc_per_node=2 train.py --preset quick     several processes; --bat
 
 from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
-import argparse
 import contextlib
 import os
 import shlex
 import sys
 
 from checkpoints import word_classes_in
-from command_line import UserError, in_one_line
+from command_line import Parser, UserError, failure, in_one_line, is_out_of_memory
 from devices import set_threads
 from settings import PRESETS, Settings, add_arguments, check, resolve
 from training.data import open_data
@@ -30,7 +29,7 @@ from training.trainer import Trainer
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("train.py", __doc__)
     parser.add_argument("--preset", choices=sorted(PRESETS), help="a recipe; a flag that you type beats it")
     parser.add_argument(
         "--resume", metavar="PATH", help="go on from a checkpoint; auto takes the newest good one of --checkpoint_dir"
@@ -52,16 +51,21 @@ def train(settings, typed, preset, resume, signals, group):
     with contextlib.ExitStack() as folders:
         path, state, settings = group.broadcast(group.on_rank_0(lambda: find_start(settings, typed, preset, resume)))
         check(settings)
-        device = group.on_all(lambda: group.device(settings.device))
-        group.connect(device)
-        set_threads(settings.threads)
-        data, unseen, final = group.on_all(lambda: open_data(settings, path, state))
-        group.on_rank_0(lambda: folders.enter_context(hold_folders(settings, state, path)))
-        trainer = prepared_trainer(settings, data, device, group, path, state)
-        run = Run(trainer, unseen, signals)
-        if state is not None:
-            run.checkpoints.note_resumed(path)
-        return complete(run, final)
+        try:
+            device = group.on_all(lambda: group.device(settings.device))
+            group.connect(device)
+            set_threads(settings.threads)
+            data, unseen, final = group.on_all(lambda: open_data(settings, path, state))
+            trainer = prepared_trainer(settings, data, device, group, path, state)  # first: what does not fit leaves folders alone
+            group.on_rank_0(lambda: folders.enter_context(hold_folders(settings, state, path)))
+            run = Run(trainer, unseen, signals)
+            if state is not None:
+                run.checkpoints.note_resumed(path)
+            return complete(run, final)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(error, settings, group) from None
 
 
 def prepared_trainer(settings, data, device, group, path, state):
@@ -79,13 +83,26 @@ def prepared_trainer(settings, data, device, group, path, state):
     return trainer
 
 
+def out_of_memory(error, settings, group, where=""):
+    """A UserError that says what a run asked for that memory depends on, and that it can be less.
+
+    where: the checkpoint that is left, for rank 0. Another process says it by itself, because only it knows.
+    """
+    names = ["batch_size", "d_model", "n_layers", "hidden_dim", "z_dim", *(["captions_file"] if settings.captions_file else [])]
+    asked = " ".join(f"--{name} {getattr(settings, name)}" for name in names)
+    line = f"{in_one_line(error)}; asked for {asked}; make the largest of them smaller{'' if settings.use_amp else ', or add --use_amp'}"
+    if not group.is_rank_0:
+        print(f"train.py: process {group.rank}: {line}", file=sys.__stderr__, flush=True)
+    return UserError(line + where)
+
+
 def complete(run, final):
     """Run to the end, or to a signal; say how it went. Returns the exit code. Raises UserError."""
     t, s, group = run.trainer, run.settings, run.group
     try:
         with group.watch():
             run.train()
-            match = group.on_rank_0(lambda: run.finish(final))
+            matches = group.on_rank_0(lambda: run.finish(final))
     except Interrupted as interruption:
         group.on_rank_0(lambda: save_to_go_on(run, f"interrupted at epoch {t.epoch}, step {t.step}"))
         return 128 + interruption.args[0]
@@ -93,13 +110,20 @@ def complete(run, final):
         if group.is_rank_0:  # a step changes the weights only after its last message: they are whole
             save_to_go_on(run, f"{lost} at epoch {t.epoch}, step {t.step}")
         return 1
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        group.complete = False  # the others wait for a message of this process, until it is gone
+        raise out_of_memory(error, s, group, f"; {run.checkpoints.newest_on_disk()}") from None
     if not group.is_rank_0:
         return 0
     if t.step not in run.checkpoints.steps_on_disk.values() and not run.checkpoints.save("last.pt"):
         raise UserError(f"the trained model could not be saved; {run.checkpoints.newest_on_disk()}")
-    best = "best.pt" if os.path.exists(os.path.join(s.checkpoint_dir, "best.pt")) else "last.pt"
-    print(f"pictures: {SAMPLES}, {s.log_dir}/training_curves.png; model: {s.checkpoint_dir}/{best}")
-    print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % (seed {s.seed}, {t.seconds:.0f} s of training)")
+    model = list(matches)[-1]
+    print(f"pictures: {SAMPLES}, {s.log_dir}/training_curves.png; model: {model}")
+    for path, match in matches.items():
+        about = f"seed {s.seed}, {t.seconds:.0f} s of training" if path == model else "the weights of the last step"
+        print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % with {path} ({about})")
     return 0
 
 
@@ -129,9 +153,8 @@ def main(argv=None):
                 group = join()
                 with group.watch():
                     return train(settings, typed, preset, resume, signals, group)
-            except (UserError, ValueError, OSError) as error:
-                print(f"train.py: {in_one_line(error)}", file=sys.stderr, flush=True)
-                return 1
+            except Exception as error:
+                return failure("train.py", error)
             except KeyboardInterrupt:
                 return 130
             finally:

@@ -17,7 +17,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from command_line import UserError
+from command_line import UserError, is_out_of_memory
 from data_utils import GrammarData
 from devices import choose_device, set_threads
 from metrics import exact_match
@@ -33,7 +33,8 @@ CONFIGURATIONS = {
     **{f"recommended_{b}": Settings(**RECOMMENDED, batch_size=b, num_samples=1000 * b) for b in (8, 64, 512)},
     "tiny": Settings(**TINY),  # shows in seconds whether everything works; not measured unless named
 }
-PLAIN = "plain "  # + a configuration's name: the plain implementation at its sizes
+# With ": " and a configuration's name: the plain implementations at its sizes. The first is the one that counts.
+COMPETENT, FIRST = PLAIN = ("plain, by a competent person", "plain, as first written")
 PARTS = ("data", "language model", "scene decoder", "channel", "captioner", "losses", "backward", "optimizer")
 GOALS = (0.5, 0.9, 0.95, 0.99)
 QUALITY_SEED, QUALITY_SENTENCES, QUALITY_STEPS = 3003, 200, 20  # exact match is taken every so many steps
@@ -49,9 +50,11 @@ class Skipped(UserError):
 
 
 def wait(device):
-    """Until the device has done what it was given."""
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()
+    """Until the device has done what it was given. A GPU is named: the current one need not be the one that computes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()  # there is only one
 
 
 def matmul_rate(device, dtype, seconds=0.3):
@@ -99,7 +102,7 @@ class Laps:
     """
 
     def __init__(self, trainer):
-        self.cuda = trainer.device.type == "cuda"
+        self.device, self.cuda = trainer.device, trainer.device.type == "cuda"
         self.marks = []  # (part, moment at which it ended)
         circle, scaler = trainer.circle, trainer.optimizer.scaler
         circle.language_model.register_forward_pre_hook(lambda *_: self.mark("data"))
@@ -121,7 +124,7 @@ class Laps:
         """What ran since the last mark was `name`."""
         now = torch.cuda.Event(enable_timing=True) if self.cuda else time.perf_counter()
         if self.cuda:
-            now.record()
+            now.record(torch.cuda.current_stream(self.device))
         self.marks.append((name, now))
 
     def take(self):
@@ -138,8 +141,8 @@ class Measured:
     """A configuration at work. Its public methods are what the main process can ask for."""
 
     def __init__(self, name, options):
-        self.options, self.plain = options, name.startswith(PLAIN)
-        self.settings = dataclasses.replace(CONFIGURATIONS[name.removeprefix(PLAIN)], seed=options.seed)
+        self.options, (self.plain, _, configuration) = options, name.rpartition(": ")
+        self.settings = dataclasses.replace(CONFIGURATIONS[configuration], seed=options.seed)
         if options.use_amp is not None:
             self.settings.use_amp = options.use_amp
         self.device = choose_device(options.device)
@@ -148,9 +151,9 @@ class Measured:
     def build(self):
         """The trainer. Nothing is timed or hooked yet."""
         if self.plain:
-            from benchmarking.plain import PlainTrainer
+            from benchmarking.plain import CompetentTrainer, FirstTrainer
 
-            return PlainTrainer(self.settings, self.device)
+            return {COMPETENT: CompetentTrainer, FIRST: FirstTrainer}[self.plain](self.settings, self.device)
         trainer = Trainer(self.settings, GrammarData(self.settings.num_samples, self.settings.seed), self.device)
         if self.options.compile and (why := trainer.compile()):
             raise Skipped(f"cannot be compiled here ({why})")
@@ -169,8 +172,7 @@ class Measured:
             raise Skipped(f"one step takes {seconds:.2g} s, more than --seconds {self.options.seconds:g}")
         steps = max(1, 64 // s.batch_size)  # short batches differ in length
         flops = count_flops(lambda: [self.trainer.train_step() for _ in range(steps)]) / steps
-        self.dtype = None if self.plain else self.trainer.dtype
-        self.dtype = self.dtype or torch.float32
+        self.dtype = self.trainer.dtype or torch.float32
         self.laps = None if self.plain or self.device.type == "mps" else Laps(self.trainer)
         return {
             "batch": s.batch_size,
@@ -227,7 +229,7 @@ class Measured:
 def serve(pipe, name, options):
     """A configuration's process: answers until the main process closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as f:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as f:
         f.write("1000")  # should memory run out, this process goes, and nothing else of the user's
     measured = Measured(name, options)
     with contextlib.suppress(EOFError, ConnectionError):
@@ -238,7 +240,7 @@ def serve(pipe, name, options):
             except Exception as error:
                 if isinstance(error, Skipped):
                     answer = error
-                elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error):
+                elif is_out_of_memory(error):
                     answer = Skipped("does not fit into memory")
                 else:
                     raise

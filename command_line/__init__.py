@@ -1,43 +1,76 @@
-"""What the scripts share at the command line: errors that a user can mend, numbers within bounds, exit codes."""
+"""What the scripts share at the command line: flags, numbers within bounds, errors that a user can mend, exit codes."""
 
 import argparse
+import contextlib
+import errno
 import math
 import os
+import re
 import sys
+
+LARGEST = 2**63 - 1  # of whole numbers: torch takes no larger seed, and no larger size
 
 
 class UserError(Exception):
     """Something that the user can mend, said in one line."""
 
 
-def in_one_line(error):
-    """An exception as a line for the user."""
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+# ---------------------------------------------------------------------------------------------
+# Flags
+# ---------------------------------------------------------------------------------------------
 
 
-def exit_code(program, action):
-    """Call action() -> its exit code; 1 after an error that a user can mend, which is printed in one line; 130 after Ctrl-C.
+class Parser(argparse.ArgumentParser):
+    """The flags of a script. A wrong one is said in one line that points to --help, and ends the program with exit code 2.
 
-    `| head` closes the pipe when it has enough: that is no error.
+    program: the script as its user types it after `python`, such as "train.py".
     """
-    try:
-        code = action()
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (UserError, ValueError, OSError) as error:
-        print(f"{program}: {in_one_line(error)}", file=sys.stderr, flush=True)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+
+    def __init__(self, program, description=None):
+        super().__init__(program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def parse_known_args(self, args=None, namespace=None):
+        print_whatever_comes()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see python {self.prog} --help\n")
+
+
+def print_whatever_comes():
+    """Let standard output and error replace what they cannot encode: a character is no reason to end a run.
+
+    Windows consoles and the C locale know few characters, and Python's own answer is an exception.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's streams have no encoding
+            stream.reconfigure(errors="replace")
+
+
+def typed_text(text):
+    """Text of the command line as the user typed it: in the C locale Python does not understand UTF-8, and keeps its bytes.
+
+    >>> typed_text("caf\\udcc3\\udca9")
+    'café'
+    """
+    with contextlib.suppress(UnicodeError):
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    return text
+
+
+def path_name(text):
+    """A file or folder for argparse: any name but none at all, which an unset variable of a shell leaves."""
+    if not text:
+        raise argparse.ArgumentTypeError("no name is given")
+    return text
 
 
 def number(kind, low=-math.inf, high=math.inf, below=math.inf, above=-math.inf):
-    """A parser for argparse: finite numbers of a kind (int or float), low <= value <= high, above < value < below."""
+    """A parser for argparse: finite numbers of a kind (int or float), low <= value <= high, above < value < below.
+
+    A whole number is at most 2**63 - 1 where `high` does not say less.
+    """
+    most = min(high, LARGEST) if kind is int else high
     if above > -math.inf:
         bounds = f"above {above}"
     elif below < math.inf:
@@ -49,9 +82,90 @@ def number(kind, low=-math.inf, high=math.inf, below=math.inf, above=-math.inf):
 
     def convert(text):
         value = kind(text)
-        if not (low <= value <= high and above < value < below):
-            raise argparse.ArgumentTypeError(f"{text} is out of range; it must be {bounds}")
+        if not (low <= value <= most and above < value < below):
+            must_be = f"at most {most}" if most < value < high else bounds
+            raise argparse.ArgumentTypeError(f"{text} is out of range; it must be {must_be}")
         return value
 
     convert.__name__ = {int: "whole number", float: "number"}[kind]  # argparse names it where `kind` fails
     return convert
+
+
+# ---------------------------------------------------------------------------------------------
+# Errors and exit codes
+# ---------------------------------------------------------------------------------------------
+
+# What torch (CPU, CUDA, cuDNN, cuBLAS, Apple GPUs) and numpy say in errors of no class of their own; the second half is of sizes
+# that no memory has.
+OUT_OF_MEMORY = re.compile(
+    "DefaultCPUAllocator|out of memory|ALLOC_FAILED|Storage size calculation overflowed|Overflow when unpacking|array is too big"
+    "|Maximum allowed dimension exceeded",
+    re.I,
+)
+ASKED_FOR = re.compile(r"to allocate ([\d.]+ ?(?:bytes|[KMGTP]?i?B))", re.I)
+
+
+SMALLER_MODEL = "use --device cpu, or the --checkpoint of a smaller model"  # what helps scripts that use a trained one
+
+
+def is_out_of_memory(error):
+    """Whether an exception says that memory ran out, on whatever device."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, UserError):
+        return False  # it is explained already
+    kinds = (RuntimeError, TypeError, ValueError)
+    return isinstance(error, MemoryError) or (isinstance(error, kinds) and bool(OUT_OF_MEMORY.search(str(error))))
+
+
+def in_one_line(error):
+    """An exception as a line for the user."""
+    if is_out_of_memory(error):
+        asked = ASKED_FOR.search(str(error))
+        return "out of memory" + (f" ({with_unit(asked[1])} at once)" if asked else "")
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def with_unit(size):
+    """A size as torch and numpy tell it, large numbers of bytes as GB.
+
+    >>> with_unit("768000000000 bytes"), with_unit("2.00 GiB")
+    ('768.0 GB', '2.00 GiB')
+    """
+    count = size.split()[0]
+    return f"{int(count) / 1e9:.1f} GB" if size.endswith("bytes") and len(count) > 8 else size
+
+
+def failure(program, error, smaller=""):
+    """Print an error that a user can mend in one line -> exit code 1. Raises any other error again.
+
+    smaller: what to do where memory ran out, such as "make --batch_size smaller".
+    """
+    if is_out_of_memory(error):
+        line = f"{in_one_line(error)}; {smaller or 'ask for less, or take a machine with more memory'}"
+    elif isinstance(error, (UserError, ValueError, OSError)):
+        line = in_one_line(error)
+    else:
+        raise error
+    print(f"{program}: {line}", file=sys.stderr, flush=True)
+    return 1
+
+
+def exit_code(program, action, smaller=""):
+    """Call action() -> its exit code; 1 after an error that a user can mend, which is printed in one line; 130 after Ctrl-C.
+
+    `| head` closes the pipe when it has enough: that is no error. smaller: see `failure`.
+    """
+    try:
+        code = action()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return failure(program, error, smaller)
+    except KeyboardInterrupt:
+        return 130

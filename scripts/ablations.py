@@ -3,13 +3,13 @@
 Trains the quick preset once as it is and once without each part, then prints a Markdown table. Minutes a row on two cores.
 """
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from command_line import Parser  # noqa: E402
 from devices import choose_device  # noqa: E402
 from evaluation.results_table import ROWS, checkpoint_metrics  # noqa: E402
 
@@ -53,12 +53,12 @@ def train(folder, flags, args):
     """A run of the quick preset with further flags in a folder of its own. Raises CalledProcessError."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / "train.py"), "--preset", "quick", "--epochs", args.epochs, "--seed", args.seed]
-    with open(folder / "output.txt", "w") as output:
+    with open(folder / "output.txt", "w", encoding="utf-8") as output:
         subprocess.run([*command, "--threads", args.threads, *flags], cwd=folder, check=True, stdout=output, stderr=output)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("scripts/ablations.py", __doc__)
     parser.add_argument("--out_dir", default="ablations")
     parser.add_argument("--epochs", default="5")
     parser.add_argument("--seed", default="0")

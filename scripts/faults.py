@@ -11,13 +11,11 @@ and every row of metrics (times aside) are. Needs os.fork: Linux or macOS. The e
 anything was lost.
 """
 
-import argparse
 import contextlib
 import json
 import os
 import platform
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -33,6 +31,7 @@ import torch  # noqa: E402
 
 import train  # noqa: E402
 from checkpoints import CheckpointError, load, newest_valid  # noqa: E402
+from command_line import Parser, UserError, exit_code, number  # noqa: E402
 
 MODEL = """--d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32 --z_dim 54 --use_vae --dropout 0.1
     --lr 0.002 --keep_last 0 --log_interval 3"""
@@ -60,8 +59,10 @@ def start(folder, *argv, file_limit=None):
         out = os.open("out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1, encoding="utf-8"), os.fdopen(2, "w", buffering=1, encoding="utf-8")
         if file_limit:
+            import resource
+
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
         code = train.main(list(argv))
     except BaseException:
@@ -190,7 +191,7 @@ def uninterrupted(folder, argv=LONG):
     os.makedirs(folder)
     begin = time.monotonic()
     if finish(start(folder, *argv)):
-        raise SystemExit(f"faults.py: the undisturbed run failed:\n{output(folder)}")
+        raise UserError(f"the undisturbed run failed; it said: {(output(folder).splitlines() or ['nothing'])[-1]}")
     return time.monotonic() - begin
 
 
@@ -335,20 +336,27 @@ def matrix(short, work, rng):
 def machine():
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as f:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
             name = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), name)
     return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="SIGKILLs (default: 200)")
-    parser.add_argument("--terms", type=int, default=20, help="SIGTERMs and SIGINTs, in turn (default: 20)")
-    parser.add_argument("--disks", type=int, default=6, help="runs on a full disk (default: 6)")
+    parser = Parser("scripts/faults.py", __doc__)
+    parser.add_argument("--kills", type=number(int, 0), default=200, help="SIGKILLs (default: 200)")
+    parser.add_argument("--terms", type=number(int, 0), default=20, help="SIGTERMs and SIGINTs, in turn (default: 20)")
+    parser.add_argument("--disks", type=number(int, 0), default=6, help="runs on a full disk (default: 6)")
     parser.add_argument("--matrix", choices=("full", "short", "none"), default="full", help="resume equality (default: full)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="seed of the moments (default: 0)")
     parser.add_argument("--out", help="write the figures to this file too, as JSON")
     args = parser.parse_args(argv)
+    if not hasattr(os, "fork"):
+        parser.error("needs os.fork, which Linux and macOS have")
+    return exit_code("scripts/faults.py", lambda: run_all(args))
+
+
+def run_all(args):
+    """Every kind of fault that was asked for, as a table. Returns the exit code. Raises UserError, OSError."""
     rng, cases = random.Random(args.seed), []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no process, mount or folder behind
     with tempfile.TemporaryDirectory() as work, contextlib.ExitStack() as last:

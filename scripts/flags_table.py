@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from command_line import Parser  # noqa: E402
 from settings import PRESETS, Settings, show_default  # noqa: E402
 
 
@@ -28,4 +29,5 @@ def write(path):
 
 
 if __name__ == "__main__":
+    Parser("scripts/flags_table.py", __doc__).parse_args()
     write(ROOT / "docs" / "flags.md")

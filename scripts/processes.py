@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from command_line import quiet_threads  # noqa: E402, F401, I001  (before torch is loaded)
+from command_line import Parser, UserError, exit_code, number  # noqa: E402
 
 from data_utils import GrammarData  # noqa: E402
 from devices import set_threads  # noqa: E402
@@ -44,31 +45,37 @@ def one_process(options):
     if group.is_rank_0:
         print(steps * options.batch_size / (time.perf_counter() - begin))
     group.leave()
+    return 0
 
 
 def sentences_per_s(size, arguments):
-    """Start `size` processes -> sentences/s. Raises RuntimeError with what they said."""
+    """Start `size` processes -> sentences/s. Raises UserError with the first thing that they said."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={size}", __file__, *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    done = subprocess.run([*command, "--as_one"], capture_output=True, text=True, env=env)
+    done = subprocess.run([*command, "--as_one"], capture_output=True, encoding="utf-8", errors="replace", env=env)
     if done.returncode:
-        raise RuntimeError(done.stderr)
+        said = [line for line in done.stderr.splitlines() if line.startswith("scripts/processes.py: ")]
+        if not said:
+            raise RuntimeError(done.stderr)
+        raise UserError(said[0].partition(": ")[2])
     return float(done.stdout.split()[-1])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=2)
+def parse_arguments(argv):
+    parser = Parser("scripts/processes.py", __doc__)
+    parser.add_argument("--processes", type=number(int, 1, 64), default=2)
     parser.add_argument("--configuration", choices=sorted(CONFIGURATIONS), default="quick")
-    parser.add_argument("--batch_size", type=int, default=64, help="of all processes together")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch_size", type=number(int, 1), default=64, help="of all processes together")
+    parser.add_argument("--seconds", type=number(float, above=0), default=20.0, help="of each turn")
+    parser.add_argument("--rounds", type=number(int, 1), default=3)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--threads", type=number(int, 1, 1024), default=1, help="of each process")
     parser.add_argument("--as_one", action="store_true", help=argparse.SUPPRESS)  # a process that torchrun started
-    options = parser.parse_args()
-    if options.as_one:
-        return one_process(options)
+    return parser.parse_args(argv)
+
+
+def compare(options):
+    """Rounds of one process and several, printed. Returns the exit code. Raises UserError."""
     ratios, load = [], os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"{options.configuration}, batch {options.batch_size}; load before {load:.2f}", flush=True)
     for _ in range(options.rounds):
@@ -76,7 +83,14 @@ def main():
         ratios.append(many / one)
         print(f"1 process {one:.1f}, {options.processes} processes {many:.1f} sentences/s: {many / one:.2f} times", flush=True)
     print(f"speed-up: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+    return 0
+
+
+def main(argv=None):
+    options = parse_arguments(argv)
+    action = one_process if options.as_one else compare
+    return exit_code("scripts/processes.py", lambda: action(options), "make --batch_size smaller or take another --configuration")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

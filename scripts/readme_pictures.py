@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from checkpoints import load_model  # noqa: E402
+from command_line import Parser, exit_code  # noqa: E402
 from data_utils import PAD, pad  # noqa: E402
 from pictures import draw_sentences, read_pictures  # noqa: E402
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, render, sample_sentences  # noqa: E402
@@ -21,7 +22,8 @@ from visualization import grid_sheet, layer_sheet, round_trips  # noqa: E402
 FOLDER = ROOT / "docs" / "pictures"
 
 
-def main(path):
+def draw_all(path):
+    """Every picture, from the model of a checkpoint. Returns the exit code. Raises CheckpointError, OSError."""
     FOLDER.mkdir(exist_ok=True)
     cpu = torch.device("cpu")
     circle, vocab, _ = load_model(path, cpu)
@@ -44,7 +46,15 @@ def main(path):
     with torch.no_grad():
         scene = circle.scene_decoder(circle.language_model(ids), ids != PAD)
         layer_sheet(scene, [t.split() for t in texts], FOLDER / "layers.png", zoom=1)
+    return 0
+
+
+def main(argv=None):
+    parser = Parser("scripts/readme_pictures.py", __doc__)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a .pt file, or a folder that export.py made")
+    args = parser.parse_args(argv)
+    return exit_code("scripts/readme_pictures.py", lambda: draw_all(args.checkpoint))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main())

@@ -4,25 +4,31 @@ Prints a Markdown table of mean ± standard deviation over the checkpoints. Sent
 seeds that no training uses for validation.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from command_line import Parser, exit_code, number  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
 from evaluation.results_table import checkpoint_metrics, results_table  # noqa: E402
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
-    parser.add_argument("--n", type=int, default=1000, help="sentences of each split (default: 1000)")
-    parser.add_argument("--seed", type=int, default=77, help="seed of the sentences (default: 77)")
-    args = parser.parse_args()
+def tell(args):
+    """Print the table. Returns the exit code. Raises CheckpointError, OSError."""
     set_threads()
     device = choose_device("auto")
     print(results_table([checkpoint_metrics(path, args.n, args.seed, device) for path in args.checkpoints], args.n, args.seed))
+    return 0
+
+
+def main():
+    parser = Parser("scripts/results.py", __doc__)
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
+    parser.add_argument("--n", type=number(int, 1), default=1000, help="sentences of each split (default: 1000)")
+    parser.add_argument("--seed", type=number(int, 0), default=77, help="seed of the sentences (default: 77)")
+    args = parser.parse_args()
+    return exit_code("scripts/results.py", lambda: tell(args))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

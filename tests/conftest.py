@@ -24,9 +24,8 @@ def script_env(env=None):
 
 def run_script(name, *args, cwd, env=None, timeout=120):
     """`python name args` in a folder, to its end; output is text."""
-    return subprocess.run(
-        script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, text=True, timeout=timeout
-    )
+    text = dict(encoding="utf-8", errors="replace")
+    return subprocess.run(script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, timeout=timeout, **text)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
-"""benchmark.py, workers.py and the plain implementation that it compares with."""
+"""benchmark.py, workers.py and the plain implementations that it compares with."""
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 from types import SimpleNamespace
@@ -11,8 +13,11 @@ import torch
 from conftest import ROOT, run_script
 
 import benchmark
+import colab_train
 from benchmarking import workers
-from benchmarking.plain import PlainTrainer, Sentences
+from benchmarking.plain import CompetentTrainer, FirstTrainer, Sentences
+from devices import amp_dtype
+from text.vocabulary import PAD
 
 # ---------------------------------------------------------------------------------------------
 # Figures
@@ -87,10 +92,61 @@ def test_a_comparison_tells_the_ratio_and_whether_it_is_clear():
 
 
 def test_ratios_to_the_plain_implementation_are_taken_turn_by_turn():
-    speed = {**result_of(1.0, 2.0, 1.0)["speed"], **result_of(5.0, 12.0, 7.0, name="plain a")["speed"]}
-    assert benchmark.against_plain(speed) == {"a": {"median": 6.0, "low": 5.0, "high": 7.0}}
-    speed["plain a"] = {"skipped": "why ever"}
+    competent, first = f"{workers.COMPETENT}: a", f"{workers.FIRST}: a"
+    speed = {**result_of(1.0, 2.0, 1.0)["speed"], **result_of(5.0, 12.0, 7.0, name=first)["speed"]}
+    speed.update(result_of(2.0, 6.0, 2.0, name=competent)["speed"])
+    ratios = benchmark.against_plain(speed)["a"]
+    assert list(ratios) == [workers.COMPETENT, workers.FIRST]  # the one that counts comes first
+    assert ratios[workers.FIRST] == {"median": 6.0, "low": 5.0, "high": 7.0}
+    assert ratios[workers.COMPETENT] == {"median": 2.0, "low": 2.0, "high": 3.0}
+    speed[competent] = {"skipped": "why ever"}
+    assert list(benchmark.against_plain(speed)["a"]) == [workers.FIRST]
+    speed["a"] = {"skipped": "why ever"}
     assert benchmark.against_plain(speed) == {}
+
+
+def test_a_gpu_that_is_not_the_current_one_is_waited_for_timed_and_asked_by_name(monkeypatch):
+    """Here is no GPU: stand-ins write down which one each call was for. None of them may be for the current one."""
+    device, asked = torch.device("cuda:1"), []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self, stream=None):
+            asked.append(("event", stream))
+
+        def elapsed_time(self, later):
+            return 3.0
+
+    def note(name, answer=None):
+        return lambda device=None: asked.append((name, device)) or answer or device
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: device)
+    monkeypatch.setattr(torch.cuda, "synchronize", note("synchronize"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", note("memory", 7))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", note("capability", (8, 0)))
+    monkeypatch.setattr(torch.cuda, "get_device_name", note("name", "a GPU"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", note("properties", SimpleNamespace(total_memory=2**34)))
+    monkeypatch.setattr(benchmark, "choose_device", lambda name: torch.device(name))
+    monkeypatch.setattr(colab_train, "choose_device", lambda name: torch.device(name))
+
+    workers.wait(device)
+    on_cpu = workers.Trainer(workers.CONFIGURATIONS["tiny"], workers.GrammarData(32, 0), torch.device("cpu"))
+    on_cpu.device = device
+    laps = workers.Laps(on_cpu)
+    laps.mark("data")
+    laps.mark("captioner")
+    assert laps.take()["captioner"] == 0.003
+    measured = workers.Measured("tiny", SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None))
+    measured.device = device
+    assert measured.peak_memory() == 7
+    assert amp_dtype(device) is torch.bfloat16
+    assert benchmark.describe_device(SimpleNamespace(device="cuda:1", threads=1))["name"] == "a GPU"
+    colab_train.check_gpu("cuda:1")
+    calls = {"synchronize", "event", "memory", "capability", "name", "properties"}
+    assert {name for name, _ in asked} == calls and {for_ for _, for_ in asked} == {device}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -105,19 +161,21 @@ def whole(tmp_path_factory):
     args = "--configurations tiny --against_plain --to_quality tiny --seconds 2 --repeats 2 --json".split()
     done = run_script("benchmark.py", *args, path, cwd=path.parent, timeout=400)
     assert done.returncode == 0, done.stderr
-    return done, json.loads(path.read_text()), path
+    return done, json.loads(path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.slow
 def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rate(whole):
     _, result, _ = whole
-    for name in ("tiny", "plain tiny"):
+    first, competent = f"{workers.FIRST}: tiny", f"{workers.COMPETENT}: tiny"
+    for name in ("tiny", first, competent):
         entry = result["speed"][name]
         assert entry["batch"] == 32 and len(entry["turns"]) == 2
         assert entry["peak_bytes"] > 100e6  # Python and torch alone take more
         assert 0 < entry["share_of_matmul"]["median"] < 1.5
     # padding to 50; at this size smoothing, and placing marks, which plain has none of, are much of the rest
-    assert result["speed"]["plain tiny"]["flops_per_step"] > 1.1 * result["speed"]["tiny"]["flops_per_step"]
+    assert result["speed"][first]["flops_per_step"] > 1.1 * result["speed"]["tiny"]["flops_per_step"]
+    assert result["speed"][competent]["flops_per_step"] < 0.8 * result["speed"][first]["flops_per_step"]
     turn = result["speed"]["tiny"]["turns"][0]
     assert set(turn["split_ms"]) == set(workers.PARTS) and min(turn["split_ms"].values()) > 0
     assert turn["split_ms"]["backward"] > turn["split_ms"]["data"]
@@ -128,8 +186,9 @@ def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rat
 @pytest.mark.slow
 def test_it_prints_tables_ratios_and_seconds_to_quality_and_leaves_no_warning(whole):
     done, result, _ = whole
-    assert "| tiny " in done.stdout and "| plain tiny " in done.stdout and "ms in" in done.stdout
-    assert "times the sentences/s of the plain implementation" in done.stdout
+    assert "| tiny " in done.stdout and f"| {workers.COMPETENT}: tiny " in done.stdout and "ms in" in done.stdout
+    told = re.findall(r"tiny: [\d.]+ \(.*\) times the sentences/s of: (.*)", done.stdout)
+    assert told == [workers.COMPETENT, workers.FIRST] and list(result["against_plain"]["tiny"]) == told
     assert "95 % exact match: not within the run" in done.stdout  # 40 steps teach nothing
     curve = result["to_quality"]["curve"]
     assert [p["step"] for p in curve] == [20, 40] and 0 < curve[0]["seconds"] < curve[1]["seconds"]
@@ -171,7 +230,7 @@ def test_a_process_that_is_killed_is_a_configuration_that_is_skipped():
 def test_a_users_mistake_is_one_line(args, code, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["benchmark.py"])
-    (tmp_path / "foreign.json").write_text('{"format": 1, "speed": {"quick": 3}}')
+    (tmp_path / "foreign.json").write_text('{"format": 2, "speed": {"quick": 3}}', encoding="utf-8")
     try:
         got = benchmark.main(["--configurations", "tiny", *args])
     except SystemExit as error:
@@ -196,7 +255,7 @@ def test_padding_more_than_doubles_the_language_models_work():
     settings = workers.CONFIGURATIONS["tiny"]
     ours = workers.Trainer(settings, workers.GrammarData(32, 0), torch.device("cpu"))
     short, padded = ours.data.batch(0, 0, 32), torch.stack([Sentences(32, seed=0)[i] for i in range(32)])
-    plain = PlainTrainer(settings, torch.device("cpu")).language_model
+    plain = FirstTrainer(settings, torch.device("cpu")).language_model
     work = [
         workers.count_flops(lambda: ours.circle.language_model(short)),
         workers.count_flops(lambda: plain(padded, pack=False)),
@@ -204,10 +263,33 @@ def test_padding_more_than_doubles_the_language_models_work():
     assert work[1] > 2 * work[0] > 0
 
 
+def test_the_competent_one_has_the_same_model_and_losses_and_pads_to_the_longest_of_a_batch():
+    settings = dataclasses.replace(workers.CONFIGURATIONS["tiny"], use_amp=True)
+    cpu = torch.device("cpu")
+    first, competent = FirstTrainer(settings, cpu), CompetentTrainer(settings, cpu)
+    assert competent.dtype is amp_dtype(cpu) and first.dtype is None
+    for one, two in zip(first.networks, competent.networks, strict=True):
+        lengths = {k for k, v in one.state_dict().items() if v.shape != two.state_dict()[k].shape}
+        assert lengths <= {"position.weight", "role_count.weight"}  # tables with a row for each word of a sentence
+        two.load_state_dict({k: v[: len(two.state_dict()[k])] for k, v in one.state_dict().items()})
+    batch = competent.loader.collate_fn([competent.loader.dataset[i] for i in range(32)])
+    words = [len(sentence.split()) for sentence in competent.loader.dataset.sentences[:32]]
+    assert batch.shape == (32, max(words)) and (batch != PAD).sum() == sum(words)
+    padded = torch.stack([first.loader.dataset[i] for i in range(32)])
+    losses = []
+    for trainer, ids in ((first, padded), (competent, batch)):
+        trainer.rng, trainer.settings = None, dataclasses.replace(settings, word_dropout=0.0)
+        losses.append(trainer.loss(ids, *trainer.forward(ids)).item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert isinstance(competent.optimizer, torch.optim.AdamW) and competent.optimizer.defaults["fused"]
+    assert len(competent.optimizer.param_groups[0]["params"]) == sum(len(list(n.parameters())) for n in first.networks)
+
+
 @pytest.mark.slow
-def test_the_plain_implementation_runs_by_itself_and_learns(tmp_path):
+@pytest.mark.parametrize("kind", [[], ["--competent"]])
+def test_the_plain_implementations_run_by_themselves_and_learn(kind, tmp_path):
     args = "--seconds 4 --batch_size 16 --d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32".split()
-    done = run_script(str(ROOT / "benchmarking" / "plain.py"), *args, cwd=tmp_path)
+    done = run_script(str(ROOT / "benchmarking" / "plain.py"), *args, *kind, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[0]) > 0 and "sentences/s" in done.stdout
     first, last = done.stdout.split("loss ")[1].split(" -> ")

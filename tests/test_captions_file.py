@@ -153,7 +153,7 @@ def test_more_words_than_two_bytes_can_number(tmp_path):
 def test_a_file_costs_a_few_bytes_a_word(tmp_path):
     rng, path = np.random.default_rng(0), tmp_path / "large.txt"
     words = np.array([f"word{i}" for i in range(5000)])
-    with open(path, "w") as f:
+    with open(path, "w", encoding="utf-8") as f:
         for _ in range(40):
             f.write("\n".join(map(" ".join, words[rng.integers(5000, size=(5000, 12))])) + "\n")
     tracemalloc.start()

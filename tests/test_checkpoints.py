@@ -51,7 +51,7 @@ try:
 except OSError as error:
     print(error.strerror, error.filename)
 """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60).stdout
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=60).stdout
     assert "2.0 MB needed" in said and "MB free" in said and str(path) in said
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["last.pt"]
@@ -97,13 +97,13 @@ def test_only_own_half_written_files_are_removed(tmp_path):
 
 def test_an_earlier_run_is_set_aside_whole_and_foreign_files_stay(tmp_path):
     for name in ("metrics.jsonl", "scenes_epoch_3.png", "notes.txt"):
-        (tmp_path / name).write_text("first")
+        (tmp_path / name).write_text("first", encoding="utf-8")
     assert set_aside(tmp_path, LOG_NAME) == str(tmp_path / "earlier_1")
     assert set_aside(tmp_path, LOG_NAME) is None
-    (tmp_path / "metrics.jsonl").write_text("second")
+    (tmp_path / "metrics.jsonl").write_text("second", encoding="utf-8")
     assert set_aside(tmp_path, LOG_NAME) == str(tmp_path / "earlier_2")
     assert os.path.exists(tmp_path / "notes.txt")
-    assert [(tmp_path / f / "metrics.jsonl").read_text() for f in ("earlier_1", "earlier_2")] == ["first", "second"]
+    assert [(tmp_path / f / "metrics.jsonl").read_text(encoding="utf-8") for f in ("earlier_1", "earlier_2")] == ["first", "second"]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ time.sleep(60)"""
 
 def test_a_second_run_is_refused_by_process_id_and_a_dead_one_holds_nobody_up(tmp_path):
     script = HOLDER.format(root=str(ROOT), folder=str(tmp_path))
-    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(CheckpointError, match=f"in use by process {holder.pid}.*--log_dir"):
@@ -254,9 +254,9 @@ def test_a_second_run_is_refused_by_process_id_and_a_dead_one_holds_nobody_up(tm
     finally:
         holder.kill()
         holder.wait()
-    assert (tmp_path / "run.lock").read_text() == str(holder.pid)  # what a killed run leaves
+    assert (tmp_path / "run.lock").read_text(encoding="utf-8") == str(holder.pid)  # what a killed run leaves
     with RunLock(str(tmp_path)):
-        assert (tmp_path / "run.lock").read_text() == str(os.getpid())
+        assert (tmp_path / "run.lock").read_text(encoding="utf-8") == str(os.getpid())
         with pytest.raises(CheckpointError, match=str(os.getpid())):
             RunLock(str(tmp_path))
     with RunLock(str(tmp_path)):

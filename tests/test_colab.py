@@ -95,7 +95,9 @@ def git(folder, *command):
 def get_code(folder, url):
     """The settings cell and the cell that fetches, in a fresh Python."""
     source = CODE_CELLS["settings"] + f"\nREPO_URL = {str(url)!r}\n" + CODE_CELLS["code"] + "\nprint(os.getcwd())"
-    return subprocess.run([sys.executable, "-c", source], cwd=folder, env=script_env(), capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", source], cwd=folder, env=script_env(), capture_output=True, encoding="utf-8", timeout=60
+    )
 
 
 def test_getting_the_code_clones_then_updates_and_keeps_results(tmp_path):
@@ -104,15 +106,15 @@ def test_getting_the_code_clones_then_updates_and_keeps_results(tmp_path):
     work.mkdir()
     git(origin, "init")
     for text in ("one", "two"):
-        (origin / "colab_train.py").write_text(text)
+        (origin / "colab_train.py").write_text(text, encoding="utf-8")
         git(origin, "add", ".")
         git(origin, "commit", "-m", text)
         done = get_code(work, origin)
         assert done.returncode == 0, done.stderr
-        assert (work / "circle" / "colab_train.py").read_text() == text
+        assert (work / "circle" / "colab_train.py").read_text(encoding="utf-8") == text
         assert done.stdout.splitlines()[-1] == str(work / "circle")
-        (work / "circle" / "result.pt").write_text("mine")
-    assert (work / "circle" / "result.pt").read_text() == "mine"
+        (work / "circle" / "result.pt").write_text("mine", encoding="utf-8")
+    assert (work / "circle" / "result.pt").read_text(encoding="utf-8") == "mine"
     inside = get_code(work / "circle", "https://example.invalid/other.git")
     assert inside.returncode == 0 and "checkout already" in inside.stdout
 
@@ -145,7 +147,9 @@ def wait_for(condition, process=None, timeout=180):
 def step_reached(log_dir, step):
     """Whether metrics.jsonl of a run that is going on has come to a step."""
     try:
-        return any(json.loads(line)["step"] >= step for line in (Path(log_dir) / "metrics.jsonl").read_text().splitlines())
+        return any(
+            json.loads(line)["step"] >= step for line in (Path(log_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        )
     except (OSError, ValueError):
         return False
 
@@ -174,6 +178,35 @@ def test_the_device_is_found_among_the_flags_if_there_are_any():
 
     flags = [[], ["--seed", "3"], ["--device", "cpu"], ["--seed", "3", "--device=cuda:1"], ["--device"]]
     assert [colab_train.device_of(f) for f in flags] == ["auto", "auto", "cpu", "cuda:1", ""]
+
+
+def test_windows_gets_the_one_signal_that_it_can_pass_on(monkeypatch):
+    import colab_train
+
+    class Child:
+        def send_signal(self, number):
+            sent.append(number)
+
+    sent, training = [], colab_train.Training.__new__(colab_train.Training)
+    training.child = Child()
+    training.pass_on(signal.SIGINT)
+    monkeypatch.setattr(colab_train, "BREAK", 1)  # signal.CTRL_BREAK_EVENT, which only Windows has
+    training.pass_on(signal.SIGINT)
+    training.pass_on(signal.SIGTERM)  # would end the child at once
+    assert sent == [signal.SIGINT, 1, 1] and training.asked
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="stands in for a signal of Windows")
+def test_the_break_of_windows_counts_as_ctrl_c(monkeypatch):
+    from training.signals import Interrupted, Signals
+
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        wait_for(lambda: signals.number)
+        with pytest.raises(Interrupted) as stopped:
+            signals.check()
+    assert stopped.value.args[0] == signal.SIGINT
 
 
 def test_a_failed_training_is_a_failed_command(tmp_path):
@@ -217,7 +250,7 @@ def test_with_a_full_drive_training_goes_on(tmp_path):
     flags = ["quick", "--drive_dir", tmp_path / "drive" / "circle", "--drive_minutes", 0, "--", *TINY, "--epochs", 2]
     command = [sys.executable, "-c", FULL_DRIVE, *map(str, flags)]
     env = script_env({"PYTHONPATH": str(ROOT)})
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("Drive")]
     assert "No space left" in lines[0] and "training goes on" in lines[0]
@@ -239,13 +272,13 @@ def test_without_a_usable_drive_training_goes_on(tmp_path):
 def test_a_signal_ends_the_training_with_everything_saved(tmp_path, number):
     """SIGKILL cannot be passed on; the training notices all the same that it was left alone."""
     command = script_command("colab_train.py", "quick", "--", *TINY, "--epochs", 40, "--log_interval", 1)
-    with open(tmp_path / "output", "w") as output:
+    with open(tmp_path / "output", "w", encoding="utf-8") as output:
         process = subprocess.Popen(command, cwd=tmp_path, env=script_env(), stdout=output, stderr=output)
     wait_for(lambda: step_reached(tmp_path / "logs" / "quick", 3), process)
     process.send_signal(number)
     assert process.wait(180) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    wait_for(lambda: "interrupted at epoch" in (tmp_path / "output").read_text())
-    at = int(re.search(r"interrupted at epoch \d+, step (\d+)", (tmp_path / "output").read_text())[1])
+    wait_for(lambda: "interrupted at epoch" in (tmp_path / "output").read_text(encoding="utf-8"))
+    at = int(re.search(r"interrupted at epoch \d+, step (\d+)", (tmp_path / "output").read_text(encoding="utf-8"))[1])
     wait_for(lambda: load(tmp_path / "checkpoints" / "quick" / "last.pt")["position"]["step"] == at)
 
 
@@ -263,8 +296,8 @@ def session(tmp_path):
         shutil.copy(path, folder)
     for path in ROOT.glob("*/__init__.py"):
         shutil.copytree(path.parent, folder / path.parent.name)
-    wanted = [line for line in (ROOT / "requirements.txt").read_text().split() if installed(line)]
-    (folder / "requirements.txt").write_text("\n".join(wanted))
+    wanted = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").split() if installed(line)]
+    (folder / "requirements.txt").write_text("\n".join(wanted), encoding="utf-8")
     (tmp_path / "downloads").mkdir()
     Image.linear_gradient("L").resize((300, 200)).convert("RGB").save(tmp_path / "photo.jpg")
     env = script_env({"DRIVE_MOUNT": str(tmp_path / "drive"), "FAKE_UPLOAD": str(tmp_path / "photo.jpg")})
@@ -304,7 +337,7 @@ def test_the_whole_notebook_from_first_to_last_cell(session, tmp_path):
     folder, env = session
     page = folder / "out" / "quick" / "dictionary" / "index.html"
     page.parent.mkdir(parents=True)
-    page.write_text("<p>the dictionary</p>")
+    page.write_text("<p>the dictionary</p>", encoding="utf-8")
     os.utime(page, (2**32, 2**32))  # newer than any model: evaluate.py, which takes minutes, is left out
     copy = notebook([*TINY, "--epochs", 2], UPLOAD=True, DICTIONARY=True)
     client(copy, folder).execute(env=env)

@@ -53,7 +53,7 @@ def start(command, cwd, size=2):
     address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
     return [
         subprocess.Popen(
-            command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            command, cwd=cwd, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=script_env({**address, "RANK": str(rank), "LOCAL_RANK": str(rank)}),
         )
         for rank in range(size)
@@ -80,7 +80,7 @@ def hear(process, words):
 
 
 def losses(folder):
-    return [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_they_train_alike_and_a_run_goes_on_with_another_number_of_processes(tmp
 def test_torchrun(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py")]
     command += [str(a) for a in [*TINY, "--epochs", 1, "--log_interval", 4]]
-    done = subprocess.run(command, cwd=tmp_path, env=script_env(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=script_env(), capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exact match on 1000 unseen sentences") == 1 and done.stderr.count("step 4/8") == 1
     assert not list(tmp_path.glob("*/*.tmp")) and len(losses(tmp_path)) == 3
@@ -212,7 +212,7 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path, lost):
     ],
 )
 def test_a_failure_is_one_line_from_the_first_and_ends_all(tmp_path, flags, code, words):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     codes, said = finish(start(script_command("train.py", *TINY, *flags), tmp_path))
     assert codes == [code] * 2 and said[1] == "" and words in said[0], said
     assert "Traceback" not in said[0] and (code == 2 or len(said[0].splitlines()) == 1)
@@ -224,6 +224,38 @@ def test_a_run_that_diverges_ends_all(tmp_path):
     assert codes == [1, 1] and "--lr 1e+09 is too high" in said[0].splitlines()[-1] and said[1] == "", said
 
 
+# A process of a group whose fifth batch does not fit into memory, on one rank.
+WITHOUT_MEMORY = """
+import os, sys
+import torch, train
+from training.trainer import Trainer
+
+clean = Trainer.train_step
+
+def step(trainer):
+    if trainer.step == 4 and os.environ["RANK"] == sys.argv[1]:
+        torch.empty(10**13)
+    return clean(trainer)
+
+Trainer.train_step = step
+train.end(train.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_memory_that_runs_out_in_one_process_is_said_by_it_and_ends_all(tmp_path, monkeypatch, rank):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = [sys.executable, "-c", WITHOUT_MEMORY, str(rank), *map(str, TINY), "--epochs", "8"]
+    codes, said = finish(start(command, tmp_path))
+    assert codes == [1, 1] and "Traceback" not in said[0] + said[1], said
+    last = said[rank].splitlines()[-1]
+    assert "out of memory (40000.0 GB at once); asked for --batch_size 32" in last and said[1].count("\n") == rank
+    assert last.startswith("train.py: out" if rank == 0 else "train.py: process 1: out")
+    step = checkpoints.load(tmp_path / "checkpoints" / "last.pt")["position"]["step"]
+    assert step == (0 if rank == 0 else 4)  # a process that lost another saves; one without memory does not try
+
+
 # ---------------------------------------------------------------------------------------------
 # A single process
 # ---------------------------------------------------------------------------------------------
@@ -233,7 +265,7 @@ def test_a_run_that_diverges_ends_all(tmp_path):
 def test_a_process_of_a_group_ends_without_the_interpreters_shutdown(size):
     program = "import atexit; from training import distributed; atexit.register(print, 'shut down'); print('last words'); distributed.end(3)"
     env = script_env(dict(WORLD_SIZE=str(size), RANK="0", MASTER_ADDR="127.0.0.1"))
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, encoding="utf-8", timeout=60)
     assert done.returncode == 3 and done.stdout.split("\n")[0] == "last words"
     assert ("shut down" in done.stdout) == (size == 1)
 

@@ -35,7 +35,7 @@ def evaluation(tiny_run, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "QUICK", SMALL)
         assert evaluate.main(arguments) == 0
-    return folder, json.loads((folder / "metrics.json").read_text())
+    return folder, json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_all_sections_splits_and_slots_are_there(evaluation):
 
 def test_report_tells_the_metrics_of_the_json(evaluation):
     folder, result = evaluation
-    text = (folder / "report.md").read_text()
+    text = (folder / "report.md").read_text(encoding="utf-8")
     value = result["models"][0]["sections"]["circle"]["metrics"]["word_accuracy/test"]["value"]
     assert f"**{100 * value:.1f}\u00a0%**" in text and "Robustness" in text and f"seed {result['seed']}" in text
     assert not (folder / "partial.json").exists()
@@ -94,7 +94,7 @@ def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setitem(evaluate.SECTIONS, "meaning", evaluate.Section(interrupted, 1, True))
         assert evaluate.main(arguments) == 130
-    done = json.loads((tmp_path / "partial.json").read_text())["sections"]
+    done = json.loads((tmp_path / "partial.json").read_text(encoding="utf-8"))["sections"]
     assert "0/circle" in done and "0/meaning" not in done and not (tmp_path / "metrics.json").exists()
 
     def again(*_):
@@ -102,14 +102,14 @@ def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypa
 
     monkeypatch.setitem(evaluate.SECTIONS, "circle", evaluate.Section(again, 1, False))
     assert evaluate.main(arguments) == 0
-    result = json.loads((tmp_path / "metrics.json").read_text())
+    result = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     whole = copy.deepcopy(evaluation[1])
     del whole["models"][0]["sections"]["legibility"]
     assert {**result, "seconds": 0} == {**whole, "seconds": 0}
 
 
 def test_partial_results_of_another_evaluation_are_refused(tiny_run, tmp_path, capsys, small_protocol):
-    (tmp_path / "partial.json").write_text('{"fingerprint": "other", "sections": {}}')
+    (tmp_path / "partial.json").write_text('{"fingerprint": "other", "sections": {}}', encoding="utf-8")
     assert evaluate.main(["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(tmp_path), "--quick"]) == 1
     assert "another evaluation" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["partial.json"]
@@ -121,12 +121,12 @@ def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, sm
         monkeypatch.delitem(evaluate.SECTIONS, name)
     paths = [str(tiny_run / "checkpoints" / name) for name in ("checkpoint_epoch_1.pt", "last.pt")]
     assert evaluate.main(["--checkpoint", *paths, "--out_dir", str(tmp_path), "--quick", "--threads", "1"]) == 0
-    result = json.loads((tmp_path / "metrics.json").read_text())
+    result = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     matrix = result["cross_reading"]
     own = [m["sections"]["circle"]["metrics"]["word_accuracy/test"]["value"] for m in result["models"]]
     assert len(matrix) == len(matrix[0]) == 2 and all(0 <= v <= 1 for row in matrix for v in row)
     assert result["summary"]["word_accuracy/test"]["mean"] == pytest.approx(np.mean(own))
-    assert "Who reads whom" in (tmp_path / "report.md").read_text()
+    assert "Who reads whom" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -137,19 +137,19 @@ def test_captions_file_leaves_slots_out_by_name(tmp_path, small_protocol):
         for b in "rote Blüten|alte Häuser|kleine Boote".split("|")
         for c in "Fluss Berg Meer".split()
     ]
-    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
     done = run_script("train.py", *TINY, "--epochs", 1, "--captions_file", "lines.txt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     checkpoint, out = str(tmp_path / "checkpoints/last.pt"), tmp_path / "out"
     moved = ["--captions_file", str(tmp_path / "lines.txt")]
     assert evaluate.main(["--checkpoint", checkpoint, "--out_dir", str(out), "--quick", "--threads", "1", *moved]) == 0
-    result = json.loads((out / "metrics.json").read_text())
+    result = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     model = result["models"][0]
     assert {"meaning", "Soft", "posdis"} <= set(model["left_out"])
     assert not {"meaning"} & set(model["sections"])
     assert check_metrics(result) > 20
     assert not any("slot" in id or "slot" in full_label(metric) for id, metric in metrics_of(result))
-    assert "Blüten".lower() in (out / "index.html").read_text()
+    assert "Blüten".lower() in (out / "index.html").read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def one_line(done, *words):
 
 @pytest.mark.slow
 def test_bad_checkpoints_are_one_line(tmp_path, tiny_run):
-    (tmp_path / "text.pt").write_text("no checkpoint")
+    (tmp_path / "text.pt").write_text("no checkpoint", encoding="utf-8")
     one_line(run_script("evaluate.py", "--checkpoint", "text.pt", "--out_dir", "out", cwd=tmp_path), "text.pt")
     state = torch.load(tiny_run / "checkpoints/last.pt", weights_only=True)
     save(tmp_path / "new.pt", {**state, "format": 99})
@@ -226,7 +226,7 @@ def test_bad_checkpoints_are_one_line(tmp_path, tiny_run):
 
 @pytest.mark.parametrize("content, words", [("", "0 usable"), ("one sentence only\n", "1 usable")])
 def test_captions_file_of_nothing_is_one_line(tmp_path, content, words, capsys):
-    (tmp_path / "lines.txt").write_text(content)
+    (tmp_path / "lines.txt").write_text(content, encoding="utf-8")
     vocab = Vocabulary.of(["one", "sentence", "only"])
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, captions_file=str(tmp_path / "lines.txt"))
     save(tmp_path / "c.pt", model_state(Circle(settings, len(vocab), 4), vocab, settings))
@@ -257,7 +257,7 @@ def test_untrained_model_scores_below_every_threshold_and_stays_finite(tmp_path,
         evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out"), "--quick", "--threads", "1"])
         == 0
     )
-    result = json.loads((tmp_path / "out/metrics.json").read_text())
+    result = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
     assert check_metrics(result) > 70
     check_order(result)
     metrics = all_metrics(result["models"][0])
@@ -272,5 +272,5 @@ def test_quick_evaluation_from_the_command_line(tiny_run, tmp_path):
     done = run_script("evaluate.py", "--checkpoint", "c.pt", "--out_dir", "out", "--quick", cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("exact match on 200 unseen sentences")
-    result = json.loads((tmp_path / "out/metrics.json").read_text())
+    result = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
     assert check_metrics(result) > 80 and (tmp_path / "out/index.html").stat().st_size < 10_000_000

@@ -26,7 +26,7 @@ def test_real_command_and_its_folder(tmp_path):
     assert done.returncode == 0 and "model.safetensors" in done.stdout, done.stderr
     folder = tmp_path / "a" / "b"
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
-    about, state = json.loads((folder / "model.json").read_text()), load(parrot())
+    about, state = json.loads((folder / "model.json").read_text(encoding="utf-8")), load(parrot())
     for key in ("format", "settings", "vocabulary", "articles", "max_words"):
         assert about[key] == state[key]
     weights = read_weights((folder / "model.safetensors").read_bytes())
@@ -55,7 +55,7 @@ def test_an_export_can_be_exported(exported, tmp_path):
 
 
 def test_a_full_folder_is_left_alone_without_force(exported, capsys):
-    (exported / "notes.txt").write_text("mine")
+    (exported / "notes.txt").write_text("mine", encoding="utf-8")
     before = (exported / "model.safetensors").read_bytes()
     command = ["--checkpoint", blank(), "--out_dir", str(exported)]
     assert export.main(command) == 1
@@ -64,12 +64,12 @@ def test_a_full_folder_is_left_alone_without_force(exported, capsys):
     assert (exported / "model.safetensors").read_bytes() == before
     assert export.main([*command, "--force"]) == 0
     assert (exported / "model.safetensors").read_bytes() != before
-    assert (exported / "notes.txt").read_text() == "mine"
+    assert (exported / "notes.txt").read_text(encoding="utf-8") == "mine"
     load_model(str(exported), "cpu")
 
 
 def test_errors_are_one_line(tmp_path, capsys):
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     for checkpoint, out in (("no.pt", tmp_path / "o"), (parrot(), tmp_path / "file"), (str(tmp_path), tmp_path / "o")):
         assert export.main(["--checkpoint", checkpoint, "--out_dir", str(out)]) == 1
         error = capsys.readouterr().err
@@ -114,8 +114,8 @@ def test_missing_empty_cut_and_flipped_files(exported, name):
     ],
 )  # fmt: skip
 def test_hostile_descriptions(exported, change):
-    about = json.loads((exported / "model.json").read_text())
-    (exported / "model.json").write_text(json.dumps({**about, **change}))
+    about = json.loads((exported / "model.json").read_text(encoding="utf-8"))
+    (exported / "model.json").write_text(json.dumps({**about, **change}), encoding="utf-8")
     if change == {"articles": None}:
         assert load_model(str(exported), "cpu")[1].articles is False
     else:
@@ -126,15 +126,15 @@ def test_hostile_descriptions(exported, change):
 @pytest.mark.parametrize("value", [-1, 0, 10**12, 3.5, "x", None, [1]])
 def test_settings_that_ask_for_more_than_the_weights_hold(exported, name, value):
     """Refused before memory is taken: 10**12 would not fit any machine."""
-    about = json.loads((exported / "model.json").read_text())
+    about = json.loads((exported / "model.json").read_text(encoding="utf-8"))
     about["settings"][name] = value
-    (exported / "model.json").write_text(json.dumps(about))
+    (exported / "model.json").write_text(json.dumps(about), encoding="utf-8")
     refused(exported)
 
 
 def test_words_that_are_no_words(exported):
-    about = json.loads((exported / "model.json").read_text())
+    about = json.loads((exported / "model.json").read_text(encoding="utf-8"))
     for word in (5, "", "ball", None):
         changed = {**about, "vocabulary": [*about["vocabulary"][:-1], word]}
-        (exported / "model.json").write_text(json.dumps(changed))
+        (exported / "model.json").write_text(json.dumps(changed), encoding="utf-8")
         assert "vocabulary" in refused(exported)

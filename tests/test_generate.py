@@ -22,7 +22,7 @@ def run(folder, *args, checkpoint=None):
 
 
 def rows(folder):
-    return [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def png_chunks(path):
@@ -151,11 +151,11 @@ def test_wrong_flags_exit_2(tmp_path, args):
 
 
 def test_out_dir_that_is_a_file(tmp_path, capsys):
-    (tmp_path / "o").write_text("mine")
+    (tmp_path / "o").write_text("mine", encoding="utf-8")
     assert run(tmp_path / "o", "--sample", 1) == 1
     error = capsys.readouterr().err
     assert str(tmp_path / "o") in error and error.count("\n") == 1
-    assert (tmp_path / "o").read_text() == "mine"
+    assert (tmp_path / "o").read_text(encoding="utf-8") == "mine"
 
 
 def test_failure_midway_leaves_no_half_written_list(tmp_path, monkeypatch, capsys):

@@ -64,7 +64,7 @@ def model(tiny_run):
 @pytest.fixture(scope="module")
 def built(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(page.render_page(result_of(model), model, SMALL, 7))
+    path.write_text(page.render_page(result_of(model), model, SMALL, 7), encoding="utf-8")
     return path
 
 
@@ -93,7 +93,7 @@ def ask(built, script, *flags):
     addEventListener("load", () => {{ const answer = (() => {{ {script} }})();
       document.getElementById("answer").textContent = JSON.stringify({{...answer, faults}}); }});</script></body>"""
     copy = built.with_name("asked.html")
-    copy.write_text(built.read_text().replace("</body>", wrapped))
+    copy.write_text(built.read_text(encoding="utf-8").replace("</body>", wrapped))
     dom, console = browse(copy, *flags)
     answer = json.loads(html.unescape(re.search(r'<pre id="answer">(.*?)</pre>', dom, re.S)[1]))
     assert not answer["faults"] and not console
@@ -106,7 +106,7 @@ def ask(built, script, *flags):
 
 
 def test_one_file_that_points_nowhere(built):
-    text = built.read_text()
+    text = built.read_text(encoding="utf-8")
     assert built.stat().st_size < 10_000_000
     outside = [u for u in re.findall(r'(?:src|href|action)="([^"]*)"', text) if not u.startswith(("data:", "#"))]
     assert not outside and "url(" not in text and "@import" not in text and "fetch(" not in text
@@ -114,19 +114,19 @@ def test_one_file_that_points_nowhere(built):
 
 
 def test_every_word_of_the_grammar_has_an_entry(built):
-    words = re.findall(r'class="word" data-word="(\w+)" data-slot="(\w+)"', built.read_text())
+    words = re.findall(r'class="word" data-word="(\w+)" data-slot="(\w+)"', built.read_text(encoding="utf-8"))
     assert len(words) == 43 and ("red", "color") in words and ("pulsing", "action") in words
-    entry = re.search(r'<details class="word" data-word="red".*?</details>', built.read_text(), re.S)[0]
+    entry = re.search(r'<details class="word" data-word="red".*?</details>', built.read_text(encoding="utf-8"), re.S)[0]
     assert entry.count("<img") == 1 + 3 + 8 and "80.0\u00a0%" in entry and "<b>blue</b> (2×)" in entry
 
 
 def test_pictures_have_words_for_those_who_do_not_see_them(built):
-    pictures = re.findall(r"<img[^>]*>", built.read_text())
+    pictures = re.findall(r"<img[^>]*>", built.read_text(encoding="utf-8"))
     assert len(pictures) > 500 and all(re.search(r'alt="[^"]+"', p) for p in pictures)
 
 
 def test_names_are_text_not_markup(built):
-    assert "&lt;needs &amp; slots&gt;" in built.read_text()
+    assert "&lt;needs &amp; slots&gt;" in built.read_text(encoding="utf-8")
 
 
 def test_swaps_change_one_word_only(model):
@@ -166,7 +166,7 @@ def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(model, tiny_run,
     alone = dataclasses.replace(model, name=str(tmp_path / "checkpoints/last.pt"))
     assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [1, 2]
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / snapshots.NAME).write_text('{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}')
+    (tmp_path / "logs" / snapshots.NAME).write_text('{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}', encoding="utf-8")
     assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [1, 2]
     shutil.copy(tiny_run / "logs" / snapshots.NAME, tmp_path / "logs")
     assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [0, 1, 2]
@@ -192,7 +192,7 @@ def test_several_models_stand_side_by_side(model, built):
     assert "80.0\u00a0% ± 14.1\u00a0%" in text and "Who reads whom" in text and "25.0\u00a0%" in text
     assert "come from the first, <b>checkpoints/last.pt</b>" in text and "b/last.pt reads" in text
     assert text.count('class="peer"') == 2  # exact match and jpeg; the third metric was never reached
-    assert "Who reads whom" not in built.read_text()
+    assert "Who reads whom" not in built.read_text(encoding="utf-8")
 
 
 def test_a_renamed_label_changes_the_shown_text_only(model, built):
@@ -201,7 +201,7 @@ def test_a_renamed_label_changes_the_shown_text_only(model, built):
     result["models"][0]["sections"]["robustness"]["metrics"]["corruption/jpeg_50"]["label"] = "renamed too"
     text = page.render_page(result, model, SMALL, 7)
     assert 'name">renamed ↑<' in text and 'name">renamed too ↑<' in text
-    before = built.read_text()
+    before = built.read_text(encoding="utf-8")
     tiles = re.search(r'<ul class="tiles">.*?</ul>', before, re.S)[0]
     assert "come back word for word" in tiles and "JPEG at quality 50" in tiles and tiles in text  # found by their ids
     text = text.replace("renamed too", "jpeg 50").replace("renamed", "exact match")
@@ -246,9 +246,12 @@ def test_filter_sort_and_slider_work(built):
 def test_fits_a_phone(built):
     """In a frame of 360 px nothing but tables and the menu is wider than the screen."""
     frame = built.with_name("phone.html")
-    frame.write_text(f"""<iframe id="phone" src="{built.name}" width="360" height="740"></iframe><pre id="answer"></pre><script>
+    frame.write_text(
+        f"""<iframe id="phone" src="{built.name}" width="360" height="740"></iframe><pre id="answer"></pre><script>
       addEventListener("load", () => {{ const d = document.getElementById("phone").contentDocument;
-        document.getElementById("answer").textContent = d.documentElement.scrollWidth + " " + d.querySelectorAll(".word").length; }});</script>""")
+        document.getElementById("answer").textContent = d.documentElement.scrollWidth + " " + d.querySelectorAll(".word").length; }});</script>""",
+        encoding="utf-8",
+    )
     dom, console = browse(frame)
     width, words = re.search(r'<pre id="answer">(\d+) (\d+)</pre>', dom).groups()
     assert int(words) == 43 and int(width) <= 360 and not console
@@ -280,7 +283,7 @@ def test_page_of_a_captions_file_model(tmp_path):
         for b in "boats birds houses".split()
         for c in "river hill sea".split()
     ]
-    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
     done = run_script(
         "train.py", *TINY, "--decoder", "conv", "--epochs", 1, "--captions_file", str(tmp_path / "lines.txt"), cwd=tmp_path
     )

@@ -18,7 +18,7 @@ ONE_EPOCH = [*TINY, "--epochs", 1]
 
 
 def rows(folder):
-    return [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def copy_of(tiny_run, tmp_path):
@@ -46,9 +46,9 @@ def test_nothing_is_lost_short(what, tmp_path):
     none = {"--kills": 0, "--terms": 0, "--disks": 0, "--matrix": "none"}
     flags = [str(f) for k, v in {**none, **dict(zip(what[::2], what[1::2], strict=True))}.items() for f in (k, v)]
     command = [sys.executable, str(ROOT / "scripts" / "faults.py"), *flags, "--out", str(tmp_path / "out.json")]
-    done = subprocess.run(command, capture_output=True, text=True, env=script_env(), timeout=600)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=script_env(), timeout=600)
     assert done.returncode == 0, done.stderr
-    cases = json.loads((tmp_path / "out.json").read_text())["cases"]
+    cases = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["cases"]
     assert len(cases) == 1 and cases[0]["n"] >= 2 and not cases[0]["failures"]
 
 
@@ -76,7 +76,7 @@ def test_a_finished_run_reports_again_and_changes_no_checkpoint(tiny_run, tmp_pa
 def test_epochs_may_grow_and_curves_go_on(tiny_run, tmp_path):
     folder = copy_of(tiny_run, tmp_path)
     before = rows(folder)
-    with open(folder / "logs" / "metrics.jsonl", "a") as f:
+    with open(folder / "logs" / "metrics.jsonl", "a", encoding="utf-8") as f:
         f.write('{"kind": "train", "step": 17, "epoch": 2, "sec')  # what a kill leaves
     seconds = checkpoints.load(folder / "checkpoints" / "last.pt")["seconds"]
     done = run_script("train.py", "--resume", "checkpoints/checkpoint_epoch_2.pt", "--epochs", 3, cwd=folder)
@@ -136,13 +136,15 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
     assert "its files are now in checkpoints/earlier_1" in done.stderr
     assert (folder / "checkpoints" / "earlier_1" / "best.pt").read_bytes() == before
     assert (folder / "checkpoints" / "earlier_1" / "checkpoint_epoch_2.pt").exists()
-    assert [json.loads(x) for x in (folder / "logs" / "earlier_1" / "metrics.jsonl").read_text().splitlines()] == metrics
+    assert [
+        json.loads(x) for x in (folder / "logs" / "earlier_1" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ] == metrics
     assert len(rows(folder)) == 2 and not (folder / "checkpoints" / "checkpoint_epoch_2.pt").exists()
 
 
 def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)  # its thousand sentences are not needed here
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})  # its thousand sentences are not needed here
     lines = grammar.sample_sentences(40, "train", 0)
     for name, text in (
         ("a.txt", lines),
@@ -150,7 +152,7 @@ def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monke
         ("other.txt", lines[1:]),
         ("words.txt", [*lines, "a heavy zeppelin"]),
     ):
-        (tmp_path / name).write_text("\n".join(text))
+        (tmp_path / name).write_text("\n".join(text), encoding="utf-8")
     tiny = [str(a) for a in TINY]
     assert train.main([*tiny, "--epochs", "1", "--captions_file", "a.txt"]) == 0
     capsys.readouterr()
@@ -173,7 +175,7 @@ def stopped(folder, *flags, after, numbers):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     command = script_command("train.py", *flags)
-    process = subprocess.Popen(command, cwd=folder, env=script_env(), stderr=subprocess.PIPE, text=True, preexec_fn=hear)
+    process = subprocess.Popen(command, cwd=folder, env=script_env(), stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=hear)
     said = []
     while process.poll() is None and not (said and after in said[-1]):
         said.append(process.stderr.readline())
@@ -205,7 +207,9 @@ def test_a_signal_saves_says_how_to_go_on_and_the_command_does(tmp_path, number,
     assert state["position"]["step"] in step and f"step {state['position']['step']};" in last
     done = run_script("train.py", "--resume", "auto", *folders, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    seen = [(r["kind"], r["step"]) for r in map(json.loads, (tmp_path / "l" / "metrics.jsonl").read_text().splitlines())]
+    seen = [
+        (r["kind"], r["step"]) for r in map(json.loads, (tmp_path / "l" / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    ]
     assert len(seen) == len(set(seen)) == 18  # 16 steps and 2 validations
 
 
@@ -232,7 +236,9 @@ def test_handlers_are_handed_back_so_that_a_notebook_can_go_on(tmp_path, monkeyp
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgotten(tmp_path):
-    process = subprocess.Popen(script_command("train.py", *TINY), cwd=tmp_path, env=script_env(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        script_command("train.py", *TINY), cwd=tmp_path, env=script_env(), stderr=subprocess.PIPE, encoding="utf-8"
+    )
     try:
         while "step" not in process.stderr.readline():
             pass
@@ -248,10 +254,10 @@ def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgot
 
 @pytest.mark.slow
 def test_folders_that_cannot_be_written_to(tmp_path):
-    (tmp_path / "checkpoints").write_text("a file")
+    (tmp_path / "checkpoints").write_text("a file", encoding="utf-8")
     done = run_script("train.py", *ONE_EPOCH, cwd=tmp_path)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "checkpoints cannot be written to" in done.stderr
-    (tmp_path / "l").write_text("a file")
+    (tmp_path / "l").write_text("a file", encoding="utf-8")
     done = run_script("train.py", *ONE_EPOCH, "--checkpoint_dir", "c", "--log_dir", "l", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr.count("metrics l/metrics.jsonl could not be written") == 1
     assert checkpoints.load(tmp_path / "c" / "last.pt")["position"]["step"] == 8

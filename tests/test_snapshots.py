@@ -42,7 +42,7 @@ def test_epochs_done_again_replace_the_branch_that_was_left(tmp_path):
     '{"run": null, "texts": ["a"], "frames": [{"epoch": 1, "captions": ["a"], "pictures": ["http://x/y.png"]}]}'])  # fmt: skip
 def test_damaged_files_are_begun_anew(tmp_path, content):
     path = tmp_path / snapshots.NAME
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     assert snapshots.read(path, None) is None
     snapshots.add(path, 5, TEXTS, PICTURES, TEXTS)
     assert epochs(path) == [5]
@@ -61,11 +61,11 @@ def test_a_resumed_run_goes_on_with_its_frames_and_a_folder_in_the_way_stops_not
     for name in ("checkpoints", "logs"):
         shutil.copytree(tiny_run / name, tmp_path / name)
     path = tmp_path / "logs" / snapshots.NAME
-    before = json.loads(path.read_text())["frames"]
+    before = json.loads(path.read_text(encoding="utf-8"))["frames"]
     resume = ["train.py", *TINY, "--resume", "checkpoints/checkpoint_epoch_1.pt", "--epochs"]
     done = run_script(*resume, 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    after = json.loads(path.read_text())["frames"]
+    after = json.loads(path.read_text(encoding="utf-8"))["frames"]
     assert [f["epoch"] for f in after] == [0, 1, 2, 3] and after[:2] == before[:2]
     path.unlink()
     path.mkdir()

@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
 from conftest import TINY, run_script
+from parrot import KNOWN, parrot
 
 import checkpoints
 import data_utils
 import train
+import training.data
 import training.optimizer
+import training.saving
 import training.trainer
 import training.validation
 from settings import Settings
@@ -40,7 +44,7 @@ def steps_by_exact_match(monkeypatch, matches):
 @pytest.mark.slow
 def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: 0.0)
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
 
     def best():
         return checkpoints.best_quality("checkpoints")[0], checkpoints.load("checkpoints/best.pt")["position"]["epoch"]
@@ -58,6 +62,28 @@ def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypa
     steps_by_exact_match(monkeypatch, [0.1])
     assert train.main(["--resume", "auto", "--epochs", "5"]) == 0
     assert best() == (0.1, 5)
+
+
+def test_the_last_line_and_the_summary_are_of_the_model_that_is_named(tmp_path, monkeypatch, capsys):
+    """best.pt is a parrot that knows a few sentences; the weights of the last step know none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training.data, "sample_sentences", lambda n, *_: (KNOWN * 250)[:n])
+    save_epoch = training.saving.CheckpointWriter.save_epoch
+
+    def save_parrot_as_best(writer, quality):
+        save_epoch(writer, quality)
+        if writer.trainer.epoch == 1:
+            shutil.copy(parrot(), "checkpoints/best.pt")
+            writer.best_on_disk = (2.0, 0.0)  # nothing is better
+
+    monkeypatch.setattr(training.saving.CheckpointWriter, "save_epoch", save_parrot_as_best)
+    assert train.main(tiny_command(epochs=2)) == 0
+    said, summary = capsys.readouterr().out.splitlines(), (tmp_path / "logs" / "training_summary.txt").read_text(encoding="utf-8")
+    best, last = (os.path.join("checkpoints", name) for name in ("best.pt", "last.pt"))
+    assert said[-3].endswith(f"model: {best}")
+    assert said[-2] == f"exact match on 1000 unseen sentences: 0.00 % with {last} (the weights of the last step)"
+    assert said[-1].startswith(f"exact match on 1000 unseen sentences: 100.00 % with {best} (seed 0, ")
+    assert summary.splitlines()[0].endswith(f"read from PNG files: 100.00 % with {best}")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -108,6 +134,52 @@ def test_a_bad_step_leaves_weights_and_moments_as_they_were_and_is_counted(monke
     assert checkpoints.all_finite(trainer.state()) and trainer.state()["loss_sums"]["steps"] == 3
 
 
+class DeafAdamW(torch.optim.AdamW):
+    """The fused AdamW of a device on which it takes `grad_scale` and `found_inf`, and ignores both."""
+
+    def __init__(self, groups, fused, **options):
+        super().__init__(groups, **options)
+
+    def step(self):
+        self.grad_scale = self.found_inf = None
+        super().step()
+
+
+@pytest.mark.parametrize("bad", [(0,), (2, 3), ()])
+def test_an_optimizer_that_neither_clips_nor_skips_by_itself_learns_the_same(monkeypatch, bad):
+    """Three steps with a norm far above --clip, some of them not finite: the same weights and moments as from torch's fused one."""
+    trainers = [tiny_trainer(clip=0.01)]
+    monkeypatch.setattr(training.optimizer, "CLIPS_AND_SKIPS", ())
+    monkeypatch.setattr(torch.optim, "AdamW", DeafAdamW)
+    trainers.append(tiny_trainer(clip=0.01))
+    for trainer, known in zip(trainers, (("cpu",), ()), strict=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(training.optimizer, "CLIPS_AND_SKIPS", known)
+            poison(patch, lambda i: i in bad, "gradient")
+            before = learned(trainer)
+            for _ in range(5):
+                trainer.train_step()
+        assert not equal(before, learned(trainer)) and trainer.skipped == len(bad)
+    (weights, moments), (others, other_moments) = map(learned, trainers)
+    for name in weights:
+        torch.testing.assert_close(others[name], weights[name], rtol=1e-4, atol=1e-6)
+    for one, two in zip(moments, other_moments, strict=True):
+        assert one["step"] == two["step"] == 5 - len(bad)
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert (two[name] - one[name]).norm() <= 1e-3 * one[name].norm()
+
+
+def test_the_fused_optimizer_is_trusted_only_where_it_is_known_to_clip_and_to_skip(monkeypatch):
+    taken = []
+    for name in ("_step_in_one_pass", "_step_in_several"):
+        monkeypatch.setattr(training.optimizer.Optimizer, name, lambda *_, name=name: taken.append(name))
+    trainer = tiny_trainer()
+    for device in ("cpu", "cuda", "mps", "xpu"):
+        trainer.optimizer.device = torch.device(device)
+        trainer.train_step()
+    assert taken == ["_step_in_one_pass"] * 2 + ["_step_in_several"] * 2
+
+
 def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     poison(monkeypatch, lambda i: i == 4 or i >= 11, "loss")
@@ -118,7 +190,7 @@ def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_sta
     state = checkpoints.load("checkpoints/last.pt")
     assert state["position"]["step"] == 8 and checkpoints.all_finite(state) and state["skipped"] == {"in_a_row": 0, "in_all": 1}
     assert sorted(n for n in os.listdir("checkpoints") if n.startswith("checkpoint")) == ["checkpoint_epoch_1.pt"]
-    for line in (tmp_path / "logs" / "metrics.jsonl").read_text().splitlines():
+    for line in (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         assert checkpoints.all_finite(json.loads(line, parse_constant=lambda c: pytest.fail(c)))
 
 

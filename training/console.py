@@ -5,6 +5,8 @@ import sys
 
 from tqdm import tqdm
 
+from command_line import in_one_line
+
 
 class Console:
     """Progress and warnings on standard error. With `writes` False (all processes but rank 0) no file is written."""
@@ -36,7 +38,7 @@ class Console:
             self.warned.discard(path)
             return True
         except Exception as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = getattr(error, "strerror", None) or in_one_line(error)
             if path not in self.warned:
                 self.say(f"warning: {what} {path} could not be written ({reason}); training goes on")
                 self.warned.add(path)

@@ -23,7 +23,7 @@ class RunLock:
 
     def __init__(self, folder, flag="--checkpoint_dir"):
         self.path = os.path.join(folder, "run.lock")
-        self.file = open(self.path, "a+")
+        self.file = open(self.path, "a+", encoding="utf-8")
         try:
             self._lock()
         except (BlockingIOError, PermissionError):  # PermissionError is how Windows says that another holds it

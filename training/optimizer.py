@@ -11,6 +11,9 @@ from training.distributed import SINGLE_PROCESS
 WEIGHT_DECAY = 0.01  # of matrices; biases, norms and gains have none
 BETAS = (0.9, 0.98)
 FINAL_RATE = 0.02  # share of the highest learning rate at the end of a run
+# Devices on which torch's fused AdamW divides gradients by `grad_scale` and leaves everything as it is where `found_inf` is 1.
+# That of Apple's GPUs takes both and ignores them, without a word.
+CLIPS_AND_SKIPS = ("cpu", "cuda")
 
 
 def warmup_cosine(step, total, warmup_steps):
@@ -61,13 +64,38 @@ class Optimizer:
         self.scaler.unscale_(self.adamw)
         norm = total_norm(gradients)
         skipped = 1 - torch.isfinite(norm * values[0]).float()
-        if self.settings.clip:  # the fused optimizer divides gradients by this as it reads them, without a pass of their own
-            self.adamw.grad_scale = (norm / self.settings.clip).clamp(min=1)
-        if not self.scaler.is_enabled():
-            self.adamw.found_inf = skipped  # the fused optimizer leaves everything as it is where this is 1
-        self.scaler.step(self.adamw)
+        excess = (norm / self.settings.clip).clamp(min=1) if self.settings.clip else None
+        if self.device.type in CLIPS_AND_SKIPS:
+            self._step_in_one_pass(excess, skipped)
+        else:
+            self._step_in_several(gradients, excess, skipped)
         self.scaler.update()
         return dict(zip(parts, values[1:].unbind())), skipped
+
+    def _step_in_one_pass(self, excess, skipped):
+        """AdamW with gradients divided by `excess` as they are read, and without effect where `skipped` is 1."""
+        if excess is not None:
+            self.adamw.grad_scale = excess
+        if not self.scaler.is_enabled():
+            self.adamw.found_inf = skipped
+        self.scaler.step(self.adamw)
+
+    def _step_in_several(self, gradients, excess, skipped):
+        """The same for an optimizer that cannot do it by itself: divide, step, and undo the step where `skipped` is 1.
+
+        The host never learns which it was, so it need not wait for the device.
+        """
+        if excess is not None:
+            torch._foreach_div_(gradients, excess)
+        state, undo = self.adamw.state, skipped > 0
+        weights = [p.detach().clone() for p in self.parameters]
+        former = [{name: t.clone() for name, t in state.get(p, {}).items()} for p in self.parameters]
+        self.scaler.step(self.adamw)
+        with torch.no_grad():
+            for p, weight, of_p in zip(self.parameters, weights, former):
+                p.copy_(torch.where(undo, weight, p))
+                for name, t in state.get(p, {}).items():  # what the first step adds begins at zero
+                    t.copy_(torch.where(undo, of_p.get(name, torch.zeros_like(t)), t))
 
     def state_dict(self):
         return {"optimizer": self.adamw.state_dict(), "scaler": self.scaler.state_dict()}

@@ -169,19 +169,31 @@ class Run:
         self.console.try_to_write("snapshots", path, write)
 
     def finish(self, sentences):
-        """Read unseen sentences back from PNG files, write the samples and the summary -> the exact match. Raises Interrupted."""
-        result = validate_from_files(self.trainer, sentences, self.signals)
+        """Read unseen sentences back from PNG files, write the samples and the summary -> {path of a checkpoint: exact match}.
+
+        The last of them is the model to use (see `CheckpointWriter.models_on_disk`), of which are samples and summary. Raises
+        Interrupted.
+        """
+        results = {}
+        for path, (circle, vocab) in self.checkpoints.models_on_disk().items():
+            results[path] = validate_from_files(circle, vocab, self.trainer.device, sentences, self.signals)
+        result = results[path]
         shown = result.sentences[:IN_SAMPLES], result.pictures[:IN_SAMPLES], result.captions[:IN_SAMPLES]
         self.console.try_to_write("samples", SAMPLES, lambda: round_trips(*shown, SAMPLES))
-        path = os.path.join(self.settings.log_dir, "training_summary.txt")
-        self.console.try_to_write("summary", path, lambda: write_atomically(path, self.summary(result).encode()))
-        return result.exact_match
+        summary = os.path.join(self.settings.log_dir, "training_summary.txt")
+        self.console.try_to_write(
+            "summary", summary, lambda: write_atomically(summary, self.summary(results).encode("utf-8", "replace"))
+        )
+        return {path: result.exact_match for path, result in results.items()}
 
-    def summary(self, result):
-        """What training_summary.txt says."""
-        t = self.trainer
+    def summary(self, results):
+        """What training_summary.txt says; results: {path of a checkpoint: RoundTrips}, the model to use last."""
+        t, what = self.trainer, "unseen sentences, read from PNG files"
         lines = [
-            f"exact match on {len(result.sentences)} unseen sentences, read from PNG files: {100 * result.exact_match:.2f} %",
+            *(
+                f"exact match on {len(r.sentences)} {what}: {100 * r.exact_match:.2f} % with {p}"
+                for p, r in reversed(results.items())
+            ),
             f"best exact match while training: {100 * t.best:.2f} %",
             f"seconds of training: {t.seconds:.0f}",
             f"steps: {t.step}",

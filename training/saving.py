@@ -4,7 +4,9 @@ import contextlib
 import os
 import time
 
-from checkpoints import CheckpointError, age, all_finite, best_quality, load, prune, pt_bytes
+import torch
+
+from checkpoints import CheckpointError, age, all_finite, best_quality, load, model_of, prune, pt_bytes
 from command_line import UserError
 from files import write_atomically
 
@@ -65,6 +67,22 @@ class CheckpointWriter:
         """Write last.pt unless it holds this step."""
         if self.steps_on_disk.get("last.pt", -1) < self.trainer.step:
             self.save("last.pt")
+
+    def models_on_disk(self):
+        """What a run that has ended leaves to use: {path: (Circle on the run's device, Vocabulary)}, the one to take last.
+
+        That is best.pt; before it stands last.pt, unless both hold the same weights. Where there is no best.pt that can be read,
+        only last.pt is left.
+        """
+        t, last, best = self.trainer, os.path.join(self.folder, "last.pt"), os.path.join(self.folder, "best.pt")
+        trained, weights = (t.circle, t.data.vocab), t.circle.state_dict()
+        try:
+            state = load(best)
+            model = model_of(state, best, t.device)[:2]
+        except CheckpointError:
+            return {last: trained}
+        same = all(torch.equal(value, weights[name].cpu()) for name, value in state["model"].items())
+        return {best: trained} if same else {last: trained, best: model}
 
     def newest_on_disk(self):
         """Which checkpoint to go on from, for the last words of a run that fails."""

@@ -32,8 +32,8 @@ class Signals:
             heard, self._wake = socket.socketpair()
             self._wake.setblocking(False)
             self._former_wake = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+                number = getattr(signal, name, None)  # SIGHUP is of Unix, SIGBREAK of Windows
                 if number and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):  # nohup stays in force
                     self._former[number] = signal.signal(number, lambda *_: None)
             self._listener = threading.Thread(target=self._listen, args=(heard,), daemon=True)
@@ -56,6 +56,8 @@ class Signals:
                     self._note(came[0])
 
     def _note(self, number):
+        if number == getattr(signal, "SIGBREAK", None):  # what Windows sends where others send SIGINT
+            number = signal.SIGINT
         if not self.number:
             self.number, self._since = number, time.monotonic()
         elif time.monotonic() - self._since >= self.echo:

@@ -10,7 +10,7 @@ import torch
 
 from algorithm import training_step
 from checkpoints import CheckpointError, model_state
-from command_line import in_one_line
+from command_line import in_one_line, is_out_of_memory
 from devices import amp_dtype, keep_memory
 from models import Circle
 from text.captions_file import CaptionsData
@@ -136,6 +136,8 @@ class Trainer:
             self.best, self.seconds, self.saved_at = (float(state[k]) for k in ("best", "seconds", "saved_at"))
             self.history = [row for row in state["history"] if row["step"] <= self.step and row["kind"]]
         except Exception as error:  # whatever a file made by somebody else leads to
+            if is_out_of_memory(error):
+                raise
             reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise CheckpointError(f"{path} cannot be resumed ({reason}); take another checkpoint of its folder") from None
 

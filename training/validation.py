@@ -38,14 +38,14 @@ def validate(trainer, sentences, signals):
     return RoundTrips(sentences, torch.cat(pictures), captions, sum(log_probs) / len(log_probs))
 
 
-def validate_from_files(trainer, sentences, signals):
+def validate_from_files(circle, vocab, device, sentences, signals):
     """As `validate`, but read from PNG files on disk, as a user would; without log probabilities. Raises Interrupted."""
     pictures, captions = [], []
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(sentences), 2 * BLOCK):
             signals.check()
             block = sentences[start : start + 2 * BLOCK]
-            drawn, words = through_png(trainer.circle, trainer.data.vocab, block, trainer.device, folder)
+            drawn, words = through_png(circle, vocab, block, device, folder)
             pictures.append(drawn)
             captions += words
     return RoundTrips(sentences, torch.cat(pictures), captions)
