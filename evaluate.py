@@ -32,6 +32,7 @@ from evaluation import information, language, reading
 from evaluation.page import render_page
 from evaluation.protocol import QUICK, Protocol, open_model
 from evaluation.report import all_metrics, markdown
+from evaluation.scenes_section import scenes_section
 from files import write_atomically
 
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
@@ -49,6 +50,7 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "circle": Section(reading.circle_section, 6, False),
+    "scenes": Section(scenes_section, 30, True),
     "legibility": Section(reading.legibility_section, 20, True),
     "robustness": Section(reading.robustness_section, 8, False),
     "structure": Section(language.structure_section, 10, False),

@@ -21,6 +21,7 @@ from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
 from files import whole_file
 from pictures import BATCH, draw_sentences, load_pngs, read_pictures, save_pngs
+from text.grammar import FORM, is_like_training
 from visualization import layer_sheet, scene_sheet
 
 ON_SHEET, IN_LAYERS = 96, 8  # sentences shown on contact_sheet.png and on layers.png
@@ -68,6 +69,16 @@ def check_sentences(args, vocab, max_words):
     return empty
 
 
+def warn_of_unlike_sentences(args, vocab):
+    """Say on standard error which sentences have a form that a model of the grammar was not trained on."""
+    texts = [vocab.decode(vocab.encode(text)) for _, text in typed_sentences(args)]
+    unlike = [text for text in texts if text and not is_like_training(text)]
+    if unlike:
+        first = f"{unlike[0]!r}" + (f" and {len(unlike) - 1} more" if len(unlike) > 1 else "")
+        print(f"note: training shows no sentence of the form of {first}; it may come back as another one", file=sys.stderr)
+        print(f"      trained on: {FORM}", file=sys.stderr)
+
+
 def sentences_in_blocks(args, circle, vocab, device):
     """Lists of up to BATCH sentences: the typed ones, or --sample of them from the language model."""
     if args.sample:
@@ -95,6 +106,8 @@ def generate(args):
     if args.layers and settings.decoder != "marks":
         raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
     empty = 0 if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
+    if not args.sample and not settings.captions_file:
+        warn_of_unlike_sentences(args, vocab)
     os.makedirs(args.out_dir, exist_ok=True)
     rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
     done = exact = 0

@@ -4,6 +4,7 @@ TITLES = {  # of sections
     "circle": "The circle",
     "captioners": "Can it be learned?",
     "robustness": "Robustness, or is it steganography?",
+    "scenes": "Scenes of things",
     "legibility": "Can a person read it?",
     "structure": "Language structure",
     "meaning": "Meaning of words",
@@ -15,6 +16,8 @@ TITLES = {  # of sections
 # What each section measures, in a sentence or two for people who see it for the first time
 EXPLAINED = {
     "circle": "Sentences that no training shows are drawn, saved as PNG files, and read back by the model's own captioner.",
+    "scenes": "Measured from the pixels of the picture, without the model: how many things it shows, and which property of which "
+    "thing changes when one word is swapped.",
     "legibility": "Could someone who does not have the trained captioner make sense of the pictures? "
     "A naive reader, which is a simple classifier that stands for a person, learns from four pictures a word; "
     "then one word of a sentence is swapped, and what changes is compared.",

@@ -31,6 +31,7 @@ class Protocol:
     captioners: tuple = tuple(CAPTIONERS)
     vendi: int = 500  # sentences whose pictures are compared with one another
     invented: int = 500  # sentences that the language model invents
+    scenes: float = 1.0  # share of the sentences whose scenes are measured
     quick: bool = False
 
 
@@ -46,6 +47,7 @@ QUICK = Protocol(
     captioners=("plain_convolutions",),
     vendi=200,
     invented=100,
+    scenes=0.25,
     quick=True,
 )
 

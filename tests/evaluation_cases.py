@@ -19,6 +19,7 @@ SMALL = Protocol(
     captioners=("plain_convolutions",),
     vendi=20,
     invented=10,
+    scenes=0.02,
     quick=True,
 )
 

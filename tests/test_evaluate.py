@@ -51,12 +51,12 @@ def test_all_sections_splits_and_slots_are_there(evaluation):
     sections = evaluation[1]["models"][0]["sections"]
     assert set(sections) == set(evaluate.SECTIONS)
     ids = set(sections["circle"]["metrics"])
-    for split in ("test", "test_pairs", "test_ood"):
+    for split in ("test", "test_pairs", "test_ood", "test_frames"):
         assert {
             f"exact_match/{split}",
             f"word_error_rate/{split}",
             f"slot_accuracy/{split}/color",
-            f"slot_accuracy/{split}/position2",
+            f"slot_accuracy/{split}/position",
         } <= ids
     beside = sections["circle"]["metrics"]["exact_match/test"]["baselines"]
     assert {"chance", "majority", "blank_picture", "other_picture"} <= set(beside)

@@ -191,6 +191,14 @@ def test_invented_sentences_have_words_of_the_vocabulary(tmp_path):
     assert not all(parse(t) for t in texts)  # an untrained model knows no grammar: they are its own
 
 
+def test_a_sentence_of_another_form_is_drawn_with_a_note(tmp_path, capsys):
+    assert run(tmp_path / "a", "--text", "a red ball", "ball red the", "box") == 0
+    note = capsys.readouterr().err
+    assert "no sentence of the form of 'ball red the' and 1 more" in note and "[COLOR] OBJECT" in note
+    assert run(tmp_path / "b", "--text", "a red ball") == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_layers_shows_each_mark_over_its_word(tmp_path, capsys):
     assert run(tmp_path / "a", "--layers", "--text", *KNOWN, checkpoint=blank("marks")) == 0
     with Image.open(tmp_path / "a" / "layers.png") as image:

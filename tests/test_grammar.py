@@ -194,6 +194,13 @@ def test_training_batches_belong_to_train():
             assert in_split(np.stack(rows), "train").all()
 
 
+@pytest.mark.parametrize("text", TEN_FRAMES)
+def test_what_is_like_training(text):
+    assert grammar.is_like_training(text)
+    assert not grammar.is_like_training(text + " ball") and not grammar.is_like_training("the " + text)
+    assert not any(grammar.is_like_training(s) for s in sample_sentences(20, "test_frames", 0))
+
+
 def test_unknown_split():
     with pytest.raises(ValueError, match="'valid' is none of train, val, test"):
         sample_sentences(1, "valid", 0)

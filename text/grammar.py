@@ -239,6 +239,18 @@ def is_held_out_frame(frames):
     return (mix64(frames ^ np.uint64(0xF4A3E)) % np.uint64(FRAME_SHARE) == 0) & ~np.isin(frames, _COMMON_FRAMES)
 
 
+FORM = (
+    "a [SIZE] [COLOR] OBJECT [ACTION] [in the POSITION], up to three of these with and, next to, above or below between them, "
+    "then [on a BACKGROUND background]"
+)
+
+
+def is_like_training(sentence):
+    """Whether a sentence is in the grammar, in a frame that training shows."""
+    slots = parse(sentence)
+    return slots is not None and not bool(is_held_out_frame(frames_of(to_row(slots)[None]))[0])
+
+
 def in_split(rows, split):
     """Which of the given sentences, rows (n, 19), belong to a split -> (n,) bool. Raises ValueError for an unknown split."""
     _split_number(split)
