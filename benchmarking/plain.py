@@ -23,7 +23,7 @@ from data_utils import PAD, Vocabulary  # noqa: E402
 from devices import amp_dtype, choose_device, set_threads  # noqa: E402
 from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder  # noqa: E402
 from settings import Settings  # noqa: E402
-from text.grammar import TEMPLATE_WORDS, sample_sentences  # noqa: E402
+from text.grammar import MOST_WORDS, sample_sentences  # noqa: E402
 from text.padding import targets_of  # noqa: E402
 
 MAX_WORDS = 50
@@ -120,7 +120,7 @@ class CompetentTrainer(FirstTrainer):
             dataset, s.batch_size, shuffle=True, drop_last=True, num_workers=2, collate_fn=pad_to_longest, persistent_workers=True,
             pin_memory=self.device.type == "cuda",
         )  # fmt: skip
-        return len(dataset.vocab), max(map(len, TEMPLATE_WORDS))
+        return len(dataset.vocab), MOST_WORDS
 
     def make_optimizers(self):
         self.parameters = [p for network in self.networks for p in network.parameters()]

@@ -1,4 +1,4 @@
-"""What a word can set: the color, shape, place, rim, shading, size and dot of a thing, and the ground.
+"""What a word can set: the color, shape, place, rim, shading, dot and size of a thing, and the ground.
 
 Each property is a small network from a latent to the numbers that are drawn, common to all things. How far two values are
 apart is told in units of "clearly different". Everything here is float32.
@@ -13,7 +13,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 from imaging.color import srgb_to_lab
 
 # The properties of a thing, and for how many values each has room, as the eye and the channel tell them apart
-ROOM = {"color": 24, "shape": 14, "place": 9, "rim": 8, "shading": 6, "size": 4, "dot": 3}
+ROOM = {"color": 24, "shape": 14, "place": 9, "rim": 8, "shading": 6, "dot": 5, "size": 3}
 PROPERTIES = tuple(ROOM)
 GROUND = "ground"
 OPTIONAL = ("rim", "dot")  # a thing has none unless a word sets it
@@ -22,12 +22,12 @@ SMALLEST, LARGEST = 4.2, 7.4  # radius of the disc of a thing's area where three
 
 # name: (numbers, gain of the last layer, so that unlike words start with unlike values)
 NETWORKS = {
-    "color": (3, 4), "shape": (13, 12), "place": (2, 6), "rim": (4, 4), "shading": (2, 6), "size": (1, 6), "dot": (4, 4),
+    "color": (3, 4), "shape": (13, 12), "place": (2, 6), "rim": (4, 4), "shading": (2, 6), "dot": (4, 4), "size": (1, 6),
     GROUND: (6, 4),
 }  # fmt: skip
 # How far apart two values are clearly different: dE (CIE76), shares of a territory, logarithms, shares ...
 CLEARLY_DIFFERENT = {
-    "color": 25.0, "shape": 0.5, "place": 0.45, "rim": 40.0, "shading": 0.55, "size": 0.16, "dot": 40.0, GROUND: 1.0,
+    "color": 25.0, "shape": 0.5, "place": 0.45, "rim": 40.0, "shading": 0.55, "dot": 40.0, "size": 0.16, GROUND: 1.0,
 }  # fmt: skip
 
 

@@ -14,12 +14,16 @@ import torch  # noqa: E402
 
 from checkpoints import load_model  # noqa: E402
 from command_line import Parser, exit_code  # noqa: E402
-from data_utils import PAD, pad  # noqa: E402
 from pictures import draw_sentences, read_pictures  # noqa: E402
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, render, sample_sentences  # noqa: E402
-from visualization import grid_sheet, layer_sheet, round_trips  # noqa: E402
+from visualization import grid_sheet, round_trips, scene_sheet  # noqa: E402
 
 FOLDER = ROOT / "docs" / "pictures"
+BOUND = [  # which thing has which word
+    "a red ball and a blue box", "a blue ball and a red box", "a ball and a red box", "a red ball and a box",
+    "a ball in the left above a box", "a ball above a box in the left", "a huge ball and a tiny box", "a tiny ball and a huge box",
+    "a ball", "a ball and a box", "a ball and a box and a star", "a ball on a striped background",
+]  # fmt: skip
 
 
 def draw_all(path):
@@ -41,11 +45,7 @@ def draw_all(path):
     texts = sample_sentences(12, "test", 5)
     pictures = draw(texts)
     round_trips(texts, pictures, read_pictures(circle, vocab, pictures, cpu)[0], FOLDER / "round_trips.png")
-    texts = [sentence(), "a tiny blue star and a huge green cube", "red ball on the left and blue box on the right"]
-    ids = pad([vocab.encode(t) for t in texts])
-    with torch.no_grad():
-        scene = circle.scene_decoder(circle.language_model(ids), ids != PAD)
-        layer_sheet(scene, [t.split() for t in texts], FOLDER / "layers.png", zoom=1)
+    scene_sheet(draw(BOUND), BOUND, FOLDER / "binding.png")
     return 0
 
 

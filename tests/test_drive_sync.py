@@ -23,7 +23,7 @@ def local(tiny_run, tmp_path):
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     shutil.copy(tiny_run / "checkpoints" / "checkpoint_epoch_1.pt", folder / "last.pt")
-    shutil.copy(tiny_run / "checkpoints" / "best.pt", folder / "best.pt")
+    shutil.copy(tiny_run / "checkpoints" / "checkpoint_epoch_1.pt", folder / "best.pt")
     return folder
 
 
@@ -99,8 +99,8 @@ def test_the_newer_of_drive_and_local_is_taken_and_nothing_local_is_lost(tiny_ru
     drive = tmp_path / "drive" / "run"
     ahead = tmp_path / "ahead"
     ahead.mkdir()
-    for name in ("last.pt", "best.pt"):
-        shutil.copy(tiny_run / "checkpoints" / name, ahead / name)
+    shutil.copy(tiny_run / "checkpoints" / "last.pt", ahead / "last.pt")
+    shutil.copy(local / "best.pt", ahead / "best.pt")
     copy_all(ahead, drive, said.append)
     behind, copy = (local / "last.pt").read_bytes(), drive_sync.DriveCopy(drive, 2, 0, said.append)
     assert drive_sync.take_newest(copy, ahead, said.append) == ""  # the local one is as new

@@ -228,7 +228,9 @@ def test_bad_checkpoints_are_one_line(tmp_path, tiny_run):
 def test_captions_file_of_nothing_is_one_line(tmp_path, content, words, capsys):
     (tmp_path / "lines.txt").write_text(content, encoding="utf-8")
     vocab = Vocabulary.of(["one", "sentence", "only"])
-    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, captions_file=str(tmp_path / "lines.txt"))
+    settings = Settings(
+        d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder="marks", captions_file=str(tmp_path / "lines.txt")
+    )
     save(tmp_path / "c.pt", model_state(Circle(settings, len(vocab), 4), vocab, settings))
     assert evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypa
 def test_the_last_line_and_the_summary_are_of_the_model_that_is_named(tmp_path, monkeypatch, capsys):
     """best.pt is a parrot that knows a few sentences; the weights of the last step know none."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training.data, "sample_sentences", lambda n, *_: (KNOWN * 250)[:n])
+    monkeypatch.setattr(training.data, "different_sentences", lambda n, *_: (KNOWN * 250)[:n])
     save_epoch = training.saving.CheckpointWriter.save_epoch
 
     def save_parrot_as_best(writer, quality):
