@@ -115,7 +115,7 @@ def open_picture(path):
             warnings.simplefilter("ignore")  # odd metadata is no reason to bother anybody
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
-                return _to_reader(image, name)
+                return as_64x64(image, name)
     except PictureError:
         raise
     except FileNotFoundError:
@@ -159,7 +159,7 @@ def _quiet(wanted):
         os.close(nowhere)
 
 
-def _to_reader(image, name):
+def as_64x64(image, name):
     """An open Pillow image of any kind -> RGB, 64x64. Raises PictureError, and what Pillow raises."""
     width, height = image.size
     if width * height > MAX_PIXELS:

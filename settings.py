@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from command_line import number
+from decoders.properties import PROPERTIES
 
 
 def _flag(default, group, text, **options):
@@ -158,8 +159,9 @@ def check(settings):
         raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
-    if s.decoder == "objects" and s.z_dim < 2 * (7 * s.n_objects + 1):
-        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_objects} objects need at least {2 * (7 * s.n_objects + 1)}")
+    least = 2 * (len(PROPERTIES) * s.n_objects + 1)
+    if s.decoder == "objects" and s.z_dim < least:
+        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_objects} objects need at least {least}")
     if s.grounding and s.decoder != "objects":
         raise ValueError(f"--grounding needs --decoder objects, not {s.decoder}")
     if s.decoder == "marks" and s.z_dim < 6 * s.n_sprites:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import caption
 import generate
-from pictures import PictureError, _to_reader, open_picture
+from pictures import PictureError, as_64x64, open_picture
 
 LEVELS = np.add.outer(np.arange(64), np.arange(64)) * 2  # gray levels 0 ... 252 of a test picture
 
@@ -132,7 +132,7 @@ def test_every_mode_of_pillow(mode):
     else:
         image = gray.convert("RGB").convert(mode)
     assert image.mode == mode
-    got = np.array(_to_reader(image, "x"), np.int16)
+    got = np.array(as_64x64(image, "x"), np.int16)
     assert got.shape == (64, 64, 3)
     # dithering of "1" and the curve of LAB's lightness keep the mean only
     off = abs(got.mean() - LEVELS.mean()) if mode in ("1", "LAB") else np.abs(got - LEVELS[..., None]).max()
@@ -154,13 +154,13 @@ def test_big_endian_16_bit(tmp_path):
     path.write_bytes(b"P5 64 64 65535\n" + (LEVELS * 257).astype(">u2").tobytes())
     assert close(path, LEVELS[..., None], 1)
     image = Image.frombytes("I;16B", (64, 64), (LEVELS * 257).astype(">u2").tobytes())
-    assert np.abs(np.array(_to_reader(image, "x"), np.int16) - LEVELS[..., None]).max() <= 1
+    assert np.abs(np.array(as_64x64(image, "x"), np.int16) - LEVELS[..., None]).max() <= 1
 
 
 def test_floating_point_with_holes():
     levels = (LEVELS / 255).astype(np.float32)
     levels[0, :3] = [np.nan, np.inf, -np.inf]
-    got = np.array(_to_reader(Image.fromarray(levels), "x"), np.int16)
+    got = np.array(as_64x64(Image.fromarray(levels), "x"), np.int16)
     assert np.abs(got - LEVELS[..., None])[1:].max() <= 1 and (got[0, :3] == 0).all()
 
 
