@@ -4,13 +4,14 @@ A section is a function of a `ModelUnderTest`, a `Protocol`, a seed and `advance
 of the section that was just done, in [0, 1]) -> {"metrics": {id: fields of protocol.metric}, "details": {...}}, all of it JSON.
 """
 
+import sys
 import tempfile
 
 import numpy as np
 import torch
 
 import metrics
-from evaluation import legibility, robustness
+from evaluation import legibility, robustness, unseen_corruptions
 from evaluation.baselines import BaselineModel, fresh_captioner, train_captioners
 from evaluation.labels import CAPTIONERS
 from evaluation.legibility import FOUR_SLOTS
@@ -259,6 +260,8 @@ def robustness_section(model, protocol, seed, advance):
             group=kind,
             note=("" if curve["trained_on"] else "not ") + f"trained on; halves at {curve['halves_at'] or 'none of the strengths'}",
         )
+    unseen, reason = _unseen_corruptions(model, sentences, pictures, clean, seed)
+    found |= unseen
     noise = torch.rand(len(pictures), 3, 64, 64, generator=torch.Generator().manual_seed(seed))
     found |= metric(
         "coarse_variance",
@@ -269,7 +272,28 @@ def robustness_section(model, protocol, seed, advance):
         baselines={"white_noise": robustness.low_frequency_share(noise)},
         better="high",
     )
-    return {"metrics": found, "details": {"clean": clean, "curves": curves}}
+    return {"metrics": found, "details": {"clean": clean, "curves": curves, "unseen_left_out": reason}}
+
+
+def _unseen_corruptions(model, sentences, pictures, clean, seed):
+    """Exact match after corruptions that no training uses, in torchvision's implementation -> metrics, and why there are none."""
+    kinds, reason = unseen_corruptions.available()
+    if reason:
+        print(f"warning: {reason}", file=sys.stderr, flush=True)
+    found = {}
+    for name, corrupt in kinds.items():
+        captions, _ = read_pictures(model.circle, model.vocab, corrupt(pictures, seed), model.device)
+        found |= metric(
+            f"unseen_corruption/{name.replace(' ', '_')}",
+            f"{name}, never trained on",
+            metrics.exact_match(sentences, captions),
+            len(sentences),
+            seed,
+            baselines={"uncorrupted": clean},
+            better="high",
+            group=name,
+        )
+    return found, reason
 
 
 def legibility_section(model, protocol, seed, advance):
