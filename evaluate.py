@@ -197,7 +197,7 @@ def evaluate_model(model, number, protocol, seed, partial, progress):
             partial.store(key, section.run(model, protocol, seed, progress.advance))
         sections[name] = partial.sections[key]
         progress.end(cached)
-    if reason := done.get("robustness", {}).get("details", {}).get("unseen_left_out"):
+    if reason := sections.get("robustness", {}).get("details", {}).get("unseen_left_out"):
         left_out["corruptions made by torchvision"] = reason
     if model.lines is not None:
         left_out.update({name: NEEDS_SLOTS for name in WITHOUT_SLOTS})
