@@ -3,7 +3,8 @@
 Words of one kind can replace one another, so their neighbors are alike (Harris 1954). One kind, the nouns, stands in every
 sentence; a sentence speaks of as many things as it has nouns. Words of a kind that stands before the noun of sentences with
 one noun belong to the next noun, those of a kind that stands behind it to the previous one, and a kind that stands at most
-once in a sentence, however many nouns there are, belongs to the ground of the scene.
+once in a sentence, however many nouns there are, belongs to the ground of the scene. Words between two nouns that never stand
+beside a single one belong to the first of the two: a reader has just come to it.
 """
 
 from collections import Counter
@@ -105,4 +106,4 @@ def _belongings(rows, n_kinds):
         np.add.at(before, row[:at], 1)
         np.add.at(behind, row[at + 1 :], 1)
     of_ground = (counts.max(0) <= 1) & (counts[has_one_noun] > 0).any(0)
-    return [NOUN if k == noun else GROUND if of_ground[k] else PREVIOUS if behind[k] > before[k] else NEXT for k in range(n_kinds)]
+    return [NOUN if k == noun else GROUND if of_ground[k] else NEXT if before[k] > behind[k] else PREVIOUS for k in range(n_kinds)]
