@@ -27,6 +27,7 @@ RIM_RESIDUAL = (0.06, 0.2)  # sRGB distance from every mixture of body and groun
 MIXED = 0.1  # sRGB distance from a mixture of rim and ground below which a body looks like one
 OUTLINE_SIDE, OUTLINE_AREA = 24, 160.0  # an outline is a mask of this side, scaled to this area, px
 NEIGHBORS = np.ones((3, 3), bool)
+MIDDLE = 0.3  # radius of the middle of a thing, as a share of the thing's
 
 
 @dataclass
@@ -40,7 +41,7 @@ class MeasuredGround:
 
 @dataclass
 class MeasuredThing:
-    """A thing. Its body is what lies within the rim; the hole of a body counts for area, center and outline."""
+    """A thing. Its body is what lies within the rim; a hole or a dot in a body counts for area, center and outline."""
 
     area: float  # px
     center: np.ndarray  # (2,) px: the centroid
@@ -49,7 +50,7 @@ class MeasuredThing:
     rim_lab: np.ndarray  # (3,) mean color of the pixels around the body, less what bleeds from the body, CIELAB
     rim: np.ndarray  # (3,) what the rim adds to the ground, sRGB in [-1, 1], mean over 2 px; about 0 if there is no rim
     shading: np.ndarray  # (2,) how fast the body brightens to the right and down, sRGB in [0, 1] a radius sqrt(area / pi)
-    hole: float  # share of the area that is enclosed but not body, in [0, 1]
+    middle: np.ndarray  # (3,) what a dot or a hole in the middle adds to the body's color, sRGB in [-1, 1]; about 0 without one
 
     @property
     def rim_strength(self):
@@ -171,8 +172,15 @@ def measure_thing(rgb, mask, tones, others):
         rim_lab=to_lab(rim),
         rim=rim - ground,
         shading=light.slope * radius,
-        hole=float((1 - coverage)[inner].sum() / area),
+        middle=(rgb - light.picture)[_disc(filled, center, MIDDLE * radius)].mean(0),
     )
+
+
+def _disc(mask, center, radius):
+    """Which pixels of a mask (h, w) lie within a radius, px, of a center (x, y); at least the nearest one."""
+    y, x = np.indices(mask.shape)
+    distance = np.hypot(x - center[0], y - center[1])
+    return distance <= max(radius, distance.min())
 
 
 def _crop(mask, margin):

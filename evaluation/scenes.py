@@ -64,7 +64,7 @@ PROPERTIES = {
     "rim": Property("sRGB", lambda thing: thing.rim, 0.15),
     "shading": Property("sRGB a radius", lambda thing: thing.shading, 0.12),
     "size": Property("log area ratio", lambda thing: np.log([thing.area]), 0.25),
-    "hole": Property("share of area", lambda thing: np.array([thing.hole]), 0.08),
+    "dot": Property("sRGB", lambda thing: thing.middle, 0.15),
     GROUND: Property("dE", lambda ground: np.concatenate([ground.lab, _stripes(ground)]), 4.0),
 }
 OF_THINGS = [name for name in PROPERTIES if name != GROUND]
@@ -266,11 +266,9 @@ def one_word_one_property(draw, seed, n=60):
     return {**out, "share": float(np.mean(list(out["by_kind"].values()))), "thresholds": least}
 
 
-def the_thing(kind, scene):
-    """What a word of a kind is measured on in `sentences_with`: the second thing for a relation, else the first; None if there
-    is none."""
-    number = int(kind == "relation")
-    return scene.things[number] if len(scene.things) > number else None
+def the_thing(scene):
+    """What a word is measured on in `sentences_with`: the first thing; None if there is none."""
+    return scene.things[0] if scene.things else None
 
 
 def value_distances(draw, seed, main, n=12):
@@ -291,7 +289,7 @@ def value_distances(draw, seed, main, n=12):
         if not name:
             continue
         scenes = measure(draw([render({**frames[j], slot: words[i]}) for i, j in cells]))
-        at = {c: m for c, s in zip(cells, scenes) if (m := s.ground if name == GROUND else the_thing(kind, s)) is not None}
+        at = {c: m for c, s in zip(cells, scenes) if (m := s.ground if name == GROUND else the_thing(s)) is not None}
         apart = {}
         for a in range(len(words)):
             for b in range(a):
@@ -315,7 +313,7 @@ def _as_told(name, value):
 def reading_features(kind, scenes):
     """Scenes -> {property: (n, k)} of the thing that a kind is said of, and of the ground. A missing thing has the mean."""
     out = {GROUND: vectors(GROUND, [s.ground for s in scenes])}
-    things = [the_thing(kind, s) for s in scenes]
+    things = [the_thing(s) for s in scenes]
     there = np.array([t is not None for t in things])
     for name in OF_THINGS:
         some = vectors(name, [t for t in things if t is not None]) if there.any() else np.zeros((0, 1))

@@ -59,7 +59,7 @@ def _things(slots):
         yield thing(
             center=(middle[0] + shift[0], middle[1] + shift[1]),
             color=BODY_COLORS.get(slots.get("color" + suffix), (0.7, 0.6, 0.4)),
-            radius=RADII[slots.get("relation" + suffix, RELATIONS[2])],
+            radius=RADII[slots.get({"": "relation2", "2": "relation3"}.get(suffix), RELATIONS[2])],
             lobes=LOBES[slots["object" + suffix]],
             light=LIGHTS.get(slots.get("size" + suffix), (0, 0)),
             rim=RIMS.get(slots.get("action" + suffix)),

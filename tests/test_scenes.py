@@ -88,7 +88,7 @@ def test_one_word_changes_one_property_where_pictures_are_compositional():
 def test_one_word_changes_much_where_pictures_are_holistic_and_nothing_where_a_word_is_not_drawn():
     assert one_word_one_property(holistic, 0, 8)["share"] <= 0.05
     found = one_word_one_property(only_the_first, 0, 8)
-    assert found["by_kind"]["background"] == found["by_kind"]["relation"] == 0
+    assert found["by_kind"]["background"] == 0 and found["by_kind"]["relation"] > 0.5  # drawn on the first thing
     assert found["unchanged"]["background"] == 1 and found["main"]["background"] is None
 
 
