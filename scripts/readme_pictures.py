@@ -1,8 +1,4 @@
-"""The pictures of README.md and docs/results.md from a checkpoint: python scripts/readme_pictures.py CHECKPOINT
-
-page.png is the top of evaluate.py's page: chromium --headless --hide-scrollbars --window-size=1280,1400 --virtual-time-budget=3000
---screenshot=docs/pictures/page.png report/index.html
-"""
+"""The pictures of README.md and docs/results.md from a checkpoint: python scripts/readme_pictures.py CHECKPOINT"""
 
 import sys
 from pathlib import Path
