@@ -132,7 +132,7 @@ def bootstrap_interval(values, seed, weights=None, resamples=1000, level=0.95):
         return (0.0, 1.0)
     found = values.sum() / max(weights.sum(), 1e-12)
     if found in (0.0, 1.0):
-        n = max(1, round(weights.sum(0).min()))
+        n = len(values)  # sentences are what is sampled, not words
         interval = binomtest(int(found * n), n).proportion_ci(level, "wilson")
         return float(interval.low), float(interval.high)
     rng, means = np.random.default_rng(seed), []

@@ -302,7 +302,7 @@ def legibility_section(model, protocol, seed, advance):
     others = {}
     for name, baseline in model.baselines(seed).items():
         advance(1 / 3)
-        others[name] = legibility.legibility_metrics(baseline, model.vocab, model.device, seed, True)
+        others[name] = legibility.legibility_metrics(baseline, model.vocab, model.device, seed, protocol.quick)
     found = {}
 
     def add(id, label, n, better="high", high=1.0, chance=None, group=""):

@@ -34,7 +34,7 @@ CONDITIONS = {  # id of robustness.STANDARD: what is shown
     "rotation_3": "rotation 3 deg",
 }
 ROWS = {  # id: how it is shown
-    **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[2:]},
+    **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[1:]},
     **{f"corruption/{id}": Row(f"exact match, `test`, {CONDITIONS[id]}") for id in STANDARD},
     "legibility/naive_4_mean": Row("naive reader, 4 pictures a word, mean of 4 slots (5 draws)"),
     "legibility/color_histogram_64": Row("color word from the color histogram, 64 pictures a word"),
@@ -49,22 +49,22 @@ ROWS = {  # id: how it is shown
 }
 
 
-def checkpoint_metrics(path, n, seed, device):
+def checkpoint_metrics(path, n, seed, device, splits=SPLITS[2:]):
     """The metrics of ROWS of one checkpoint -> {id: value}, shares in [0, 1]; without those that it cannot have.
 
-    n: sentences of each split. Raises CheckpointError, OSError.
+    n: different sentences of each split; corruption is measured on the first one. Raises CheckpointError, OSError.
     """
     circle, vocab, _ = load_model(path, device)
     out = {}
-    for split in SPLITS[2:]:
+    for split in splits:
         sentences = different_sentences(n, split, seed)
         captions, _ = read_pictures(circle, vocab, draw_sentences(circle, vocab, sentences, device), device)
         out[f"exact_match/{split}"] = exact_match(sentences, captions)
-    corrupted = standard_conditions(circle, vocab, device, different_sentences(n, "test", seed + 1), seed)
+    corrupted = standard_conditions(circle, vocab, device, different_sentences(n, splits[0], seed + 1), seed)
     out.update({f"corruption/{id}": value for id, value in corrupted.items()})
     legible = legibility_metrics(circle, vocab, device, seed)
     out.update({id: legible[id] for id in ROWS if id in legible})
-    return {id: out[id] for id in ROWS if out[id] is not None}
+    return {id: out[id] for id in ROWS if out.get(id) is not None}
 
 
 def results_table(checkpoints, n, seed):

@@ -11,7 +11,7 @@ import torch  # noqa: E402
 from checkpoints import load_model  # noqa: E402
 from command_line import Parser, exit_code  # noqa: E402
 from pictures import draw_sentences, read_pictures  # noqa: E402
-from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, render, sample_sentences  # noqa: E402
+from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, different_sentences, render  # noqa: E402
 from visualization import grid_sheet, round_trips, scene_sheet  # noqa: E402
 
 FOLDER = ROOT / "docs" / "pictures"
@@ -38,7 +38,7 @@ def draw_all(path):
     grid_sheet(grid, OBJECTS, COLORS, FOLDER / "colors_objects.png")
     grid = draw([sentence(size=s, position=p) for s in SIZES for p in POSITIONS])
     grid_sheet(grid, SIZES, POSITIONS, FOLDER / "positions_sizes.png")
-    texts = sample_sentences(12, "test", 5)
+    texts = different_sentences(12, "test", 5)
     pictures = draw(texts)
     round_trips(texts, pictures, read_pictures(circle, vocab, pictures, cpu)[0], FOLDER / "round_trips.png")
     scene_sheet(draw(BOUND), BOUND, FOLDER / "binding.png")

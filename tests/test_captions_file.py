@@ -160,5 +160,5 @@ def test_a_file_costs_a_few_bytes_a_word(tmp_path):
     data = CaptionsData(str(path), 0)
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert data.num_samples + len(data.test) == 200_000
+    assert data.num_samples + len(data.val) + len(data.test) == 200_000
     assert kept < 12e6 and peak < 40e6 and path.stat().st_size > 20e6  # 2 bytes a word, 16 a sentence, and the words

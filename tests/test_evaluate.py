@@ -13,11 +13,12 @@ from evaluation_cases import SMALL, check_metrics, check_order, metrics_of
 
 import evaluate
 from checkpoints import model_state, save
-from data_utils import Vocabulary
+from data_utils import GrammarData, Vocabulary
 from evaluation import baselines, labels, page, reading, results_table, robustness
 from evaluation.report import all_metrics, full_label, markdown
 from models import Circle
 from settings import Settings
+from text.word_classes import find_word_classes
 
 
 @pytest.fixture
@@ -254,7 +255,8 @@ def test_untrained_model_scores_below_every_threshold_and_stays_finite(tmp_path,
     vocab = Vocabulary.of_grammar()
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
     torch.manual_seed(0)
-    save(tmp_path / "c.pt", model_state(Circle(settings, len(vocab), 14), vocab, settings))
+    classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(vocab))
+    save(tmp_path / "c.pt", model_state(Circle(settings, len(vocab), 24, classes), vocab, settings))
     assert (
         evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out"), "--quick", "--threads", "1"])
         == 0

@@ -23,10 +23,10 @@ def test_hand_made_renderer_draws_every_sentence_differently():
 
 @pytest.mark.slow
 def test_fresh_captioners_learn_a_scene_decoder(tiny_run):
-    """The plain captioner gets somewhere on the hand-made renderer within 60 steps, and the curve says so."""
+    """The plain captioner gets somewhere on the hand-made renderer within 150 steps, and the curve says so."""
     model = open_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
     model.data = GrammarData(1 << 20, 5)
-    protocol = dataclasses.replace(SMALL, steps=60, every=30, sentences=40)
+    protocol = dataclasses.replace(SMALL, steps=150, every=75, sentences=40)
     details = reading.captioners_section(model, protocol, 0, ignore)["details"]
     assert details["scores"]["hand_made"]["word_accuracy/test"] > 0.3
     assert len(details["curves"]["hand_made"]["plain_convolutions"]) == 2
@@ -64,4 +64,5 @@ def test_table_of_results_has_the_deviation_of_a_sample():
 def test_table_of_results_from_the_command_line(tiny_run):
     done = run_script("scripts/results.py", "checkpoints/last.pt", "--n", 8, cwd=tiny_run)
     assert done.returncode == 0, done.stderr
-    assert all(row.label in done.stdout for row in ROWS.values())
+    measured = [row.label for id, row in ROWS.items() if id not in ("exact_match/val", "legibility/silhouettes")]
+    assert all(label in done.stdout for label in measured)  # no results of val; things have no sprites to turn gray

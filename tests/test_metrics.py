@@ -112,6 +112,11 @@ def test_interval_holds_the_mean_in_most_samples():
     assert 85 <= hits <= 100
 
 
+def test_at_the_ends_an_interval_counts_sentences_not_their_words():
+    words = np.full(100, 5.0)
+    assert metrics.bootstrap_interval(words, 0, words) == metrics.bootstrap_interval(np.ones(100), 0)
+
+
 def test_vendi_counts_kinds():
     far = np.array([[0.0], [0.0], [50.0], [50.0], [99.0], [99.0]])
     apart = metrics.pairwise_rmse(far)
