@@ -9,9 +9,9 @@ import math
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from numpy.polynomial import Chebyshev, Polynomial
 
 from decoders.scene import PICTURE_SIZE, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
+from decoders.waves import Waves
 
 
 def sinkhorn(logits, mass, rounds=8):
@@ -63,14 +63,6 @@ class Layout(nn.Module):
         return attention, torch.sigmoid(12 * (attention.sum(2) - 0.5)), preference
 
 
-def polynomial(coefficients, x):
-    """Horner's rule: coefficients (..., n), lowest power first, x (..., m) -> sum_i coefficients_i x^i, (..., m)."""
-    *lower, total = coefficients.unsqueeze(-1).unbind(-2)
-    for c in reversed(lower):
-        total = torch.addcmul(c, total, x)
-    return total
-
-
 class Shapes(nn.Module):
     """A latent -> the soft silhouette of one compact thing, as a radius that varies with the angle.
 
@@ -95,12 +87,7 @@ class Shapes(nn.Module):
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("x", x.reshape(-1).clone(), persistent=False)
         self.register_buffer("y", y.reshape(-1).clone(), persistent=False)
-        cosines = [Chebyshev.basis(n) for n in self.ORDERS]  # cos(n a), a polynomial in cos(a)
-        sines = [p.deriv() / p.degree() for p in cosines]  # sin(n a) / sin(a), another
-        for name, polynomials in (("cosines", cosines), ("sines", sines)):
-            powers = [p.convert(kind=Polynomial).coef for p in polynomials]
-            table = torch.tensor([[*p, *[0] * (len(powers[-1]) - len(p))] for p in powers], dtype=torch.float32)
-            self.register_buffer(name, table, persistent=False)  # (orders, powers)
+        self.waves = Waves(self.ORDERS)
 
     def forward(self, z_shape, z_layout):
         """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
@@ -118,8 +105,7 @@ class Shapes(nn.Module):
         x, y = self.x - dx, self.y - dy  # (B, K, side^2)
         distance = torch.sqrt(x * x + y * y + 1e-3)
         cos, sin = x / distance, y / distance  # of the angle
-        across, along = (order[..., None] * turn).unbind(-1)  # (B, K, orders)
-        wave = polynomial(across @ self.cosines, cos) + sin * polynomial(along @ self.sines, cos)
+        wave = self.waves(order, turn, cos, sin)
         filled = 1 - hole * torch.sigmoid((self.HOLE * core * size - distance) * 1.5)
         mask = torch.sigmoid((size * (mean + swing * wave) - distance) * 1.5) * filled
         return mask.unflatten(-1, (self.side, self.side))

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 
 from decoders.properties import GIVEN, GROUND, NETWORKS, OPTIONAL, PROPERTIES, PropertyNetworks
 from decoders.scene import PICTURE_SIZE, START_LOGVAR, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
+from text.word_classes import GROUND as OF_GROUND
+from text.word_classes import NEXT, NOUN
 
 # Where the things of a scene lie, by their number: the middle of each thing's territory, how far the thing may move from it
 # across and down, px, and the scale of things. Territories do not overlap, so that things keep apart, inside the frame.
@@ -23,7 +25,6 @@ TERRITORIES = {
     2: (((-16, 0), (16, 0)), (3.0, 18.0), 1.1),
     3: (((-16, -16), (16, -16), (0, 16)), (3.8, 3.8), 1.0),
 }
-MOST_OBJECTS = max(TERRITORIES)
 SOFTNESS = 1.5  # steepness of edges, per px
 LIGHT = 0.45  # the most that shading adds to a color, in [0, 1]
 DOT = 0.4  # radius of the dot in the middle of a thing, as a share of the thing's
@@ -48,7 +49,7 @@ def assign_properties(classes):
     free = iter(i for i in range(len(PROPERTIES)) if i not in said.values())
     out = []
     for kind, belongs_to in enumerate(classes.belongs_to):
-        if belongs_to == "ground":
+        if belongs_to == OF_GROUND:
             out.append(len(PROPERTIES))
         else:
             out.append(said[kind] if kind in said else next(free, -1))
@@ -73,27 +74,26 @@ class ObjectsSceneDecoder(nn.Module):
         self.default = nn.Parameter(0.5 * torch.randn(len(PROPERTIES) + 1, self.share))  # what a property is that no word sets
         self.properties = PropertyNetworks(self.share, hidden_dim // 4)
         self.coherence = Coherence()
-        self._register_words(classes)
-        self._register_given(classes)
+        of_kind = [*assign_properties(classes), -1]
+        self._register_words(classes, of_kind)
+        self._register_given(classes, of_kind)
         self._register_places()
 
-    def _register_words(self, classes):
+    def _register_words(self, classes, of_kind):
         """Tables over the vocabulary, as buffers that a checkpoint need not hold: it holds the word classes."""
         kind = torch.tensor(classes.kind, dtype=torch.int64)  # (V,)
-        of_kind = torch.tensor([*assign_properties(classes), -1])  # the last one for words without a kind
-        belongs = [*classes.belongs_to, "none"]
-        is_noun = torch.tensor([b == "noun" for b in belongs])
-        stands_before = torch.tensor([b in ("noun", "next") for b in belongs])  # its noun follows, or it is the noun itself
-        self.register_buffer("property_of_word", of_kind[kind], persistent=False)
+        belongs = [*classes.belongs_to, None]  # the last one for words without a kind, as in of_kind
+        is_noun = torch.tensor([b == NOUN for b in belongs])
+        stands_before = torch.tensor([b in (NOUN, NEXT) for b in belongs])  # its noun follows, or it is the noun itself
+        self.register_buffer("property_of_word", torch.tensor(of_kind)[kind], persistent=False)
         self.register_buffer("is_noun", is_noun[kind], persistent=False)
         self.register_buffer("stands_before", stands_before[kind], persistent=False)
         cells = [*list(range(len(PROPERTIES))) * self.n_objects, len(PROPERTIES)]
         self.register_buffer("property_of_cell", torch.tensor(cells), persistent=False)
 
-    def _register_given(self, classes):
+    def _register_given(self, classes, of_kind):
         """For each property of which a user speaks, what words set, (V + 1, numbers), NaN where nothing is said; the last row:
         no word."""
-        of_kind = [*assign_properties(classes), -1]
         self.given = []  # names of properties
         for number, name in enumerate(PROPERTIES):
             table = np.full((len(classes.kind) + 1, NETWORKS[name][0]), np.nan, np.float32)
@@ -164,6 +164,8 @@ class ObjectsSceneDecoder(nn.Module):
         values = self.with_given(name, self.properties(name, z), words)
         if name in OPTIONAL:  # without a word there is none
             values = torch.cat([values[..., :3], values[..., 3:] * (words >= 0)[..., None]], -1)
+        if name == GROUND:
+            values = torch.where(words[..., None] < 0, self.properties.plain_ground(), values)
         return values
 
     def bodies(self, value, count):
@@ -188,8 +190,7 @@ class ObjectsSceneDecoder(nn.Module):
         masks of bodies (B, N, 64, 64). Later things lie over earlier ones, where they meet at all."""
         value = self.values_of_things(z, words)
         body, rim, dot, color = self.bodies(value, count)
-        plain = words[:, -1:] < 0
-        ground = torch.where(plain, self.properties.plain_ground(), self.properties(GROUND, z[:, -1]))  # (B, 6)
+        ground = self.value(GROUND, z[:, -1], words[:, -1])  # (B, 6)
         wave = torch.sin(ground[:, 4:5] * self.x + ground[:, 5:6] * self.y)  # (B, 4096)
         picture = ground[:, :3, None] + STRIPES * ground[:, 3:4, None] * wave[:, None]  # (B, 3, 4096)
         for i in range(self.n_objects):
@@ -218,11 +219,6 @@ class ObjectsSceneDecoder(nn.Module):
             words = (self.property_of_word == i).nonzero()[:, 0]
             if not len(words):
                 continue
-            mu = self.to_mu(self.norm(embedding[words].float()))
-            if name == GROUND:
-                values = torch.cat([self.properties(name, mu), self.properties.plain_ground()[None]])
-            else:
-                z, of = torch.cat([mu, self.default[i : i + 1]]), torch.cat([words, words.new_tensor([-1])])
-                values = self.value(name, z, of)
-            out[name] = (words, values)
+            z = torch.cat([self.to_mu(self.norm(embedding[words].float())), self.default[i : i + 1]])
+            out[name] = (words, self.value(name, z, torch.cat([words, words.new_tensor([-1])])))
         return out

@@ -8,8 +8,8 @@ import math
 
 import torch
 import torch.nn as nn
-from numpy.polynomial import Chebyshev, Polynomial
 
+from decoders.waves import Waves
 from imaging.color import srgb_to_lab
 
 # The properties of a thing, and for how many values each has room, as the eye and the channel tell them apart
@@ -31,27 +31,14 @@ CLEARLY_DIFFERENT = {
 }  # fmt: skip
 
 
-def polynomial(coefficients, x):
-    """Horner's rule: coefficients (..., n), lowest power first, x (..., m) -> sum_i coefficients_i x^i, (..., m)."""
-    *lower, total = coefficients.unsqueeze(-1).unbind(-2)
-    for c in reversed(lower):
-        total = torch.addcmul(c, total, x)
-    return total
-
-
 class Outline(nn.Module):
-    """A closed curve as a radius that varies with the angle: a sum of waves of a few orders (Zahn & Roskies 1972)."""
+    """The outline of a thing, with one order of waves in the lead."""
 
     ORDERS = range(2, 6)  # lobes
 
     def __init__(self):
         super().__init__()
-        cosines = [Chebyshev.basis(n) for n in self.ORDERS]  # cos(n a), a polynomial in cos(a)
-        sines = [p.deriv() / p.degree() for p in cosines]  # sin(n a) / sin(a), another
-        for name, polynomials in (("cosines", cosines), ("sines", sines)):
-            powers = [p.convert(kind=Polynomial).coef for p in polynomials]
-            table = torch.tensor([[*p, *[0] * (len(powers[-1]) - len(p))] for p in powers], dtype=torch.float32)
-            self.register_buffer(name, table, persistent=False)  # (orders, powers)
+        self.waves = Waves(self.ORDERS)
 
     def forward(self, numbers, x, y, radius):
         """Numbers of shapes (..., 13), points x, y (..., n) from the center, radius of a disc of the same area (..., 1), px.
@@ -69,8 +56,7 @@ class Outline(nn.Module):
         size = radius / torch.sqrt(area)
         distance = torch.sqrt(x * x + y * y + 1e-3)
         cos, sin = x / distance, y / distance
-        across, along = (order[..., None] * turn).unbind(-1)
-        wave = polynomial(across @ self.cosines, cos) + sin * polynomial(along @ self.sines, cos)
+        wave = self.waves(order, turn, cos, sin)
         return size * (mean + swing * wave) - distance, distance
 
 

@@ -61,7 +61,9 @@ def bottleneck_section(model, protocol, seed, advance):
         baselines={"blank_picture": 0.0, "whole_text": bits},
         high=bits,
         better="high",
-        note="H(text) is the language model's estimate" if estimated else "H(text) of the grammar, from its probabilities",
+        note="H(text) is the language model's estimate"
+        if estimated
+        else "H(text) of the grammar, estimated to 0.1 bits from its probabilities",
     )
     mu, kl = _latents(model, sentences)
     found |= _latent_metrics(mu, kl, bits, model.settings.use_vae, seed)

@@ -201,6 +201,20 @@ def test_what_is_like_training(text):
     assert not any(grammar.is_like_training(s) for s in sample_sentences(20, "test_frames", 0))
 
 
+def test_probabilities_of_draws_add_up(one_thing):
+    """Each sentence of one thing by itself, and a sentence of two by hand."""
+    bits = grammar.log2_of_draw(one_thing)
+    assert (2.0**bits).sum() == pytest.approx(grammar.THINGS_SHARES[0] * (1 - grammar.WITHOUT_ARTICLES_SHARE))
+    absent = [1 - share for part, share in PART_SHARES.items() if part != "background"]
+    wanted = 0.95 * 0.35 * np.prod(absent) ** 2 * 0.75 / (10 * 4 * 10)
+    assert grammar.log2_of_draw(to_row(parse("a ball above a cube"))[None])[0] == pytest.approx(np.log2(wanted))
+
+
+def test_the_entropy_of_a_split_hardly_depends_on_its_seed():
+    few, more = (grammar.entropy_of_split("test", 5000, seed) for seed in (0, 1))
+    assert few == pytest.approx(more, abs=0.3) and 15 < few < 17
+
+
 def test_unknown_split():
     with pytest.raises(ValueError, match="'valid' is none of train, val, test"):
         sample_sentences(1, "valid", 0)
