@@ -1,5 +1,6 @@
 """The metrics of the README's table of results, which scripts/results.py and scripts/ablations.py print."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from checkpoints import load_model
 from evaluation.legibility import legibility_metrics
 from evaluation.robustness import STANDARD, standard_conditions
+from evaluation.scenes_section import LABELS, OF_KIND, measured
 from metrics import exact_match
 from pictures import draw_sentences, read_pictures
 from text.grammar import SPLITS, different_sentences
@@ -36,6 +38,8 @@ CONDITIONS = {  # id of robustness.STANDARD: what is shown
 ROWS = {  # id: how it is shown
     **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[1:]},
     **{f"corruption/{id}": Row(f"exact match, `test`, {CONDITIONS[id]}") for id in STANDARD},
+    **{id: Row(label) for id, label in {**LABELS, **OF_KIND}.items() if id != "scenes/topographic_similarity"},
+    "scenes/topographic_similarity": Row(LABELS["scenes/topographic_similarity"], percent=False, digits=3),
     "legibility/naive_4_mean": Row("naive reader, 4 pictures a word, mean of 4 slots (5 draws)"),
     "legibility/color_histogram_64": Row("color word from the color histogram, 64 pictures a word"),
     "legibility/swap_changed_mean": Row("one word swapped: share of the picture that changes (ΔE > 10)", worst="high"),
@@ -62,6 +66,9 @@ def checkpoint_metrics(path, n, seed, device, splits=SPLITS[2:]):
         out[f"exact_match/{split}"] = exact_match(sentences, captions)
     corrupted = standard_conditions(circle, vocab, device, different_sentences(n, splits[0], seed + 1), seed)
     out.update({f"corruption/{id}": value for id, value in corrupted.items()})
+    draw = functools.partial(draw_sentences, circle, vocab, device=device)
+    found, _ = measured(draw, seed, 1.0, lambda pictures: read_pictures(circle, vocab, pictures, device)[0])
+    out.update({id: value for id, (value, _) in found.items()})
     legible = legibility_metrics(circle, vocab, device, seed)
     out.update({id: legible[id] for id in ROWS if id in legible})
     return {id: out[id] for id in ROWS if out.get(id) is not None}
