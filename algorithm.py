@@ -6,6 +6,7 @@ process has all of them, and `gather` changes nothing.
 """
 
 import torch
+import torch.nn.functional as F
 
 import losses
 from channel import CORRUPTIONS, transmit
@@ -23,7 +24,7 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
     scene = networks.scene_decoder(text, local != PAD, rng)  # mu, logvar (B, z_dim) -> picture (B, 3, 64, 64) in [0, 1]
     corruptions = CORRUPTIONS if s.channel else ("none",)
     arrived = transmit(scene, severity, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
-    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng)  # logits (B, T + 1, V), (B, D)
+    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng, scene.lost)  # logits (B, T + 1, V), (B, D)
 
     batch = group.gather(
         seen=seen,  # (B, D)
@@ -35,7 +36,7 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
     targets, distance = targets_of(local), losses.word_distance(ids, vocab_size)  # (B, T + 1), (B, B)
     per_target, per_word = group.share_of_words(targets, targets_of(ids)), group.share_of_words(local, ids)
     parts = {
-        "caption": losses.word_loss(caption, targets) * per_target,
+        "caption": losses.word_loss(caption, told_by(scene, targets)) * per_target,
         "language": losses.word_loss(text.logits, targets) * per_target,
         "cloze": losses.word_loss(text.cloze, local) * per_word,
         "consistency": losses.consistency_loss(batch["seen"], batch["sentence"]),
@@ -47,6 +48,11 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
     }
     loss = sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items())
     return optimizer.step(loss, parts)  # backward, clip, AdamW
+
+
+def told_by(scene, targets):
+    """Words to predict (B, T + 1), without those that the picture does not tell."""
+    return targets if scene.lost is None else targets.masked_fill(F.pad(scene.lost, (0, 1)), PAD)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -100,7 +106,8 @@ def losses_of_properties(values, features):
     """Losses of what words set: {property: values (n, numbers)}, {property: points (n, F), 1 apart where clearly different}."""
     lab = {name: srgb_to_lab(values[name][:, :3]) for name in ("color", "rim", "dot", "ground") if name in values}
     color = losses.visibility_loss(lab["color"], lab["ground"]) if lab.keys() >= {"color", "ground"} else 0.0
-    for name in ("rim", "dot"):  # seen beside every body; the last value is that of no word
-        if lab.keys() >= {"color", name}:
-            color = color + losses.visibility_loss(lab[name][:-1], lab["color"], contrast=25.0, lighter=-100.0)
+    for name, around in (("rim", "color"), ("rim", "ground"), ("dot", "ground")):  # a hole around a dot is dark, as the ground
+        if lab.keys() >= {name, around}:  # a body has any color; the last value of a rim or a dot is that of no word
+            contrast = (45.0, 25.0) if around == "ground" else (25.0, -100.0)
+            color = color + losses.visibility_loss(lab[name][:-1], lab[around], *contrast)
     return {"color": color, "repulsion": sum(losses.value_repulsion(points) for points in features.values())}

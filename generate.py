@@ -103,7 +103,7 @@ def generate(args):
     set_threads()
     checkpoint = chosen_checkpoint(args.checkpoint)
     circle, vocab, settings = load_model(checkpoint, device)
-    if args.layers and settings.decoder != "marks":
+    if args.layers and not hasattr(circle.scene_decoder, "layers"):
         raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
     empty = 0 if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
     if not args.sample and not settings.captions_file:
@@ -140,8 +140,10 @@ def generate(args):
 @torch.no_grad()
 def draw_layers(circle, vocab, texts, device, path):
     rows = [vocab.encode(text) for text in texts]
-    scene = circle.draw(pad(rows).to(device))
-    layer_sheet(scene, [vocab.decode(row).split() for row in rows], path)
+    ids = pad(rows).to(device)
+    scene = circle.draw(ids)
+    layers = [circle.scene_decoder.layers(scene, ids, i) for i in range(len(rows))]
+    layer_sheet([vocab.decode(row).split() for row in rows], scene.picture, layers, path)
 
 
 def paths_shown(folder, count):
@@ -162,7 +164,9 @@ def parse_arguments(argv):
     source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")
     source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
     parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
-    parser.add_argument("--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each mark over its word")
+    parser.add_argument(
+        "--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each part over its words"
+    )
     text = "of reading back: 0 takes the likeliest words, more draws them at random (default: 0)"
     parser.add_argument("--temperature", type=number(float, 0, 100), default=0.0, metavar="X", help=text)
     text = "of whatever is drawn at random (default: 0)"

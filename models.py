@@ -237,17 +237,19 @@ class CaptionNetwork(nn.Module):
         words = self.out(torch.cat([state, join_heads(seen, self.HEADS)], -1)).float()
         return words, weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
 
-    def forward(self, picture, ids, word_dropout=0.0, rng=None):
+    def forward(self, picture, ids, word_dropout=0.0, rng=None, untold=None):
         """Pictures and the true words (B, T) -> caption logits (B, T + 1, V), embedding (B, D).
 
         Position t predicts word t from the picture and the words before it, some of them dropped so that the
-        picture is needed.
+        picture is needed, and those that it does not tell (untold, (B, T) bool) left out.
         """
         gist, keys, values = self.see(picture)
         inputs = F.pad(ids, (1, 0), value=BOS)
         if rng is not None and word_dropout:
             lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
             inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
+        if untold is not None:
+            inputs = inputs.masked_fill(F.pad(untold, (1, 0)), PAD)
         state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, inputs.shape[1], -1)], -1))
         return self.look(state, keys, values)[0], self.embed(gist)
 
@@ -290,7 +292,9 @@ class Circle(nn.Module):
         s, self.word_classes = settings, word_classes
         self.language_model = AutoregressiveLanguageModel(vocab_size, max_words, s.d_model, s.n_heads, s.n_layers, s.dropout)
         if s.decoder == "objects":
-            self.scene_decoder = ObjectsSceneDecoder(word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects)
+            self.scene_decoder = ObjectsSceneDecoder(
+                word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout
+            )
         elif s.decoder == "conv":
             self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)
         else:

@@ -43,6 +43,16 @@ class Settings:
     word_dropout: float = _flag(
         0.5, "training", "share of the true words hidden from the captioner while it trains", low=0, below=1
     )
+    latent_dropout: float = _flag(
+        0.1,
+        "training",
+        "share of words whose latents the objects decoder draws from the prior, and that are not read",
+        low=0,
+        below=1,
+    )
+    value_noise: float = _flag(
+        0.2, "training", "how far training moves what a word sets towards a random value, at most (objects decoder)", low=0, high=1
+    )
     use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
     compile: bool = _flag(
         False, "training", "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler"

@@ -9,7 +9,6 @@ import textwrap
 
 import matplotlib
 import numpy as np
-import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
@@ -98,31 +97,23 @@ def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
     save_image(sheet, path)
 
 
-def layer_sheet(scene, words, path, zoom=2):
-    """One row a sentence: the sentence, its scene, then each of its marks alone over the word that it shows.
+def layer_sheet(sentences, pictures, layers, path, zoom=2):
+    """One row a sentence: the sentence, its scene, then each part of it alone over the words that it shows.
 
-    scene: a Scene of the marks decoder; words: the words of each sentence.
+    sentences: the words of each; pictures (n, 3, 64, 64); layers: of each what `layers` of its scene decoder returns.
     """
     side = 64 * zoom
-    step, text_w, cell_h = side + 10, 210, side + 28
-    drawn = [(scene.presence[i] > 0.5).nonzero()[:, 0] for i in range(len(words))]
-    sheet = Image.new("RGB", (text_w + step * (1 + max(map(len, drawn), default=0)), 26 + cell_h * len(words)), "white")
+    step, text_w, cell_h = side + 10, 210, side + 44
+    sheet = Image.new("RGB", (text_w + step * (1 + max(map(len, layers), default=0)), 26 + cell_h * len(sentences)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((text_w, 6), "scene", fill=GRAY, font=_font(12))
-    draw.text((text_w + step, 6), "mark by mark", fill=GRAY, font=_font(12))
-    for i, (sentence, sprites) in enumerate(zip(words, drawn)):
+    draw.text((text_w + step, 6), "part by part", fill=GRAY, font=_font(12))
+    for i, (words, scene, parts) in enumerate(zip(sentences, pictures, layers)):
         y = 26 + i * cell_h
-        _write(draw, (10, y + side // 2 - 20), " ".join(sentence), text_w - 20, 13)
-        shows = scene.attention[i, sprites, : len(sentence)].argmax(1)  # the place of each mark's word in the sentence
-        order = shows.argsort()
-        sprites, shows = sprites[order], shows[order].tolist()
-        alone = torch.zeros(len(sprites), *scene.masks.shape[1:], device=scene.masks.device)
-        alone[range(len(sprites)), sprites] = scene.masks[i, sprites]
-        marks = scene.compose(alone, scene.colors[i].expand(len(sprites), -1, -1)) if len(sprites) else []
-        for k, picture in enumerate([scene.picture[i], *marks]):
+        _write(draw, (10, y + side // 2 - 20), " ".join(words), text_w - 20, 13)
+        for k, (picture, places) in enumerate([(scene, []), *parts]):
             sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (text_w + k * step, y))
-            if k:
-                draw.text((text_w + k * step + 2, y + side + 4), sentence[shows[k - 1]], fill=BLACK, font=_font(12))
+            _write(draw, (text_w + k * step + 2, y + side + 4), " ".join(words[place] for place in places), side, 12)
     save_image(sheet, path)
 
 

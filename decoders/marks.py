@@ -215,3 +215,22 @@ class SceneDecoder(nn.Module):
             preference=preference,
             compose=self.compose,
         )
+
+    def layers(self, scene, ids, row):
+        """The marks of one of the scenes, each alone, in the order of their words -> [(picture (3, 64, 64), [place of its word in
+        the sentence])]. ids: word numbers (B, T)."""
+        sprites = (scene.presence[row] > 0.5).nonzero()[:, 0]
+        shows = scene.attention[row, sprites].argmax(1)  # (marks,)
+        order = shows.argsort()
+        alone = torch.zeros(len(sprites), *scene.masks.shape[1:], device=ids.device)  # (marks, K, side, side)
+        alone[range(len(sprites)), sprites[order]] = scene.masks[row, sprites[order]]
+        pictures = self.compose(alone, scene.colors[row].expand(len(sprites), -1, -1)) if len(sprites) else []
+        return [(picture, [place]) for picture, place in zip(pictures, shows[order].tolist())]
+
+    def between(self, first, second, t):
+        """Two sentences as (Scene, word numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
+        latents."""
+        scenes = (first[0], second[0])
+        a, b = (s.mu[:, : self.n_sprites * self.share].unflatten(1, (self.n_sprites, self.share)) for s in scenes)
+        presence = torch.lerp(scenes[0].presence, scenes[1].presence, t[:, None])
+        return self.compose(*self.paint(torch.lerp(a, b, t[:, None, None]), presence))

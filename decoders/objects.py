@@ -15,20 +15,27 @@ import torch.nn.functional as F
 
 from decoders.properties import GIVEN, GROUND, NETWORKS, OPTIONAL, PROPERTIES, PropertyNetworks
 from decoders.scene import PICTURE_SIZE, START_LOGVAR, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
+from text.vocabulary import PAD
 from text.word_classes import GROUND as OF_GROUND
 from text.word_classes import NEXT, NOUN
 
 # Where the things of a scene lie, by their number: the middle of each thing's territory, how far the thing may move from it
 # across and down, px, and the scale of things. Territories do not overlap, so that things keep apart, inside the frame.
 TERRITORIES = {
-    1: (((0, 0),), (12.5, 12.5), 1.65),
+    1: (((0, 0),), (12.5, 12.5), 1.5),
     2: (((-16, 0), (16, 0)), (3.0, 18.0), 1.1),
     3: (((-16, -16), (16, -16), (0, 16)), (3.8, 3.8), 1.0),
 }
 SOFTNESS = 1.5  # steepness of edges, per px
-LIGHT = 0.45  # the most that shading adds to a color, in [0, 1]
-DOT = 0.4  # radius of the dot in the middle of a thing, as a share of the thing's
-STRIPES = 0.14  # amplitude of the strongest stripes of the ground, in [0, 1]
+LIGHT = 0.45  # how far shading takes a color towards white or black at most
+HOLE, DOT = 0.52, 0.34  # radii of the hole in a thing with a dot, and of the dot in it, as shares of the thing's
+STRIPES = 0.2  # how far the strongest stripes of the ground go towards white and black
+
+
+def lit(color, light):
+    """Colors in [0, 1] in the light: towards white by a positive share, towards black by a negative one, in [-1, 1]. Nothing is
+    cut off, so that every color keeps its gradient."""
+    return color + light * torch.where(light > 0, 1 - color, color)
 
 
 def assign_properties(classes):
@@ -60,9 +67,12 @@ class ObjectsSceneDecoder(nn.Module):
     """Draws a sentence as things on a ground. Raises ValueError if z_dim leaves a cell fewer than 2 numbers, or for word
     classes that do not fit."""
 
-    def __init__(self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3):
+    def __init__(
+        self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3, latent_dropout=0.0, value_noise=0.0
+    ):
         super().__init__()
         self.n_objects, self.use_vae, self.z_dim = n_objects, use_vae, z_dim
+        self.latent_dropout, self.value_noise = latent_dropout, value_noise
         self.n_cells = n_objects * len(PROPERTIES) + 1
         self.share = z_dim // self.n_cells
         if self.share < 2:
@@ -144,32 +154,34 @@ class ObjectsSceneDecoder(nn.Module):
 
     def encode(self, words, ids):
         """Word embeddings (B, T, D), word numbers (B, T) -> mu, logvar (B, C, share), the word that each cell shows (B, C), -1
-        for none, number of things (B,)."""
+        for none, its place in the sentence (B, C), -1 for none, number of things (B,)."""
         at, shown, count = self.cells_of(ids)
         value = self.norm(words.float()).gather(1, at[..., None].expand(-1, -1, words.shape[-1]))  # (B, C, D)
         mu = torch.where(shown[..., None], self.to_mu(value), self.default[self.property_of_cell])
         logvar = torch.where(shown[..., None], self.to_logvar(value), START_LOGVAR)
-        return mu, logvar, torch.where(shown, ids.gather(1, at), -1), count
+        return mu, logvar, torch.where(shown, ids.gather(1, at), -1), torch.where(shown, at, -1), count
 
     # ---- drawing --------------------------------------------------------------------------------
 
-    def values_of_things(self, z, words):
-        """z (B, C, share), the word of each cell (B, C) or -1 -> {property: (B, N, numbers)}."""
+    def values_of_things(self, z, words, rng=None):
+        """z (B, C, share), the word of each cell (B, C) or -1 -> {property: (B, N, numbers)}. Disturbed with a generator."""
         shape = (self.n_objects, len(PROPERTIES))
         z, words = z[:, :-1].unflatten(1, shape), words[:, :-1].unflatten(1, shape)
-        return {name: self.value(name, z[:, :, i], words[:, :, i]) for i, name in enumerate(PROPERTIES)}
+        return {name: self.value(name, z[:, :, i], words[:, :, i], rng) for i, name in enumerate(PROPERTIES)}
 
-    def value(self, name, z, words):
+    def value(self, name, z, words, rng=None):
         """Latents (..., share) and the words (...) that they are of, -1 for none -> what they set, (..., numbers)."""
         values = self.with_given(name, self.properties(name, z), words)
         if name in OPTIONAL:  # without a word there is none
             values = torch.cat([values[..., :3], values[..., 3:] * (words >= 0)[..., None]], -1)
         if name == GROUND:
             values = torch.where(words[..., None] < 0, self.properties.plain_ground(), values)
+        if rng is not None and self.value_noise:
+            values = self.properties.disturbed(name, values, self.value_noise, rng)
         return values
 
-    def bodies(self, value, count):
-        """Values of things, their number (B,) -> masks of bodies, rims and dots (B, N, 4096), colors of bodies
+    def bodies(self, value, count, only=None):
+        """Values of things, their number (B,), perhaps the number of the only one to draw -> masks of bodies, rims, holes and dots (B, N, 4096), colors of bodies
         (B, N, 3, 4096)."""
         k = count - 1
         center = self.middle[k] + self.reach[k][:, None] * value["place"]  # (B, N, 2)
@@ -177,40 +189,83 @@ class ObjectsSceneDecoder(nn.Module):
         radius = value["size"] * self.scale[k][:, None, None]  # (B, N, 1)
         inside, distance = self.properties.outline(value["shape"], x, y, radius)
         within = torch.sigmoid(SOFTNESS * inside)
-        rim_width = 1.2 + 0.16 * radius
+        rim_width = 1.2 + 0.12 * radius
         rim = torch.sigmoid(SOFTNESS * (inside + rim_width)) * (1 - within) * value["rim"][..., 3:]
-        dot = torch.sigmoid(SOFTNESS * (DOT * radius - distance)) * value["dot"][..., 3:]
-        exists = (torch.arange(self.n_objects, device=x.device) < count[:, None]).float()[..., None]  # (B, N, 1)
+        hole, dot = (torch.sigmoid(SOFTNESS * (r * radius - distance)) * value["dot"][..., 3:] for r in (HOLE, DOT))
+        number = torch.arange(self.n_objects, device=x.device)
+        exists = ((number < count[:, None]) & (number == number if only is None else number == only)).float()[
+            ..., None
+        ]  # (B, N, 1)
         shade = torch.tanh((value["shading"][..., :1] * x + value["shading"][..., 1:] * y) / radius)
-        color = (value["color"][..., None] + LIGHT * shade[:, :, None]).clamp(0, 1)
-        return within * exists, rim * exists, dot * exists, color
+        color = lit(value["color"][..., None], LIGHT * shade[:, :, None])
+        return within * exists, rim * exists, hole * exists, dot * exists, color
 
-    def compose(self, z, words, count):
+    def compose(self, z, words, count, only=None, rng=None):
         """z (B, C, share), the word of each cell (B, C) or -1, number of things (B,) -> pictures (B, 3, 64, 64) in [0, 1],
-        masks of bodies (B, N, 64, 64). Later things lie over earlier ones, where they meet at all."""
-        value = self.values_of_things(z, words)
-        body, rim, dot, color = self.bodies(value, count)
-        ground = self.value(GROUND, z[:, -1], words[:, -1])  # (B, 6)
+        masks of bodies (B, N, 64, 64). Later things lie over earlier ones, where they meet at all. `only` one thing is drawn if
+        its number is given."""
+        value = self.values_of_things(z, words, rng)
+        body, rim, hole, dot, color = self.bodies(value, count, only)
+        ground = self.value(GROUND, z[:, -1], words[:, -1], rng)  # (B, 6)
         wave = torch.sin(ground[:, 4:5] * self.x + ground[:, 5:6] * self.y)  # (B, 4096)
-        picture = ground[:, :3, None] + STRIPES * ground[:, 3:4, None] * wave[:, None]  # (B, 3, 4096)
+        picture = lit(ground[:, :3, None], STRIPES * ground[:, 3:4, None] * wave[:, None])  # (B, 3, 4096)
         for i in range(self.n_objects):
             picture = torch.lerp(picture, value["rim"][:, i, :3, None].expand_as(picture), rim[:, i, None])
             picture = torch.lerp(picture, color[:, i], body[:, i, None])
+            picture = picture * (1 - hole[:, i, None])  # dark, so that a dot stands out from a body of any color
             picture = torch.lerp(picture, value["dot"][:, i, :3, None].expand_as(picture), dot[:, i, None])
         side = (PICTURE_SIZE, PICTURE_SIZE)
-        return self.coherence(picture.clamp(0, 1).unflatten(2, side)), body.unflatten(2, side)
+        return self.coherence(picture.unflatten(2, side)), body.unflatten(2, side)
 
     def forward(self, text, mask, rng=None):
         """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
         with torch.autocast(mask.device.type, enabled=False):
-            mu, logvar, words, count = self.encode(text.words, text.ids)  # (B, C, share), (B, C), (B,)
+            mu, logvar, words, at, count = self.encode(text.words, text.ids)  # (B, C, share), (B, C), (B, C), (B,)
             z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, C, share)
-            picture, masks = self.compose(z, words, count)
+            lost = None
+            if rng is not None and self.use_vae and self.latent_dropout:
+                z, words, lost = self.drop(z, words, at, mask, rng)
+            picture, masks = self.compose(z, words, count, rng=rng)
             kl = (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
         unused = (0, self.z_dim - self.n_cells * self.share)  # numbers that no cell needs stay 0
-        return Scene(picture, F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused), kl, things=masks)
+        return Scene(picture, F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused), kl, things=masks, lost=lost)
+
+    def drop(self, z, words, at, mask, rng):
+        """Draw the latents of some words from the prior N(0, 1) instead: z (B, C, share), the word of each cell (B, C), its
+        place in the sentence (B, C), mask (B, T) -> z, words, and which words of the sentence the picture does not tell, (B, T).
+
+        What is left must be read without them, so that no property is read by the company that it kept in training.
+        """
+        lost = (torch.rand(words.shape, device=z.device, generator=rng) < self.latent_dropout) & (words >= 0)  # (B, C)
+        prior = torch.randn(z.shape, device=z.device, generator=rng)
+        of_sentence = mask.new_zeros(len(mask), mask.shape[1] + 1).scatter(1, torch.where(lost, at, mask.shape[1]), True)
+        words = torch.where(lost, PAD, words)  # a word of which no user says anything
+        return torch.where(lost[..., None], prior, z), words, of_sentence[:, :-1]
 
     # ---- what losses and sheets ask -------------------------------------------------------------
+
+    def cells(self, scene, ids):
+        """A Scene of sentences, their word numbers (B, T) -> z (B, C, share), the word of each cell (B, C) or -1, its place in
+        the sentence (B, C), the number of things (B,)."""
+        at, shown, count = self.cells_of(ids)
+        z = scene.mu[:, : self.n_cells * self.share].unflatten(1, (self.n_cells, self.share))
+        return z, torch.where(shown, ids.gather(1, at), -1), torch.where(shown, at, -1), count
+
+    def layers(self, scene, ids, row):
+        """The ground and each thing of one of the scenes, alone -> [(picture (3, 64, 64), places of its words in the sentence)]."""
+        z, words, at, count = (x[row : row + 1] for x in self.cells(scene, ids))
+        layers = [(self.compose(z, words, count, only=-1)[0][0], at[0, -1:])]
+        for thing, places in enumerate(at[0, :-1].unflatten(0, (self.n_objects, -1))[: int(count)]):
+            layers.append((self.compose(z, words, count, only=thing)[0][0], places))
+        return [(picture, sorted(places[places >= 0].tolist())) for picture, places in layers]
+
+    def between(self, first, second, t):
+        """Two sentences as (Scene, word numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
+        latents. Halfway, the number of things and the words that set nothing but whether there is a rim or a dot change."""
+        ends = zip(self.cells(*first), self.cells(*second))
+        z, words, _, count = (torch.cat([a, b]) for a, b in ends)
+        nearest = (t >= 0.5).long()
+        return self.compose(torch.lerp(z[:1], z[1:], t[:, None, None]), words[nearest], count[nearest])[0]
 
     def values_of_words(self, embedding):
         """Word embeddings (V, D) -> {property: (words (n,), what each sets and, last, the default (n + 1, numbers))}."""

@@ -18,12 +18,17 @@ PROPERTIES = tuple(ROOM)
 GROUND = "ground"
 OPTIONAL = ("rim", "dot")  # a thing has none unless a word sets it
 GIVEN = {"color": ("color", [0, 1, 2]), "x": ("place", [0]), "y": ("place", [1]), "size": ("size", [0])}  # part -> its numbers
-SMALLEST, LARGEST = 4.2, 7.4  # radius of the disc of a thing's area where three things share the picture, px
+SMALLEST, LARGEST = 4.2, 7.5  # radius of the disc of a thing's area where three things share the picture, px
 
 # name: (numbers, gain of the last layer, so that unlike words start with unlike values)
 NETWORKS = {
-    "color": (3, 4), "shape": (13, 12), "place": (2, 6), "rim": (4, 4), "shading": (2, 6), "dot": (4, 4), "size": (1, 6),
+    "color": (3, 4), "shape": (14, 12), "place": (2, 6), "rim": (3, 4), "shading": (2, 6), "dot": (3, 4), "size": (1, 6),
     GROUND: (6, 4),
+}  # fmt: skip
+# Between which limits the first numbers of a property lie: least, most, how many of them
+RANGES = {
+    "color": (0.0, 1.0, 3), "place": (-1.0, 1.0, 2), "rim": (0.0, 1.0, 3), "shading": (-1.0, 1.0, 2), "dot": (0.0, 1.0, 3),
+    "size": (SMALLEST, LARGEST, 1), GROUND: (0.0, 0.5, 3),
 }  # fmt: skip
 # How far apart two values are clearly different: dE (CIE76), shares of a territory, logarithms, shares ...
 CLEARLY_DIFFERENT = {
@@ -32,31 +37,48 @@ CLEARLY_DIFFERENT = {
 
 
 class Outline(nn.Module):
-    """The outline of a thing, with one order of waves in the lead."""
+    """The outline of a thing: one order of waves in the lead, with pointed tips (triangle, star) or flat ones (trefoil, cross)."""
 
     ORDERS = range(2, 6)  # lobes
+    DEPTH = 0.5  # of the deepest valley between two lobes, as a share of their tips
+    SHARPNESS = 0.25  # the most of the second harmonic, as a share of the first
+    NAMEABLE = 0.35  # how far apart waves are that a person gives two names
 
     def __init__(self):
         super().__init__()
         self.waves = Waves(self.ORDERS)
 
+    def _wave(self, numbers):
+        """Numbers of shapes (..., 14) -> radius between the lobes (..., 1), second harmonic (..., 1), how much of each order
+        (..., orders)."""
+        depth, sharp, order = numbers[..., :1], numbers[..., 1:2], numbers[..., 2 : 2 + len(self.ORDERS)]
+        # the radius of the tips is about 1
+        return 1 - self.DEPTH * torch.sigmoid(depth + 0.5), self.SHARPNESS * torch.tanh(sharp), (1.5 * order).softmax(-1)
+
+    def form(self, numbers):
+        """Numbers of shapes (..., 14) -> the amplitudes of their waves (..., 2 orders), whichever way they are turned, about 1
+        apart where a person gives them two names."""
+        core, sharp, order = self._wave(numbers)
+        swing = (1 - core) / 2 / self.NAMEABLE
+        return torch.cat([swing * order, 2 * swing * sharp * order], -1)
+
     def forward(self, numbers, x, y, radius):
-        """Numbers of shapes (..., 13), points x, y (..., n) from the center, radius of a disc of the same area (..., 1), px.
+        """Numbers of shapes (..., 14), points x, y (..., n) from the center, radius of a disc of the same area (..., 1), px.
 
         Returns how far each point lies inside the curve and its distance from the center, (..., n), px.
         """
         n = len(self.ORDERS)
-        depth, order, turn = numbers.split([1, n, 2 * n], -1)
-        core = 1 - 0.55 * torch.sigmoid(depth + 0.5)  # radius between the lobes; that of their tips is 1
-        order = (1.5 * order).softmax(-1)
+        core, sharp, order = self._wave(numbers)
+        turn = numbers[..., 2 + n :]
         turn = turn.unflatten(-1, (n, 2))
         turn = turn / torch.sqrt(turn.square().sum(-1, keepdim=True) + 1e-3)
         mean, swing = (1 + core) / 2, (1 - core) / 2  # radius = mean + swing x wave
-        area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2  # in units of pi
+        power = order.square().sum(-1, keepdim=True)
+        area = mean**2 + swing**2 * (power + (sharp * power) ** 2) / 2  # in units of pi
         size = radius / torch.sqrt(area)
         distance = torch.sqrt(x * x + y * y + 1e-3)
-        cos, sin = x / distance, y / distance
-        wave = self.waves(order, turn, cos, sin)
+        wave = self.waves(order, turn, x / distance, y / distance)
+        wave = wave + sharp * (2 * wave * wave - power)  # cos a + s cos 2a, for a wave of one order
         return size * (mean + swing * wave) - distance, distance
 
 
@@ -77,6 +99,17 @@ class PropertyNetworks(nn.Module):
             for name, (_, gain) in NETWORKS.items():
                 self.networks[name][2].weight *= gain
 
+    @staticmethod
+    def disturbed(name, values, most, rng):
+        """Values of a property (..., numbers), each taken a random part of the way to a random value, at most a share `most` of it.
+        Shapes and the direction of stripes stay as they are."""
+        if name not in RANGES:
+            return values
+        low, high, n = RANGES[name]
+        goal = low + (high - low) * torch.rand(*values.shape[:-1], n, device=values.device, generator=rng)
+        way = most * torch.rand(*values.shape[:-1], 1, device=values.device, generator=rng)
+        return torch.cat([torch.lerp(values[..., :n], goal, way), values[..., n:]], -1)
+
     def forward(self, name, z):
         """Latents (..., z) -> what they set, (..., numbers): color, rim and dot sRGB in [0, 1], the last two with an opacity
         behind it; place and shading in [-1, 1]; size a radius in px; ground sRGB, the strength of its stripes in [0, 1], and
@@ -87,7 +120,7 @@ class PropertyNetworks(nn.Module):
         if name in ("place", "shading"):
             return torch.tanh(v)
         if name in OPTIONAL:
-            return torch.cat([torch.sigmoid(v[..., :3]), torch.sigmoid(v[..., 3:] + 1)], -1)
+            return torch.cat([torch.sigmoid(v), torch.ones_like(v[..., :1])], -1)
         if name == "size":
             return SMALLEST * torch.exp(math.log(LARGEST / SMALLEST) * torch.sigmoid(v))
         if name == GROUND:
@@ -115,14 +148,14 @@ class PropertyNetworks(nn.Module):
         elif name == "size":
             values = values.log()
         elif name == "shape":
-            values = self.silhouettes(values)
+            values = torch.cat([self.silhouettes(values), self.outline.form(values)], 1)
         elif name == GROUND:
             stripes = values[:, 3:4]
             values = torch.cat([srgb_to_lab(values[:, :3]) / 20, stripes, 4 * values[:, 4:] * stripes], 1)
         return values / CLEARLY_DIFFERENT[name]
 
     def silhouettes(self, numbers, side=16, radius=4.6):
-        """Shapes (n, 13) -> masks of one size, each of length 1, (n, side^2)."""
+        """Shapes (n, 14) -> masks of one size, each of length 1, (n, side^2)."""
         axis = torch.arange(side, device=numbers.device) - (side - 1) / 2
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         inside, _ = self.outline(numbers, x.reshape(1, -1), y.reshape(1, -1), torch.full_like(numbers[:, :1], radius))

@@ -21,6 +21,7 @@ class Scene:
     logvar: torch.Tensor  # (B, z_dim) posterior log variance
     kl: torch.Tensor  # (B,) KL of the posterior to N(0, 1), nats, parts that are not drawn left out; 0 without a VAE
     things: torch.Tensor = None  # (B, N, 64, 64) in [0, 1], the bodies of the objects decoder's things
+    lost: torch.Tensor = None  # (B, T) bool, words that the picture does not tell, because their latents were dropped
     # Of the marks decoder alone:
     attention: torch.Tensor = None  # (B, K, T) how much of each word each sprite shows
     presence: torch.Tensor = None  # (B, K) in [0, 1]

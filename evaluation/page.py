@@ -238,6 +238,12 @@ def compared_models(result):
     return out
 
 
+def what_sets_what(table):
+    """{kind of word: {property: share of swaps that change it}} -> the table that the page shows."""
+    properties = list(next(iter(table.values())))
+    return {"properties": properties, "rows": [(kind, [row[p] for p in properties]) for kind, row in table.items()]}
+
+
 def row_shares(matrix):
     """Rows of counts -> rows of (count, share of its row in [0, 1])."""
     return [[(c, c / max(1, sum(row))) for c in row] for row in matrix]
@@ -282,6 +288,7 @@ def _sections(result, baseline_curves):
                 "corruptions": corruption_plots(details, baseline_curves) if id == "robustness" else [],
                 "learning": learning_plot(details) if id == "captioners" else [],
                 "steps": details.get("steps"),
+                "sets": what_sets_what(details["table"]) if id == "scenes" else None,
                 "invented": details.get("invented", [])[:12],
             }
         )

@@ -120,17 +120,18 @@ def sheet(model, title, rows, columns, texts):
 
 
 def grammar_sheets(model):
-    """(sheets, strips): colors x objects, positions x sizes; and strips in which one word at a time is swapped."""
+    """(sheets, strips): colors x objects, positions x sizes; and for each kind of word a strip of what its words set, alone."""
     base = {"size": "large", "color": "blue", "object": "ball", "position": "left"}
     texts = [[render({"color": color, "object": name}) for color in COLORS] for name in OBJECTS]
     colors = sheet(model, "Colors × objects: “a COLOR OBJECT”", OBJECTS, COLORS, texts)
     texts = [[render({**base, "size": size, "position": position}) for position in POSITIONS] for size in SIZES]
     positions = sheet(model, "Positions × sizes: “a SIZE blue ball in the POSITION”", SIZES, POSITIONS, texts)
     strips = []
-    for slot in base:
-        texts = [render({**base, slot: word}) for word in SLOT_WORDS[slot]]
+    for part, (slot, _) in SHOWN_IN.items():
+        others = {"object": "ball", **({"relation2": "and", "object2": "cube"} if part == "relation" else {})}
+        texts = [render({**others, slot: word}) for word in SLOT_WORDS[slot]]
         cells = zip(SLOT_WORDS[slot], texts, model.draw(texts))
-        strips.append({"slot": slot, "cells": [{"word": w, "text": t, "picture": data_uri(p)} for w, t, p in cells]})
+        strips.append({"slot": part, "cells": [{"word": w, "text": t, "picture": data_uri(p)} for w, t, p in cells]})
     return [colors, positions], strips
 
 

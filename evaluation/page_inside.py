@@ -82,23 +82,18 @@ def _inside(model, text):
         "gaze": [
             {"word": vocab.words[w], "picture": data_uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(captioned, gaze[0])
         ],
-        "layers": _layers(scene, words) if scene.masks is not None else [],
+        "layers": _layers(circle.scene_decoder, scene, ids, words),
     }
 
 
-def _layers(scene, words):
-    """The sprites that are present in a scene of one sentence, each drawn without the others."""
-    out = []
-    for k in range(scene.masks.shape[1]):
-        if float(scene.presence[0, k]) > 0.5:
-            only_this = torch.zeros_like(scene.masks)
-            only_this[:, k] = scene.masks[:, k]
-            with torch.no_grad():
-                layer = scene.compose(only_this, scene.colors)[0].cpu()  # (3, 64, 64) in [0, 1]
-            share = scene.attention[0, k]  # (T,)
-            word = words[int(share.argmax())]
-            out.append({"picture": data_uri(layer), "word": word, "share": float(share.max()), "sprite": k + 1})
-    return out
+def _layers(decoder, scene, ids, words):
+    """The parts of a scene of one sentence, each drawn without the others, with the words that they show; [] for a decoder that
+    draws in one piece."""
+    if not hasattr(decoder, "layers"):
+        return []
+    with torch.no_grad():
+        layers = decoder.layers(scene, ids, 0)
+    return [{"picture": data_uri(p.cpu()), "words": " ".join(words[i] for i in places)} for p, places in layers]
 
 
 def _two_sentences(model, seed):
@@ -111,20 +106,12 @@ def _two_sentences(model, seed):
 def interpolation(model, seed, steps=9):
     """Scenes on the straight line between two sentences' latents, and what the captioner reads there; [] for a
     decoder whose latents cannot be reached."""
-    circle = model.circle
-    decoder = circle.scene_decoder
-    if not hasattr(decoder, "encode") or not hasattr(decoder, "paint"):
+    circle, decoder = model.circle, model.circle.scene_decoder
+    if not hasattr(decoder, "between"):
         return []
-    ends = []
+    t = torch.linspace(0, 1, steps, device=model.device)
     with torch.no_grad():
-        for sentence in _two_sentences(model, seed):
-            ids = pad([model.vocab.encode(sentence)]).to(model.device)
-            mu, _, _, presence, _ = decoder.encode(circle.language_model(ids), ids != PAD)
-            ends.append((mu, presence))
-        (mu_a, presence_a), (mu_b, presence_b) = ends
-        t = torch.linspace(0, 1, steps, device=model.device)[:, None, None]  # (steps, 1, 1)
-        mu = (1 - t) * mu_a + t * mu_b
-        presence = (1 - t[..., 0]) * presence_a + t[..., 0] * presence_b
-        pictures = round_8bit(decoder.compose(*decoder.paint(mu, presence)).float().cpu())
+        rows = (pad([model.vocab.encode(sentence)]).to(model.device) for sentence in _two_sentences(model, seed))
+        pictures = round_8bit(decoder.between(*((circle.draw(ids), ids) for ids in rows), t).float().cpu())
     captions, _ = read_pictures(circle, model.vocab, pictures, model.device)
-    return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t.flatten())]
+    return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t)]

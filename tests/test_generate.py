@@ -199,10 +199,11 @@ def test_a_sentence_of_another_form_is_drawn_with_a_note(tmp_path, capsys):
     assert "note" not in capsys.readouterr().err
 
 
-def test_layers_shows_each_mark_over_its_word(tmp_path, capsys):
-    assert run(tmp_path / "a", "--layers", "--text", *KNOWN, checkpoint=blank("marks")) == 0
-    with Image.open(tmp_path / "a" / "layers.png") as image:
-        assert image.height > 64 * len(KNOWN) and len(image.getcolors(1 << 24)) > 100
+def test_layers_shows_each_part_over_its_words(tmp_path, capsys):
+    for decoder in ("objects", "marks"):
+        assert run(tmp_path / decoder, "--layers", "--text", *KNOWN, checkpoint=blank(decoder)) == 0
+        with Image.open(tmp_path / decoder / "layers.png") as image:
+            assert image.height > 64 * len(KNOWN) and len(image.getcolors(1 << 24)) > 100
     assert run(tmp_path / "b", "--layers", "--sample", 1, checkpoint=blank("conv")) == 1
     assert "conv decoder" in capsys.readouterr().err and not (tmp_path / "b").exists()
 

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import label
 
 from data_utils import PAD, GrammarData, pad
-from decoders.objects import TERRITORIES, ObjectsSceneDecoder, assign_properties
+from decoders.objects import TERRITORIES, ObjectsSceneDecoder, assign_properties, lit
 from decoders.properties import LARGEST, PROPERTIES, SMALLEST
 from models import Circle
 from settings import Settings
@@ -49,7 +49,7 @@ def test_words_belong_to_their_nouns(circle):
     words, count = shown(circle, "a ball in the left above a huge red cube glowing on a dotted background")
     assert count == 2 and words["ground"] == "dotted"
     assert {v for k, v in words.items() if k[0] == 1} == {"ball", "left", "above"}
-    assert {v for k, v in words.items() if k[0] == 2} == {"huge", "red", "cube", "glowing", "on"}
+    assert {v for k, v in words.items() if k[0] == 2} == {"huge", "red", "cube", "glowing"}
     of = {v: k[1] for k, v in words.items() if k != "ground"}
     assert of["ball"] == of["cube"] and len(set(of.values())) == len(of) - 1  # each kind its own property
 
@@ -74,7 +74,7 @@ def test_what_a_word_sets_is_drawn_from_the_word_alone(circle):
     decoder = circle.scene_decoder
     ids = ids_of("a red ball and a blue cube", "a huge blue cube above a red ball in the left")
     text = circle.language_model(ids)
-    mu, _, words, _ = decoder.encode(text.words, ids)
+    mu, _, words, _, _ = decoder.encode(text.words, ids)
     color = PROPERTIES.index("color")
     first, second = color, len(PROPERTIES) + color
     assert torch.equal(mu[0, first], mu[1, second]) and torch.equal(mu[0, second], mu[1, first])
@@ -100,11 +100,39 @@ def test_areas_follow_the_size_whatever_the_shape():
     decoder = ObjectsSceneDecoder(CLASSES, 32, 64, 66)
     axis = torch.arange(64.0) - 31.5
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    numbers = 2 * torch.randn(100, 13, generator=torch.Generator().manual_seed(0))
+    numbers = 2 * torch.randn(100, 14, generator=torch.Generator().manual_seed(0))
     for radius in (SMALLEST * TERRITORIES[3][2], LARGEST * TERRITORIES[1][2]):
         inside, _ = decoder.properties.outline(numbers, x.reshape(1, -1), y.reshape(1, -1), torch.full((100, 1), radius))
         area = torch.sigmoid(1.5 * inside).sum(1) / (torch.pi * radius**2)
         assert 0.9 < area.min() and area.max() < 1.2
+
+
+def test_dropped_words_leave_no_trace_in_the_picture(circle):
+    """A word whose latent was drawn from the prior cannot be told from the picture, and is reported as lost."""
+    decoder = circle.scene_decoder
+    decoder.latent_dropout = 0.95
+    ids, other = ids_of("a red ball in the left above a huge blue cube"), ids_of("a gray box in the top below a tiny pink star")
+    drop = [1, 2, 5, 6, 8, 9, 10]  # places of words that set something
+    for seed in range(20):
+        (first, lost), (second, lost_too) = (
+            (scene.picture, scene.lost)
+            for text in (ids, other)
+            for scene in [decoder(circle.language_model(text), text != PAD, torch.Generator().manual_seed(seed))]
+        )
+        assert torch.equal(lost, lost_too) and not lost[0, [0, 3, 4, 7]].any()  # "a", "in" and "the" tell nothing anyway
+        if lost[0, drop].all():
+            assert torch.equal(first, second)
+            return
+    raise AssertionError("in 20 draws, no picture lost all of its words")
+
+
+def test_a_color_at_its_limit_keeps_its_gradient():
+    color = torch.tensor([0.999, 0.001, 0.5], requires_grad=True)
+    light = torch.tensor([[-0.4, 0.0, 0.4]], requires_grad=True)
+    shown = lit(color[:, None], light)
+    assert shown.min() >= 0 and shown.max() <= 1
+    shown.sum().backward()
+    assert (color.grad > 1).all() and light.grad.abs().min() > 0
 
 
 def test_a_word_that_no_sentence_has_leaves_the_default(circle):
@@ -112,6 +140,30 @@ def test_a_word_that_no_sentence_has_leaves_the_default(circle):
     assert (picture[0] - picture[1]).abs().max() > 0.02
     scene = circle.draw(ids_of("a ball"))
     assert scene.things[0, 1:].abs().max() == 0 and scene.things[0, 0].max() > 0.9
+
+
+def test_layers_are_the_ground_and_one_thing_each(circle):
+    sentence = "a red ball in the left above a huge blue cube on a dotted background"
+    ids = ids_of("a ball", sentence)
+    scene, words = circle.draw(ids), sentence.split()
+    with torch.no_grad():
+        layers = circle.scene_decoder.layers(scene, ids, 1)
+    told = [" ".join(words[i] for i in places) for _, places in layers]
+    assert told == ["dotted", "red ball left above", "huge blue cube"]
+    ground, left, right = (picture for picture, _ in layers)
+    for alone, side, other in ((left, slice(0, 26), slice(38, 64)), (right, slice(38, 64), slice(0, 26))):
+        assert torch.allclose(alone[..., side], scene.picture[1][..., side], atol=1e-3)
+        assert torch.allclose(alone[..., other], ground[..., other], atol=1e-3)
+        assert (alone - ground).abs().max() > 0.1
+
+
+def test_between_two_sentences_lies_a_way_from_one_scene_to_the_other(circle):
+    ends = [(circle.draw(ids), ids) for ids in (ids_of("a red ball in the left"), ids_of("a blue cube"))]
+    with torch.no_grad():
+        pictures = circle.scene_decoder.between(*ends, torch.tensor([0.0, 0.3, 1.0]))
+    assert torch.allclose(pictures[0], ends[0][0].picture[0], atol=1e-5)
+    assert torch.allclose(pictures[2], ends[1][0].picture[0], atol=1e-5)
+    assert (pictures[1] - pictures[0]).abs().max() > 0.02
 
 
 def test_padding_changes_no_scene(circle):

@@ -15,7 +15,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 NOUN, NEXT, PREVIOUS, GROUND = "noun", "next", "previous", "ground"  # what the words of a kind belong to
 DETERMINED = 0.98  # a word that follows another with this probability says nothing of its own
-ALIKE = 0.25  # words are of one kind if their neighbors overlap by 1 - this (Bhattacharyya coefficient)
+ALIKE = 0.15  # words are of one kind if their neighbors overlap by 1 - this (Bhattacharyya coefficient)
 ROUNDS = 3  # first a neighbor is a word, then the kind of a word
 MOST_WORDS = 1000  # the most common ones; rarer words get no kind. The cost is quadratic in this
 
