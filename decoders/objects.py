@@ -221,9 +221,10 @@ class ObjectsSceneDecoder(nn.Module):
         """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
         with torch.autocast(mask.device.type, enabled=False):
             mu, logvar, words, at, count = self.encode(text.words, text.ids)  # (B, C, share), (B, C), (B, C), (B,)
-            z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, C, share)
+            rng = rng if self.use_vae else None
+            z = reparameterize(mu, logvar, rng)  # (B, C, share)
             lost = None
-            if rng is not None and self.use_vae and self.latent_dropout:
+            if rng is not None and self.latent_dropout:
                 z, words, lost = self.drop(z, words, at, mask, rng)
             picture, masks = self.compose(z, words, count, rng=rng)
             kl = (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
