@@ -172,10 +172,13 @@ class ObjectsSceneDecoder(nn.Module):
     def value(self, name, z, words, rng=None):
         """Latents (..., share) and the words (...) that they are of, -1 for none -> what they set, (..., numbers)."""
         values = self.with_given(name, self.properties(name, z), words)
+        said = (words >= 0)[..., None]
         if name in OPTIONAL:  # without a word there is none
-            values = torch.cat([values[..., :3], values[..., 3:] * (words >= 0)[..., None]], -1)
+            values = torch.cat([values[..., :3], values[..., 3:] * said], -1)
+        if name == "shading":  # without a word a thing is flat
+            values = values * said
         if name == GROUND:
-            values = torch.where(words[..., None] < 0, self.properties.plain_ground(), values)
+            values = torch.where(said, values, self.properties.plain_ground())
         if rng is not None and self.value_noise:
             values = self.properties.disturbed(name, values, self.value_noise, rng)
         return values
