@@ -1,8 +1,9 @@
 """The algorithm on one screen: text -> embedding -> latent -> scene -> channel -> caption -> losses -> step.
 
-Shapes: B sentences of the batch, T words, V words of vocabulary, D = d_model. Where several processes share a batch, each
-has `local` sentences of it, and `group.gather` lets the losses that compare sentences see the global batch. A single
-process has all of them, and `gather` changes nothing.
+Shapes: B sentences of the batch, T words, V words of vocabulary, C words that the next word is chosen from (all V of a small
+vocabulary, see `WordSample`), N words that the batch can have at most, D = d_model. A step costs the same however large V is.
+Where several processes share a batch, each has `local` sentences of it, and `group.gather` lets the losses that compare
+sentences see the global batch. A single process has all of them, and `gather` changes nothing.
 """
 
 import torch
@@ -12,28 +13,32 @@ from channel import CORRUPTIONS, transmit
 from imaging.color import srgb_to_lab
 from text.padding import targets_of
 from text.vocabulary import PAD
+from text.word_sample import WordSample, words_of_batch
 
 
 def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, group):
     """Learn from one batch of sentences, word numbers (B, T) -> what `Optimizer.step` returns: losses by name, and whether the
     step was skipped because a number was not finite."""
-    s, vocab_size, local = settings, networks.vocab_size, group.local_rows(ids)
+    s, local = settings, group.local_rows(ids)
+    sample = WordSample.for_batch(ids, networks.vocab_size, host_rng)
+    numbers, count = words_of_batch(ids, networks.vocab_size)  # (B, T) in [0, N), N
 
-    text = networks.language_model(local, rng)  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, V)
+    text = networks.language_model(local, rng, sample=sample)  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, C)
     scene = networks.scene_decoder(text, local != PAD, rng)  # mu, logvar (B, z_dim) -> picture (B, 3, 64, 64) in [0, 1]
     corruptions = CORRUPTIONS if s.channel else ("none",)
     arrived = transmit(scene, severity, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
-    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng)  # logits (B, T + 1, V), (B, D)
+    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng, sample)  # logits (B, T + 1, C), (B, D)
 
     batch = group.gather(
         seen=seen,  # (B, D)
         sentence=text.sentence,  # (B, D)
         thumbnails=losses.thumbnails(scene.picture),  # (B, 768)
         edges=losses.edge_maps(scene.picture),  # (B, 256)
-        **features_of_words(scene, local, vocab_size),
+        **features_of_words(scene, group.local_rows(numbers), count),
     )
-    targets, distance = targets_of(local), losses.word_distance(ids, vocab_size)  # (B, T + 1), (B, B)
+    targets, distance = targets_of(local), losses.word_distance(numbers, count)  # (B, T + 1), (B, B)
     per_target, per_word = group.share_of_words(targets, targets_of(ids)), group.share_of_words(local, ids)
+    targets, local = sample.numbers(targets), sample.numbers(local)  # in [0, C)
     parts = {
         "caption": losses.word_loss(caption, targets) * per_target,
         "language": losses.word_loss(text.logits, targets) * per_target,
@@ -43,7 +48,7 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
         "spatial": losses.spatial_loss(scene.picture),
         "diversity": losses.diversity_loss(batch["thumbnails"], distance),
         "perceptual": losses.perceptual_loss(batch["edges"], distance),
-        **losses_of_words(networks, batch, ids, scene.ground),  # layout, color, shape, repulsion
+        **losses_of_words(networks, batch, numbers, count, scene.ground),  # layout, color, shape, repulsion
     }
     loss = sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items())
     return optimizer.step(loss, parts)  # backward, clip, AdamW
@@ -54,45 +59,44 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
 # ---------------------------------------------------------------------------------------------
 
 
-def features_of_words(scene, ids, vocab_size):
-    """What `losses_of_words` needs of a scene, as rows that processes can gather."""
+def features_of_words(scene, numbers, count):
+    """What `losses_of_words` needs of a scene, as rows that processes can gather. numbers, count: of `words_of_batch`."""
     if scene.things is not None:  # what a word sets follows from the word alone
         return {}
     if scene.masks is None:
         return {"mean_color": scene.picture.float().mean((2, 3))}  # (B, 3)
-    word, _, weight = losses.shown_words(scene.attention, scene.presence, ids)  # (B K,)
-    masks = losses.word_sums(scene.masks.flatten(0, 1) * weight[:, None, None], word, vocab_size)  # (V, side, side)
+    word, _, weight = losses.shown_words(scene.attention, scene.presence, numbers)  # (B K,)
+    masks = losses.word_sums(scene.masks.flatten(0, 1) * weight[:, None, None], word, count)  # (N, side, side)
     return {
         "attention": scene.attention,  # (B, K, T)
         "preference": scene.preference,  # (B, K, T)
         "presence": scene.presence,  # (B, K)
         "colors": scene.colors,  # (B, K, 3)
-        "masks": masks[None],  # (1, V, side, side), one row for each process
+        "masks": masks[None],  # (1, N, side, side), one row for each process
     }
 
 
-def losses_of_words(networks, batch, ids, ground):
-    """Losses of what words look like in the global batch: {name: 0-dim tensor}."""
-    vocab_size = networks.vocab_size
+def losses_of_words(networks, batch, numbers, count, ground):
+    """Losses of what words look like in the global batch: {name: 0-dim tensor}. numbers, count: of `words_of_batch`."""
     if networks.values_of_words is not None:
         return losses_of_properties(*networks.values_of_words())
     if "mean_color" in batch:  # a picture's mean color stands for each of its words
-        words = ids.flatten()
-        lab = srgb_to_lab(batch["mean_color"].repeat_interleave(ids.shape[1], 0))  # (B T, 3)
-        return {"color": losses.color_loss(lab, words, (words != PAD).float(), None, vocab_size)}
+        words = numbers.flatten()
+        lab = srgb_to_lab(batch["mean_color"].repeat_interleave(numbers.shape[1], 0))  # (B T, 3)
+        return {"color": losses.color_loss(lab, words, (words != PAD).float(), None, count)}
     attention, preference, colors = batch["attention"], batch["preference"], batch["colors"]
-    word, place, weight = losses.shown_words(attention, batch["presence"], ids)  # (B K,)
-    competing = losses.competition(word, place, weight, vocab_size, attention.shape[1])  # (V, V)
-    layout = losses.layout_loss(torch.stack([attention, preference]), ids, vocab_size).sum()
+    word, place, weight = losses.shown_words(attention, batch["presence"], numbers)  # (B K,)
+    competing = losses.competition(word, place, weight, count, attention.shape[1])  # (N, N)
+    layout = losses.layout_loss(torch.stack([attention, preference]), numbers, count).sum()
     lab, ground = srgb_to_lab(torch.cat([colors.flatten(0, 1), ground[None]])).split([len(word), 1])  # (B K, 3), (1, 3)
-    color = losses.color_loss(lab, word, weight, ground, vocab_size, competing)
-    total = losses.word_sums(weight, word, vocab_size)  # (V,)
-    silhouettes = losses.silhouettes_of_words(batch["masks"].sum(0), total)  # (V, side^2)
+    color = losses.color_loss(lab, word, weight, ground, count, competing)
+    total = losses.word_sums(weight, word, count)  # (N,)
+    silhouettes = losses.silhouettes_of_words(batch["masks"].sum(0), total)  # (N, side^2)
     return {
         "layout": layout,
         "color": color,
         "shape": losses.shape_loss(silhouettes, total, competing),
-        "repulsion": losses.repulsion_loss(lab, silhouettes, word, weight, vocab_size, competing),
+        "repulsion": losses.repulsion_loss(lab, silhouettes, word, weight, count, competing),
     }
 
 

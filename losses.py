@@ -238,14 +238,14 @@ def color_loss(lab, word, weight, ground, vocab_size, competing=0.0, near=25.0, 
 
 
 def silhouettes_of_words(masks, total, eps=1e-6):
-    """Weighted sums of masks per word (V, side, side), total weight (V,) -> each word's mean silhouette after a 3x3 mean, of
-    length 1 (V, side^2). From sums, so that processes need not exchange every mask."""
+    """Weighted sums of masks per word (N, side, side), total weight (V,) -> each word's mean silhouette after a 3x3 mean, of
+    length 1 (N, side^2). From sums, so that processes need not exchange every mask."""
     means = smooth(masks, (1 / 3,) * 3, repeat=False).flatten(1) / (total[:, None] + eps)
     return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2)  # a thin mark is not yet a different one
 
 
 def shape_loss(silhouettes, total, competing=0.0, near=0.7):
-    """Silhouettes of different words differ: what `silhouettes_of_words` returns (V, side^2), total weight (V,).
+    """Silhouettes of different words differ: what `silhouettes_of_words` returns (N, side^2), total weight (V,).
 
     `log_potential` with sigma `near`; two silhouettes that share nothing are sqrt(2) apart. A tenth of the potential holds
     among words that do not compete. Prevents marks that differ in color alone.

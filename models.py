@@ -4,7 +4,8 @@
     SceneDecoder                  draws a sentence as a 64x64 picture (decoders/marks.py; decoders/conv.py is the plain one)
     CaptionNetwork                reads a picture back into words; sees nothing but the picture
 
-`algorithm.py` shows how they work together. Shapes: B sentences, T words, V words of vocabulary, D = d_model, K sprites.
+`algorithm.py` shows how they work together. Shapes: B sentences, T words, V words of vocabulary, C of them
+that a word is chosen from while training, D = d_model, K sprites.
 A forward pass draws random numbers only from the generator it is given; without one it is deterministic.
 """
 
@@ -20,6 +21,7 @@ from decoders.marks import SceneDecoder
 from decoders.objects import ObjectsSceneDecoder
 from text.padding import Packing, targets_of
 from text.vocabulary import BOS, EOS, PAD
+from text.word_sample import WordSample
 
 
 def dropout(x, p, rng):
@@ -63,8 +65,8 @@ class TextState:
     """What the language model knows of a batch of sentences."""
 
     ids: torch.Tensor  # (B, T) word numbers
-    logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
-    cloze: torch.Tensor  # (B, T, V) the word that stands here, from the words before it and the one after it
+    logits: torch.Tensor  # (B, T + 1, C) the next word, after the start mark and after each word
+    cloze: torch.Tensor  # (B, T, C) the word that stands here, from the words before it and the one after it
     roles: torch.Tensor  # (B, T, D) what kind of word stands here, and how many of its kind came before
     words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbors
     surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
@@ -118,10 +120,11 @@ class AutoregressiveLanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, ids, rng=None, pack=True):
+    def forward(self, ids, rng=None, pack=True, sample=WordSample()):
         """ids (B, T) word numbers padded with PAD -> TextState. Raises ValueError for T > max_words.
 
-        What stands at padding means nothing. Without `pack` padding is computed like words.
+        What stands at padding means nothing. Without `pack` padding is computed like words. The C words that a word is chosen
+        from are all V, or those of a `sample`.
         """
         if ids.shape[1] > self.max_words:
             raise ValueError(f"a sentence of {ids.shape[1]} words; this model reads at most {self.max_words}")
@@ -134,26 +137,27 @@ class AutoregressiveLanguageModel(nn.Module):
             x, weights = block(x, tokens, causal, self.p, rng)
             attention.append(weights)
         x = self.norm(x)
-        logits = tokens.unpack((x @ self.embedding.weight.T).float())  # (B, T + 1, V)
+        table = sample.rows(self.embedding.weight)  # (C, D)
+        logits = tokens.unpack(sample.weighted((x @ table.T).float()))  # (B, T + 1, C)
         x = tokens.unpack(x)  # (B, T + 1, D)
         mask = (ids != PAD).float()  # (B, T)
-        surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * mask
+        surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), sample.numbers(ids), reduction="none") * mask
         mean = (x[:, 1:] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)
         following = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
         guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1)))  # (N', D)
-        cloze = words.unpack((guess @ self.embedding.weight.T).float())  # (B, T, V)
+        cloze = words.unpack(sample.weighted((guess @ table.T).float()))  # (B, T, C)
         with torch.autocast(ids.device.type, enabled=False):
-            roles = self.roles(cloze.detach(), mask)  # (B, T, D)
+            roles = self.roles(cloze.detach(), mask, table.float())  # (B, T, D)
         return TextState(ids, logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
-    def roles(self, cloze, mask):
+    def roles(self, cloze, mask, embedding=None):
         """Which words could replace each word, and how many words of that kind came before.
 
-        cloze (B, T, V), mask (B, T) float -> (B, T, D). The kind of a word is the mean embedding of all words that fit in
+        cloze (B, T, C), mask (B, T) float, embedding (C, D), by default of all words -> (B, T, D). The kind of a word is the mean embedding of all words that fit in
         its place. It is near 0 as long as every word fits, so that layout waits until there are kinds. No role is computed
         from the word itself.
         """
-        embedding = self.embedding.weight.float()
+        embedding = self.embedding.weight.float() if embedding is None else embedding
         kinds = cloze.softmax(-1) @ embedding - embedding.mean(0)  # (B, T, D)
         usual = (embedding - embedding.mean(0)).detach().square().sum(1).mean()
         kinds = kinds / torch.sqrt(kinds.square().sum(-1, keepdim=True) + self.UNDECIDED * usual)
@@ -231,14 +235,15 @@ class CaptionNetwork(nn.Module):
         """The picture's place in the space of sentences: (B, hidden) -> (B, D)."""
         return self.to_embedding(gist)
 
-    def look(self, state, keys, values):
-        """LSTM states (B, T, hidden) look at the grid -> logits (B, T, V), weights (B, heads, T, 64)."""
+    def look(self, state, keys, values, sample=WordSample()):
+        """LSTM states (B, T, hidden) look at the grid -> logits (B, T, C), weights (B, heads, T, 64)."""
         seen, weights = attend(split_heads(self.query(state), self.HEADS)[0], keys, values)
-        words = self.out(torch.cat([state, join_heads(seen, self.HEADS)], -1)).float()
+        hidden, last = self.out[:-1](torch.cat([state, join_heads(seen, self.HEADS)], -1)), self.out[-1]
+        words = sample.weighted(F.linear(hidden, sample.rows(last.weight), sample.rows(last.bias)).float())
         return words, weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
 
-    def forward(self, picture, ids, word_dropout=0.0, rng=None):
-        """Pictures and the true words (B, T) -> caption logits (B, T + 1, V), embedding (B, D).
+    def forward(self, picture, ids, word_dropout=0.0, rng=None, sample=WordSample()):
+        """Pictures and the true words (B, T) -> caption logits (B, T + 1, C), embedding (B, D).
 
         Position t predicts word t from the picture and the words before it, some of them dropped so that the
         picture is needed.
@@ -249,7 +254,7 @@ class CaptionNetwork(nn.Module):
             lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
             inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
         state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, inputs.shape[1], -1)], -1))
-        return self.look(state, keys, values)[0], self.embed(gist)
+        return self.look(state, keys, values, sample)[0], self.embed(gist)
 
     @torch.no_grad()
     def read(self, picture, temperature=0.0, rng=None):

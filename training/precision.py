@@ -25,8 +25,8 @@ class TrainingNetworks:
 def under_autocast(network, dtype, device, precision=contextlib.nullcontext):
     """A function that calls a network under autocast to `dtype`, and in a context `precision(device)`."""
 
-    def forward(*inputs):
+    def forward(*inputs, **options):
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None), precision(device):
-            return network(*inputs)
+            return network(*inputs, **options)
 
     return forward
