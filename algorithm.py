@@ -12,14 +12,16 @@ import losses
 from channel import CORRUPTIONS, transmit
 from imaging.color import srgb_to_lab
 from text.padding import targets_of
-from text.vocabulary import PAD
+from text.vocabulary import PAD, SPECIALS
 from text.word_sample import WordSample, words_of_batch
 
 
 def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, group):
     """Learn from one batch of sentences, word numbers (B, T) -> what `Optimizer.step` returns: losses by name, and whether the
     step was skipped because a number was not finite."""
-    s, local = settings, group.local_rows(ids)
+    s = settings
+    ids, real = with_drills(ids, s.drills, networks.vocab_size, host_rng)  # (B, T), (B,) bool
+    local = group.local_rows(ids)
     sample = WordSample.for_batch(ids, networks.vocab_size, host_rng)
     numbers, count = words_of_batch(ids, networks.vocab_size)  # (B, T) in [0, N), N
 
@@ -39,19 +41,33 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
     targets, distance = targets_of(local), losses.word_distance(numbers, count)  # (B, T + 1), (B, B)
     per_target, per_word = group.share_of_words(targets, targets_of(ids)), group.share_of_words(local, ids)
     targets, local = sample.numbers(targets), sample.numbers(local)  # in [0, C)
+    spoken = torch.where(group.local_rows(real)[:, None], targets, PAD)  # nobody says what stands in a drill
     parts = {
         "caption": losses.word_loss(caption, targets) * per_target,
-        "language": losses.word_loss(text.logits, targets) * per_target,
-        "cloze": losses.word_loss(text.cloze, local) * per_word,
+        "language": losses.word_loss(text.logits, spoken) * per_target,
+        **({} if text.cloze is None else {"cloze": losses.word_loss(text.cloze, local) * per_word}),
         "consistency": losses.consistency_loss(batch["seen"], batch["sentence"]),
         "kl": losses.kl_loss(scene.kl),
         "spatial": losses.spatial_loss(scene.picture),
         "diversity": losses.diversity_loss(batch["thumbnails"], distance),
         "perceptual": losses.perceptual_loss(batch["edges"], distance),
-        **losses_of_words(networks, batch, numbers, count, scene.ground),  # layout, color, shape, repulsion
+        **losses_of_words(networks, batch, numbers, count, scene.ground, host_rng),  # layout, color, shape, repulsion
     }
     loss = sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items())
     return optimizer.step(loss, parts)  # backward, clip, AdamW
+
+
+def with_drills(ids, share, vocab_size, host_rng):
+    """Replace the words of the first `share` of the sentences (B, T) by random ones -> sentences, and which are real (B,).
+
+    Every word is drawn and read equally often in them, and no grammar helps to guess it (word salad).
+    """
+    drilled = torch.arange(len(ids), device=ids.device) < round(share * len(ids))
+    if share == 0:
+        return ids, ~drilled
+    words = host_rng.integers(len(SPECIALS), vocab_size, size=tuple(ids.shape))
+    words = torch.from_numpy(words).to(ids.device)
+    return torch.where(drilled[:, None] & (ids != PAD), words, ids), ~drilled
 
 
 # ---------------------------------------------------------------------------------------------
@@ -61,8 +77,8 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
 
 def features_of_words(scene, numbers, count):
     """What `losses_of_words` needs of a scene, as rows that processes can gather. numbers, count: of `words_of_batch`."""
-    if scene.things is not None:  # what a word sets follows from the word alone
-        return {}
+    if scene.things is not None or scene.preference is None and scene.masks is not None:
+        return {}  # what a word sets, or looks like, follows from the word alone
     if scene.masks is None:
         return {"mean_color": scene.picture.float().mean((2, 3))}  # (B, 3)
     word, _, weight = losses.shown_words(scene.attention, scene.presence, numbers)  # (B K,)
@@ -76,10 +92,13 @@ def features_of_words(scene, numbers, count):
     }
 
 
-def losses_of_words(networks, batch, numbers, count, ground):
+def losses_of_words(networks, batch, numbers, count, ground, host_rng):
     """Losses of what words look like in the global batch: {name: 0-dim tensor}. numbers, count: of `words_of_batch`."""
     if networks.values_of_words is not None:
         return losses_of_properties(*networks.values_of_words())
+    if networks.marks_of_words is not None:
+        words = host_rng.permutation(networks.vocab_size - len(SPECIALS))[:COMPARED] + len(SPECIALS)
+        return losses_of_marks(*networks.marks_of_words(torch.from_numpy(words).to(ground.device)), ground)
     if "mean_color" in batch:  # a picture's mean color stands for each of its words
         words = numbers.flatten()
         lab = srgb_to_lab(batch["mean_color"].repeat_interleave(numbers.shape[1], 0))  # (B T, 3)
@@ -97,6 +116,21 @@ def losses_of_words(networks, batch, numbers, count, ground):
         "color": color,
         "shape": losses.shape_loss(silhouettes, total, competing),
         "repulsion": losses.repulsion_loss(lab, silhouettes, word, weight, count, competing),
+    }
+
+
+COMPARED = 384  # words whose marks a step compares with one another
+
+
+def losses_of_marks(masks, colors, ground):
+    """Losses of what different words look like: masks (n, side, side), colors (n, 3), ground (3,) -> {name: 0-dim tensor}."""
+    lab, ground = srgb_to_lab(torch.cat([colors, ground[None]])).split([len(colors), 1])  # (n, 3), (1, 3)
+    word, once = torch.arange(len(lab), device=lab.device), lab.new_ones(len(lab))
+    silhouettes = losses.silhouettes_of_words(masks, once)  # (n, side^2)
+    return {
+        "color": losses.color_loss(lab, word, once, ground, len(lab), 1.0),
+        "shape": losses.shape_loss(silhouettes, once, 1.0),
+        "repulsion": losses.repulsion_loss(lab, silhouettes, word, once, len(lab), 1.0),
     }
 
 

@@ -17,11 +17,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from decoders.conv import ConvSceneDecoder
+from decoders.line import LineSceneDecoder, grid, middles
 from decoders.marks import SceneDecoder
 from decoders.objects import ObjectsSceneDecoder
 from text.padding import Packing, targets_of
 from text.vocabulary import BOS, EOS, PAD
-from text.word_sample import WordSample
+from text.word_sample import ALL_WORDS
 
 
 def dropout(x, p, rng):
@@ -66,8 +67,8 @@ class TextState:
 
     ids: torch.Tensor  # (B, T) word numbers
     logits: torch.Tensor  # (B, T + 1, C) the next word, after the start mark and after each word
-    cloze: torch.Tensor  # (B, T, C) the word that stands here, from the words before it and the one after it
-    roles: torch.Tensor  # (B, T, D) what kind of word stands here, and how many of its kind came before
+    cloze: torch.Tensor  # (B, T, C) the word that stands here, from the words before it and the one after it; or None
+    roles: torch.Tensor  # (B, T, D) or None, what kind of word stands here, and how many of its kind came before
     words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbors
     surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
     sentence: torch.Tensor  # (B, D) the whole sentence
@@ -102,7 +103,7 @@ class AutoregressiveLanguageModel(nn.Module):
     SAME_KIND = 0.6  # two words whose kinds have a larger cosine are of one kind
     UNDECIDED = 0.05  # a kind this much weaker (in mean square) than a usual embedding counts as none
 
-    def __init__(self, vocab_size, max_words, d_model=512, n_heads=8, n_layers=6, dropout=0.0):
+    def __init__(self, vocab_size, max_words, d_model=512, n_heads=8, n_layers=6, dropout=0.0, cloze=True):
         super().__init__()
         if d_model % n_heads:
             raise ValueError(f"d_model {d_model} is not a multiple of n_heads {n_heads}")
@@ -111,16 +112,19 @@ class AutoregressiveLanguageModel(nn.Module):
         self.position = nn.Embedding(max_words + 1, d_model)
         self.blocks = nn.ModuleList(Block(d_model, n_heads) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
-        self.cloze = nn.Sequential(nn.Linear(2 * d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model))
-        self.cloze_norm = nn.LayerNorm(d_model)
-        self.role_count = nn.Embedding(max_words + 1, d_model)
+        self.has_cloze = cloze
+        if cloze:
+            self.cloze = nn.Sequential(nn.Linear(2 * d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model))
+            self.cloze_norm = nn.LayerNorm(d_model)
+            self.role_count = nn.Embedding(max_words + 1, d_model)
         self.to_sentence = nn.Linear(d_model, d_model)
-        nn.init.normal_(self.role_count.weight, std=1.0)
-        nn.init.zeros_(self.role_count.weight[0])
+        if cloze:
+            nn.init.normal_(self.role_count.weight, std=1.0)
+            nn.init.zeros_(self.role_count.weight[0])
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, ids, rng=None, pack=True, sample=WordSample()):
+    def forward(self, ids, rng=None, pack=True, sample=ALL_WORDS):
         """ids (B, T) word numbers padded with PAD -> TextState. Raises ValueError for T > max_words.
 
         What stands at padding means nothing. Without `pack` padding is computed like words. The C words that a word is chosen
@@ -143,11 +147,13 @@ class AutoregressiveLanguageModel(nn.Module):
         mask = (ids != PAD).float()  # (B, T)
         surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), sample.numbers(ids), reduction="none") * mask
         mean = (x[:, 1:] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)
-        following = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
-        guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1)))  # (N', D)
-        cloze = words.unpack(sample.weighted((guess @ table.T).float()))  # (B, T, C)
-        with torch.autocast(ids.device.type, enabled=False):
-            roles = self.roles(cloze.detach(), mask, table.float())  # (B, T, D)
+        cloze = roles = None
+        if self.has_cloze:
+            following = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
+            guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1)))  # (N', D)
+            cloze = words.unpack(sample.weighted((guess @ table.T).float()))  # (B, T, C)
+            with torch.autocast(ids.device.type, enabled=False):
+                roles = self.roles(cloze.detach(), mask, table.float())  # (B, T, D)
         return TextState(ids, logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
     def roles(self, cloze, mask, embedding=None):
@@ -235,26 +241,34 @@ class CaptionNetwork(nn.Module):
         """The picture's place in the space of sentences: (B, hidden) -> (B, D)."""
         return self.to_embedding(gist)
 
-    def look(self, state, keys, values, sample=WordSample()):
-        """LSTM states (B, T, hidden) look at the grid -> logits (B, T, C), weights (B, heads, T, 64)."""
-        seen, weights = attend(split_heads(self.query(state), self.HEADS)[0], keys, values)
-        hidden, last = self.out[:-1](torch.cat([state, join_heads(seen, self.HEADS)], -1)), self.out[-1]
-        words = sample.weighted(F.linear(hidden, sample.rows(last.weight), sample.rows(last.bias)).float())
-        return words, weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
+    def beside(self, gist, places, first, n):
+        """What the LSTM sees beside the words from number `first` on: (B, n, hidden)."""
+        return gist[:, None].expand(-1, n, -1)
 
-    def forward(self, picture, ids, word_dropout=0.0, rng=None, sample=WordSample()):
+    def look(self, state, places, first, sample=ALL_WORDS):
+        """LSTM states (B, T, hidden), the first of them at word number `first`, look at the grid, places: (keys, values)
+        -> logits (B, T, C), weights (B, heads, T, 64)."""
+        seen, weights = attend(split_heads(self.query(state), self.HEADS)[0], *places)
+        return self.words(state, join_heads(seen, self.HEADS), sample), weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
+
+    def words(self, state, seen, sample=ALL_WORDS):
+        """LSTM states and what is looked at, each (B, T, hidden) -> logits (B, T, C)."""
+        hidden, last = self.out[:-1](torch.cat([state, seen], -1)), self.out[-1]
+        return sample.weighted(F.linear(hidden, sample.rows(last.weight), sample.rows(last.bias)).float())
+
+    def forward(self, picture, ids, word_dropout=0.0, rng=None, sample=ALL_WORDS):
         """Pictures and the true words (B, T) -> caption logits (B, T + 1, C), embedding (B, D).
 
         Position t predicts word t from the picture and the words before it, some of them dropped so that the
         picture is needed.
         """
-        gist, keys, values = self.see(picture)
+        gist, *places = self.see(picture)
         inputs = F.pad(ids, (1, 0), value=BOS)
         if rng is not None and word_dropout:
             lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
             inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
-        state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, inputs.shape[1], -1)], -1))
-        return self.look(state, keys, values, sample)[0], self.embed(gist)
+        state, _ = self.lstm(torch.cat([self.embedding(inputs), self.beside(gist, places, 0, inputs.shape[1])], -1))
+        return self.look(state, places, 0, sample)[0], self.embed(gist)
 
     @torch.no_grad()
     def read(self, picture, temperature=0.0, rng=None):
@@ -263,14 +277,14 @@ class CaptionNetwork(nn.Module):
         Greedy at temperature 0. Words after the end mark are PAD; the log probability is that of the
         words and the end mark under this network.
         """
-        gist, keys, values = self.see(picture)
+        gist, *places = self.see(picture)
         word = torch.full((len(picture),), BOS, device=picture.device)
         alive = torch.ones_like(word, dtype=torch.bool)
         memory, words, gaze = None, [], []
         log_prob = torch.zeros(len(picture), device=picture.device)
-        for _ in range(self.max_words + 1):
-            state, memory = self.lstm(torch.cat([self.embedding(word), gist], -1)[:, None], memory)
-            logits, weights = self.look(state, keys, values)
+        for t in range(self.max_words + 1):
+            state, memory = self.lstm(torch.cat([self.embedding(word)[:, None], self.beside(gist, places, t, 1)], -1), memory)
+            logits, weights = self.look(state, places, t)
             logits = logits[:, 0].index_fill(1, torch.tensor([PAD, BOS], device=word.device), float("-inf"))
             logp = logits.log_softmax(-1)
             word = torch.multinomial((logits / temperature).softmax(-1), 1, generator=rng)[:, 0] if temperature else logp.argmax(-1)
@@ -280,6 +294,62 @@ class CaptionNetwork(nn.Module):
             words.append(word)
             gaze.append(weights.mean(1)[:, 0])
         return torch.stack(words, 1), log_prob, torch.stack(gaze, 1)
+
+
+class LineCaptionNetwork(CaptionNetwork):
+    """Reads marks that stand in line: a CNN, a glimpse at the place of each word, and an LSTM.
+
+    At word t it looks at place t. Where that is, is learned, from a start in reading order, and moves with the picture.
+    """
+
+    GLIMPSE = 4  # points across and down
+    WIDTH = 1.25  # of a glimpse, in places
+    REACH = 0.15  # how far the places may move with a picture, as a share of half its side
+
+    def __init__(self, vocab_size, max_words, d_model=512, hidden_dim=256, n_places=25):
+        super().__init__(vocab_size, max_words, d_model, hidden_dim)
+        a, b = hidden_dim // 6 // 8 * 8, hidden_dim // 3 // 8 * 8
+        self.convs = nn.ModuleList([nn.Conv2d(3, a, 5, 2, 2), nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, b, 3, 1, 1)])
+        self.norms = nn.ModuleList(nn.GroupNorm(1, n) for n in (a, b, b))
+        self.squeeze = nn.Linear(b, 16)
+        self.middles = nn.Parameter(2 * middles(n_places)[:max_words] - 1)  # (K, 2), x and y in (-1, 1)
+        self.to_shift = nn.Linear(hidden_dim, 2)
+        nn.init.zeros_(self.to_shift.weight)
+        nn.init.zeros_(self.to_shift.bias)
+        side = self.WIDTH * 2 / grid(n_places)[1]
+        axis = (torch.arange(self.GLIMPSE) - (self.GLIMPSE - 1) / 2) * side / self.GLIMPSE
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        self.register_buffer("points", torch.stack([x, y], -1).flatten(0, 1), persistent=False)  # (P, 2)
+        self.glimpse = nn.Sequential(
+            nn.Linear(b * self.GLIMPSE**2, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim)
+        )
+        self.beyond = nn.Parameter(torch.zeros(1, 1, hidden_dim))  # what is seen behind the last place
+        del self.place, self.query, self.key_value
+
+    def see(self, picture):
+        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), glimpses (B, K + 1, hidden), where they are (B, K, 2)."""
+        x = (picture * 2 - 1).contiguous(memory_format=torch.channels_last)
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            y = F.gelu(norm(conv(x)))  # 32x32, 16x16, 16x16
+            x = x + y if i == 2 else y
+        gist = self.to_gist(self.squeeze(F.avg_pool2d(x, 2).flatten(2).transpose(1, 2)).flatten(1))
+        where = self.middles + self.REACH * torch.tanh(self.to_shift(gist).float())[:, None]  # (B, K, 2)
+        points = where[:, :, None] + self.points  # (B, K, P, 2)
+        seen = F.grid_sample(x.float(), points, align_corners=False, padding_mode="border")  # (B, c, K, P)
+        glimpses = self.glimpse(seen.permute(0, 2, 3, 1).flatten(2))  # (B, K, hidden)
+        return gist, torch.cat([glimpses, self.beyond.expand(len(x), -1, -1).to(glimpses.dtype)], 1), where
+
+    def beside(self, gist, places, first, n):
+        """As `CaptionNetwork.beside`: the glimpse at each word's own place."""
+        return places[0][:, first : first + n]
+
+    def look(self, state, places, first, sample=ALL_WORDS):
+        """As `CaptionNetwork.look`; the weights show which cell of the 8x8 grid each place lies in."""
+        n = state.shape[1]
+        where = F.pad(places[1], (0, 0, 0, 1))[:, first : first + n]  # (B, T, 2)
+        cell = ((where + 1) * 4).long().clamp(0, 7)
+        weights = F.one_hot(cell[..., 1] * 8 + cell[..., 0], 64).float()
+        return self.words(state, places[0][:, first : first + n], sample), weights[:, None]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -293,14 +363,26 @@ class Circle(nn.Module):
     def __init__(self, settings, vocab_size, max_words, word_classes=None):
         super().__init__()
         s, self.word_classes = settings, word_classes
-        self.language_model = AutoregressiveLanguageModel(vocab_size, max_words, s.d_model, s.n_heads, s.n_layers, s.dropout)
+        in_line = s.decoder == "marks" and s.layout == "line"  # needs no kinds of words
+        sizes = vocab_size, max_words, s.d_model
+        self.language_model = AutoregressiveLanguageModel(*sizes, s.n_heads, s.n_layers, s.dropout, cloze=not in_line)
         if s.decoder == "objects":
             self.scene_decoder = ObjectsSceneDecoder(word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects)
         elif s.decoder == "conv":
             self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)
+        elif in_line:
+            self.scene_decoder = LineSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
         else:
             self.scene_decoder = SceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
-        self.caption_network = CaptionNetwork(vocab_size, max_words, s.d_model, s.hidden_dim)
+        if in_line:
+            self.caption_network = LineCaptionNetwork(*sizes, s.hidden_dim, s.n_sprites)
+        else:
+            self.caption_network = CaptionNetwork(*sizes, s.hidden_dim)
+
+    @property
+    def max_words(self):
+        """Words or pieces of the longest sentence that can be drawn."""
+        return self.language_model.max_words
 
     def values_of_words(self):
         """What the words of the vocabulary set in scenes of the objects decoder: {property: values (n, numbers)}, the default
@@ -308,6 +390,10 @@ class Circle(nn.Module):
         decoder = self.scene_decoder
         values = {name: v for name, (_, v) in decoder.values_of_words(self.language_model.embedding.weight).items()}
         return values, {name: decoder.properties.features(name, v) for name, v in values.items()}
+
+    def marks_of_words(self, words):
+        """What some words (n,) look like in scenes of marks in line -> masks (n, side, side), colors (n, 3)."""
+        return self.scene_decoder.marks_of_words(self.language_model.embedding(words))
 
     @torch.no_grad()
     def draw(self, ids):

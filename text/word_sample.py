@@ -66,3 +66,6 @@ class WordSample:
     def numbers(self, ids):
         """Word numbers of the batch -> their places among the C words; padding, start and end keep theirs."""
         return ids if self.words is None else self.number[ids]
+
+
+ALL_WORDS = WordSample()
