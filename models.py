@@ -198,6 +198,15 @@ class AutoregressiveLanguageModel(nn.Module):
 # ---------------------------------------------------------------------------------------------
 
 
+def words_before(ids, word_dropout=0.0, rng=None):
+    """What a captioner is told of the words before each word and the end: (B, T) -> (B, T + 1), some of them PAD instead."""
+    inputs = F.pad(ids, (1, 0), value=BOS)
+    if rng is not None and word_dropout:
+        lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
+        inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
+    return inputs
+
+
 class CaptionNetwork(nn.Module):
     """Reads a picture: a CNN that keeps an 8x8 grid of places, an LSTM, and attention over the grid.
 
@@ -241,18 +250,17 @@ class CaptionNetwork(nn.Module):
         """The picture's place in the space of sentences: (B, hidden) -> (B, D)."""
         return self.to_embedding(gist)
 
-    def beside(self, gist, places, first, n):
-        """What the LSTM sees beside the words from number `first` on: (B, n, hidden)."""
-        return gist[:, None].expand(-1, n, -1)
+    def beside(self, gist, places, t):
+        """What the LSTM sees beside the word before word number t: (B, 1, hidden)."""
+        return gist[:, None]
 
-    def look(self, state, places, first, sample=ALL_WORDS):
-        """LSTM states (B, T, hidden), the first of them at word number `first`, look at the grid, places: (keys, values)
-        -> logits (B, T, C), weights (B, heads, T, 64)."""
+    def look(self, state, places, t=None, sample=ALL_WORDS):
+        """LSTM states (B, T, hidden) look at the grid, places: (keys, values) -> logits (B, T, C), weights (B, heads, T, 64)."""
         seen, weights = attend(split_heads(self.query(state), self.HEADS)[0], *places)
         return self.words(state, join_heads(seen, self.HEADS), sample), weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
 
     def words(self, state, seen, sample=ALL_WORDS):
-        """LSTM states and what is looked at, each (B, T, hidden) -> logits (B, T, C)."""
+        """LSTM states and what is looked at, each (..., hidden) -> logits (..., C)."""
         hidden, last = self.out[:-1](torch.cat([state, seen], -1)), self.out[-1]
         return sample.weighted(F.linear(hidden, sample.rows(last.weight), sample.rows(last.bias)).float())
 
@@ -263,12 +271,9 @@ class CaptionNetwork(nn.Module):
         picture is needed.
         """
         gist, *places = self.see(picture)
-        inputs = F.pad(ids, (1, 0), value=BOS)
-        if rng is not None and word_dropout:
-            lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
-            inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
-        state, _ = self.lstm(torch.cat([self.embedding(inputs), self.beside(gist, places, 0, inputs.shape[1])], -1))
-        return self.look(state, places, 0, sample)[0], self.embed(gist)
+        inputs = words_before(ids, word_dropout, rng)
+        state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, inputs.shape[1], -1)], -1))
+        return self.look(state, places, sample=sample)[0], self.embed(gist)
 
     @torch.no_grad()
     def read(self, picture, temperature=0.0, rng=None):
@@ -283,7 +288,7 @@ class CaptionNetwork(nn.Module):
         memory, words, gaze = None, [], []
         log_prob = torch.zeros(len(picture), device=picture.device)
         for t in range(self.max_words + 1):
-            state, memory = self.lstm(torch.cat([self.embedding(word)[:, None], self.beside(gist, places, t, 1)], -1), memory)
+            state, memory = self.lstm(torch.cat([self.embedding(word)[:, None], self.beside(gist, places, t)], -1), memory)
             logits, weights = self.look(state, places, t)
             logits = logits[:, 0].index_fill(1, torch.tensor([PAD, BOS], device=word.device), float("-inf"))
             logp = logits.log_softmax(-1)
@@ -312,7 +317,8 @@ class LineCaptionNetwork(CaptionNetwork):
         self.convs = nn.ModuleList([nn.Conv2d(3, a, 5, 2, 2), nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, b, 3, 1, 1)])
         self.norms = nn.ModuleList(nn.GroupNorm(1, n) for n in (a, b, b))
         self.squeeze = nn.Linear(b, 16)
-        self.middles = nn.Parameter(2 * middles(n_places)[:max_words] - 1)  # (K, 2), x and y in (-1, 1)
+        behind = torch.tensor([[3.0, 3.0]])  # behind the last place there is nothing to see
+        self.middles = nn.Parameter(torch.cat([2 * middles(n_places)[:max_words] - 1, behind]))  # (K + 1, 2), x and y in (-1, 1)
         self.to_shift = nn.Linear(hidden_dim, 2)
         nn.init.zeros_(self.to_shift.weight)
         nn.init.zeros_(self.to_shift.bias)
@@ -323,33 +329,48 @@ class LineCaptionNetwork(CaptionNetwork):
         self.glimpse = nn.Sequential(
             nn.Linear(b * self.GLIMPSE**2, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim)
         )
-        self.beyond = nn.Parameter(torch.zeros(1, 1, hidden_dim))  # what is seen behind the last place
-        del self.place, self.query, self.key_value
+        del self.place, self.query, self.key_value  # of the attention over a grid
 
-    def see(self, picture):
-        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), glimpses (B, K + 1, hidden), where they are (B, K, 2)."""
+    def features(self, picture):
+        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), features (B, c, 16, 16), the middles of all places (B, K + 1, 2)."""
         x = (picture * 2 - 1).contiguous(memory_format=torch.channels_last)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             y = F.gelu(norm(conv(x)))  # 32x32, 16x16, 16x16
             x = x + y if i == 2 else y
         gist = self.to_gist(self.squeeze(F.avg_pool2d(x, 2).flatten(2).transpose(1, 2)).flatten(1))
-        where = self.middles + self.REACH * torch.tanh(self.to_shift(gist).float())[:, None]  # (B, K, 2)
-        points = where[:, :, None] + self.points  # (B, K, P, 2)
-        seen = F.grid_sample(x.float(), points, align_corners=False, padding_mode="border")  # (B, c, K, P)
-        glimpses = self.glimpse(seen.permute(0, 2, 3, 1).flatten(2))  # (B, K, hidden)
-        return gist, torch.cat([glimpses, self.beyond.expand(len(x), -1, -1).to(glimpses.dtype)], 1), where
+        return gist, x.float(), self.middles + self.REACH * torch.tanh(self.to_shift(gist).float())[:, None]
 
-    def beside(self, gist, places, first, n):
-        """As `CaptionNetwork.beside`: the glimpse at each word's own place."""
-        return places[0][:, first : first + n]
+    def glimpses(self, features, where, packing):
+        """What stands at some places: features (B, c, 16, 16), middles (B, T, 2), Packing of (B, T) -> (N, hidden)."""
+        points = where[:, :, None] + self.points  # (B, T, P, 2)
+        seen = F.grid_sample(features, points, align_corners=False)  # (B, c, T, P), 0 outside
+        return self.glimpse(packing.pack(seen.permute(0, 2, 3, 1).flatten(2)))
 
-    def look(self, state, places, first, sample=ALL_WORDS):
-        """As `CaptionNetwork.look`; the weights show which cell of the 8x8 grid each place lies in."""
-        n = state.shape[1]
-        where = F.pad(places[1], (0, 0, 0, 1))[:, first : first + n]  # (B, T, 2)
+    def forward(self, picture, ids, word_dropout=0.0, rng=None, sample=ALL_WORDS):
+        """As `CaptionNetwork.forward`."""
+        gist, features, where = self.features(picture)
+        inputs, here = words_before(ids, word_dropout, rng), Packing(targets_of(ids) != PAD)
+        glimpses = self.glimpses(features, where[:, : inputs.shape[1]], here)  # (N, hidden)
+        state, _ = self.lstm(torch.cat([self.embedding(inputs), here.unpack(glimpses)], -1))
+        return here.unpack(self.words(here.pack(state), glimpses, sample)), self.embed(gist)
+
+    def see(self, picture):
+        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), glimpses at all places (B, K + 1, hidden), their middles (B, K + 1, 2)."""
+        gist, features, where = self.features(picture)
+        everywhere = Packing(torch.ones(where.shape[:2], dtype=torch.bool, device=where.device), pack=False)
+        return gist, everywhere.unpack(self.glimpses(features, where, everywhere)), where
+
+    def beside(self, gist, places, t):
+        """The glimpse at the place of word number t: (B, 1, hidden)."""
+        return places[0][:, t : t + 1]
+
+    def look(self, state, places, t=None, sample=ALL_WORDS):
+        """An LSTM state (B, 1, hidden) looks at place t -> as `CaptionNetwork.look`; the weights show the cell of an 8x8 grid in
+        which the place lies."""
+        glimpses, where = (p[:, t : t + 1] for p in places)
         cell = ((where + 1) * 4).long().clamp(0, 7)
         weights = F.one_hot(cell[..., 1] * 8 + cell[..., 0], 64).float()
-        return self.words(state, places[0][:, first : first + n], sample), weights[:, None]
+        return self.words(state, glimpses, sample), weights[:, None]
 
 
 # ---------------------------------------------------------------------------------------------

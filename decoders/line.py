@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from decoders.marks import Colors, Shapes
 from decoders.scene import PICTURE_SIZE, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
+from text.padding import Packing
 
 
 def grid(n_places):
@@ -63,7 +64,7 @@ class LineSceneDecoder(nn.Module):
         """Where windows lie: whole pixels for the windows, the rest of a place's middle is where the mark stands in it."""
         middle = middles(rows * columns) * PICTURE_SIZE - 0.5  # (rows x columns, 2) px
         corner = (middle - (self.side - 1) / 2).round()
-        inside = (middle - corner - (self.side - 1) / 2).repeat(1, 1)  # (rows x columns, 2), where a mark's middle stands
+        inside = middle - corner - (self.side - 1) / 2  # (rows x columns, 2), where a mark's middle stands
         for name, n, at in (("down", rows, corner[::columns, 1]), ("across", columns, corner[:columns, 0])):
             placing = torch.zeros(n * self.side, PICTURE_SIZE)
             for i in range(n):  # where each pixel of a row of windows comes to lie in the picture
@@ -89,10 +90,11 @@ class LineSceneDecoder(nn.Module):
 
     def paint(self, z, presence):
         """z (B, T, share), presence (B, T) -> masks (B, T, side, side), colors (B, T, 3)."""
-        z_color, z_shape = z.split([self.Z_COLOR, self.share - self.Z_COLOR], -1)
-        n = z.shape[1]
-        masks = self.shapes.silhouettes(z_shape, self.x[:n], self.y[:n]).unflatten(-1, (self.side, self.side))
-        return masks * presence[..., None, None], self.colors(z_color)
+        packing = Packing(presence > 0)
+        z_color, z_shape = packing.pack(z).split([self.Z_COLOR, self.share - self.Z_COLOR], -1)
+        place = packing.pack(torch.arange(z.shape[1], device=z.device).expand(z.shape[:2]))
+        masks = packing.unpack(self.shapes.silhouettes(z_shape, self.x[place], self.y[place]))  # (B, T, side^2)
+        return (masks * presence[..., None]).unflatten(-1, (self.side, self.side)), packing.unpack(self.colors(z_color))
 
     def compose(self, masks, colors):
         """Masks (B, T, side, side) and colors (B, T, 3) over the ground -> (B, 3, 64, 64) in [0, 1].
