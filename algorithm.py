@@ -25,11 +25,13 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
     sample = WordSample.for_batch(ids, networks.vocab_size, host_rng)
     numbers, count = words_of_batch(ids, networks.vocab_size)  # (B, T) in [0, N), N
 
-    text = networks.language_model(local, rng, sample=sample)  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, C)
+    options = {"sample": sample} | ({"packed": True} if networks.marks_of_words else {})  # packed where nobody needs surprisal
+
+    text = networks.language_model(local, rng, **options)  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, C)
     scene = networks.scene_decoder(text, local != PAD, rng)  # mu, logvar (B, z_dim) -> picture (B, 3, 64, 64) in [0, 1]
     corruptions = CORRUPTIONS if s.channel else ("none",)
     arrived = transmit(scene, severity, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
-    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng, sample)  # logits (B, T + 1, C), (B, D)
+    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng, **options)  # logits (B, T + 1, C), (B, D)
 
     batch = group.gather(
         seen=seen,  # (B, D)
@@ -62,7 +64,7 @@ def with_drills(ids, share, vocab_size, host_rng):
 
     Every word is drawn and read equally often in them, and no grammar helps to guess it (word salad).
     """
-    drilled = torch.arange(len(ids), device=ids.device) < round(share * len(ids))
+    drilled = torch.arange(len(ids), device=ids.device) < min(round(share * len(ids)), len(ids) - 1)  # one must be real
     if share == 0:
         return ids, ~drilled
     words = host_rng.integers(len(SPECIALS), vocab_size, size=tuple(ids.shape))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from attention import attend, join_heads, split_heads
 from decoders.line import grid, middles
-from text.padding import Packing, targets_of
+from text.padding import PackedRows, Packing, targets_of
 from text.vocabulary import BOS, EOS, PAD
 from text.word_sample import ALL_WORDS
 
@@ -163,13 +163,14 @@ class LineCaptionNetwork(CaptionNetwork):
         seen = F.grid_sample(features, points, align_corners=False)  # (B, c, T, P), 0 outside
         return self.glimpse(packing.pack(seen.permute(0, 2, 3, 1).flatten(2)))
 
-    def forward(self, picture, ids, word_dropout=0.0, rng=None, sample=ALL_WORDS):
-        """As `CaptionNetwork.forward`."""
+    def forward(self, picture, ids, word_dropout=0.0, rng=None, sample=ALL_WORDS, packed=False):
+        """As `CaptionNetwork.forward`; with `packed` the logits are PackedRows."""
         gist, features, where = self.features(picture)
         inputs, here = words_before(ids, word_dropout, rng), Packing(targets_of(ids) != PAD)
         glimpses = self.glimpses(features, where[:, : inputs.shape[1]], here)  # (N, hidden)
         state, _ = self.lstm(torch.cat([self.embedding(inputs), here.unpack(glimpses)], -1))
-        return here.unpack(self.words(here.pack(state), glimpses, sample)), self.embed(gist)
+        logits = self.words(here.pack(state), glimpses, sample)  # (N, C)
+        return PackedRows(logits, here) if packed else here.unpack(logits), self.embed(gist)
 
     def see(self, picture):
         """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), glimpses at all places (B, K + 1, hidden), their middles (B, K + 1, 2)."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from imaging.filters import smooth
+from text.padding import PackedRows
 from text.vocabulary import PAD
 
 # ---------------------------------------------------------------------------------------------
@@ -16,12 +17,14 @@ from text.vocabulary import PAD
 
 
 def word_loss(logits, targets):
-    """Mean cross-entropy of the next word, nats; logits (B, T + 1, V), targets (B, T + 1).
+    """Mean cross-entropy of the next word, nats; logits (B, T + 1, V) or PackedRows of them, targets (B, T + 1).
 
     For the language model it prevents a text embedding without grammar. For the captioner it is the
     teacher itself: the sentence must come back. Position t is predicted from words before t only,
     in training as in decoding.
     """
+    if isinstance(logits, PackedRows):
+        return F.cross_entropy(logits.rows.float(), logits.packing.pack(targets), ignore_index=PAD)
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=PAD)
 
 

@@ -22,7 +22,7 @@ from decoders.conv import ConvSceneDecoder
 from decoders.line import LineSceneDecoder
 from decoders.marks import SceneDecoder
 from decoders.objects import ObjectsSceneDecoder
-from text.padding import Packing, targets_of
+from text.padding import PackedRows, Packing, targets_of
 from text.vocabulary import BOS, EOS, PAD
 from text.word_sample import ALL_WORDS
 
@@ -102,11 +102,11 @@ class AutoregressiveLanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, ids, rng=None, pack=True, sample=ALL_WORDS):
+    def forward(self, ids, rng=None, pack=True, sample=ALL_WORDS, packed=False):
         """ids (B, T) word numbers padded with PAD -> TextState. Raises ValueError for T > max_words.
 
         What stands at padding means nothing. Without `pack` padding is computed like words. The C words that a word is chosen
-        from are all V, or those of a `sample`.
+        from are all V, or those of a `sample`. With `packed` logits are PackedRows, and surprisal is left out.
         """
         if ids.shape[1] > self.max_words:
             raise ValueError(f"a sentence of {ids.shape[1]} words; this model reads at most {self.max_words}")
@@ -120,10 +120,13 @@ class AutoregressiveLanguageModel(nn.Module):
             attention.append(weights)
         x = self.norm(x)
         table = sample.rows(self.embedding.weight)  # (C, D)
-        logits = tokens.unpack(sample.weighted((x @ table.T).float()))  # (B, T + 1, C)
+        logits = sample.weighted((x @ table.T).float())  # (N, C)
+        logits = PackedRows(logits, tokens) if packed else tokens.unpack(logits)  # (B, T + 1, C)
         x = tokens.unpack(x)  # (B, T + 1, D)
         mask = (ids != PAD).float()  # (B, T)
-        surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), sample.numbers(ids), reduction="none") * mask
+        surprisal = None
+        if not packed:
+            surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), sample.numbers(ids), reduction="none") * mask
         mean = (x[:, 1:] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)
         cloze = roles = None
         if self.has_cloze:
