@@ -126,10 +126,9 @@ PRESETS = {
 }  # fmt: skip
 
 
-# What a captions file changes, and what it changes in a preset
-FREE_TEXT = dict(
-    decoder="marks", layout="line", tokenizer="bpe", n_sprites=0, z_dim=0, drills=0.2, lambda_layout=0.0, lambda_cloze=0.0
-)
+# What a captions file changes in the defaults, of the marks decoder alone, and in a preset
+FREE_TEXT = dict(decoder="marks", tokenizer="bpe", drills=0.2)
+FREE_TEXT_MARKS = dict(layout="line", n_sprites=0, z_dim=0)
 FREE_TEXT_PRESETS = {"quick": dict(n_layers=2)}
 
 
@@ -181,6 +180,8 @@ def resolve(typed, preset=None, base=None):
         values.update(PRESETS[preset])
     if not base and typed.get("captions_file"):
         values.update(FREE_TEXT)
+        if typed.get("decoder", "marks") == "marks":
+            values.update(FREE_TEXT_MARKS)
         values.update(FREE_TEXT_PRESETS.get(preset, {}))
     values.update({k: v for k, v in typed.items() if k in {f.name for f in dataclasses.fields(Settings)}})
     return Settings(**values)
@@ -202,10 +203,10 @@ def check(settings):
         raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_sprites} sprites need at least {6 * s.n_sprites}")
     if s.decoder != "marks" and not s.z_dim:
         raise ValueError(f"--z_dim 0 needs --decoder marks, not {s.decoder}")
-    if s.decoder == "marks" and s.layout == "kinds" and s.n_sprites not in (4, 9, 16, 25):
-        raise ValueError(f"--n_sprites {s.n_sprites} needs --layout line; --layout kinds takes 4, 9, 16 or 25")
     if not s.captions_file and not s.n_sprites:
         raise ValueError("--n_sprites 0 needs --captions_file")
+    if s.decoder == "marks" and s.layout == "kinds" and s.n_sprites not in (0, 4, 9, 16, 25):
+        raise ValueError(f"--n_sprites {s.n_sprites} needs --layout line; --layout kinds takes 4, 9, 16 or 25")
     if not s.captions_file and s.tokenizer == "bpe":
         raise ValueError("--tokenizer bpe needs --captions_file; every word of the grammar is known")
 
@@ -220,7 +221,10 @@ def fit_to_text(settings, lengths):
         return
     if not settings.n_sprites:
         needed = sorted(lengths)[int(ENOUGH * (len(lengths) - 1))]
-        choices = next(f for f in dataclasses.fields(Settings) if f.name == "n_sprites").metadata["choices"]
-        settings.n_sprites = next((n for n in choices if n >= max(needed, 4)), max(choices))
+        choices = next(f for f in dataclasses.fields(Settings) if f.name == "n_sprites").metadata["choices"][1:]
+        if settings.layout == "kinds":
+            choices = (4, 9, 16, 25)
+        choices = [n for n in choices if not settings.z_dim or 6 * n <= settings.z_dim] or choices[:1]
+        settings.n_sprites = next((n for n in choices if n >= needed), max(choices))
     if not settings.z_dim:
         settings.z_dim = NUMBERS_OF_A_MARK * settings.n_sprites

@@ -62,20 +62,20 @@ class LineSceneDecoder(nn.Module):
 
     def _lay_out(self, rows, columns):
         """Where windows lie: whole pixels for the windows, the rest of a place's middle is where the mark stands in it."""
-        middle = middles(rows * columns) * PICTURE_SIZE - 0.5  # (rows x columns, 2) px
-        corner = (middle - (self.side - 1) / 2).round()
-        inside = middle - corner - (self.side - 1) / 2  # (rows x columns, 2), where a mark's middle stands
-        for name, n, at in (("down", rows, corner[::columns, 1]), ("across", columns, corner[:columns, 0])):
-            placing = torch.zeros(n * self.side, PICTURE_SIZE)
-            for i in range(n):  # where each pixel of a row of windows comes to lie in the picture
-                for j in range(self.side):
-                    if 0 <= int(at[i]) + j < PICTURE_SIZE:
-                        placing[i * self.side + j, int(at[i]) + j] = 1
+        axis, beside = torch.arange(self.side) - (self.side - 1) / 2, {}
+        for name, n in (("down", rows), ("across", columns)):
+            placing, beside[name] = torch.zeros(n * self.side, PICTURE_SIZE), []
+            for i in range(n):
+                corner = (i + 0.5) * PICTURE_SIZE / n - self.side / 2  # px
+                first = round(corner)
+                beside[name].append(axis + first - corner)  # of each pixel from the middle of the mark
+                for j in range(max(0, -first), min(self.side, PICTURE_SIZE - first)):
+                    placing[i * self.side + j, first + j] = 1  # where a pixel of a window comes to lie in the picture
             self.register_buffer(name, placing, persistent=False)
-        axis = torch.arange(self.side) - (self.side - 1) / 2
-        y, x = torch.meshgrid(axis, axis, indexing="ij")
-        self.register_buffer("x", x.flatten() - inside[:, :1], persistent=False)  # (rows x columns, side^2) px
-        self.register_buffer("y", y.flatten() - inside[:, 1:], persistent=False)
+        y, x = torch.stack(beside["down"]), torch.stack(beside["across"])  # (rows, side), (columns, side)
+        shape = rows, columns, self.side, self.side
+        self.register_buffer("x", x[None, :, None].expand(shape).reshape(rows * columns, -1), persistent=False)  # px
+        self.register_buffer("y", y[:, None, :, None].expand(shape).reshape(rows * columns, -1), persistent=False)
         self.rows, self.columns = rows, columns
 
     def marks(self, z):

@@ -181,7 +181,7 @@ class CaptionsData:
             raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
         self.vocab = vocab
         self._numbers = [vocab.encode_unit(unit) for unit in self._units]  # of the words or pieces of each unit
-        self.max_words = max(map(int, self.lengths()))
+        self.max_words = int(self._lengths_of(np.arange(len(lengths))).max())
 
     def _trained_words(self, most=0):
         """The words of the sentences to train on, the most common `most` of them; 0: all."""
@@ -194,9 +194,11 @@ class CaptionsData:
 
     def lengths(self):
         """How many words or pieces each sentence to train on has, (num_samples,)."""
+        return self._lengths_of(self._order[: self.num_samples])
+
+    def _lengths_of(self, rows):
         of_unit = np.array([len(numbers) for numbers in self._numbers])
         ends = np.concatenate([[0], np.cumsum(of_unit[self._flat])])
-        rows = self._order[: self.num_samples]
         return ends[self._starts[rows + 1]] - ends[self._starts[rows]]
 
     def sentence(self, row):
