@@ -1,8 +1,9 @@
 """The algorithm on one screen: text -> embedding -> latent -> scene -> channel -> caption -> losses -> step.
 
-Shapes: B sentences of the batch, T words, V words of vocabulary, D = d_model. Where several processes share a batch, each
-has `local` sentences of it, and `group.gather` lets the losses that compare sentences see the global batch. A single
-process has all of them, and `gather` changes nothing.
+Shapes: B sentences of the batch, T words, V words of vocabulary, C words that the next word is chosen from (all V of a small
+vocabulary, see `WordSample`), N words that the batch can have at most, D = d_model. A step costs the same however large V is.
+Where several processes share a batch, each has `local` sentences of it, and `group.gather` lets the losses that compare
+sentences see the global batch. A single process has all of them, and `gather` changes nothing.
 """
 
 import torch
@@ -12,39 +13,48 @@ import losses
 from channel import CORRUPTIONS, transmit
 from imaging.color import srgb_to_lab
 from text.padding import targets_of
-from text.vocabulary import PAD
+from text.vocabulary import PAD, SPECIALS
+from text.word_sample import WordSample, words_of_batch
 
 
 def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, group):
     """Learn from one batch of sentences, word numbers (B, T) -> what `Optimizer.step` returns: losses by name, and whether the
     step was skipped because a number was not finite."""
-    s, vocab_size, local = settings, networks.vocab_size, group.local_rows(ids)
+    s = settings
+    ids, real = with_drills(ids, s.drills, networks.vocab_size, host_rng)  # (B, T), (B,) bool
+    local = group.local_rows(ids)
+    sample = WordSample.for_batch(ids, networks.vocab_size, host_rng)
+    numbers, count = words_of_batch(ids, networks.vocab_size)  # (B, T) in [0, N), N
 
-    text = networks.language_model(local, rng)  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, V)
+    options = {"sample": sample} | ({"packed": True} if networks.marks_of_words else {})  # packed where nobody needs surprisal
+
+    text = networks.language_model(local, rng, **options)  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, C)
     scene = networks.scene_decoder(text, local != PAD, rng)  # mu, logvar (B, z_dim) -> picture (B, 3, 64, 64) in [0, 1]
     corruptions = CORRUPTIONS if s.channel else ("none",)
     arrived = transmit(scene, severity, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
-    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng, scene.lost)  # logits (B, T + 1, V), (B, D)
+    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng, scene.lost, **options)  # (B, T + 1, C), (B, D)
 
     batch = group.gather(
         seen=seen,  # (B, D)
         sentence=text.sentence,  # (B, D)
         thumbnails=losses.thumbnails(scene.picture),  # (B, 768)
         edges=losses.edge_maps(scene.picture),  # (B, 256)
-        **features_of_words(scene, local, vocab_size),
+        **features_of_words(scene, group.local_rows(numbers), count),
     )
-    targets, distance = targets_of(local), losses.word_distance(ids, vocab_size)  # (B, T + 1), (B, B)
+    targets, distance = targets_of(local), losses.word_distance(numbers, count)  # (B, T + 1), (B, B)
     per_target, per_word = group.share_of_words(targets, targets_of(ids)), group.share_of_words(local, ids)
+    targets, local = sample.numbers(targets), sample.numbers(local)  # in [0, C)
+    spoken = torch.where(group.local_rows(real)[:, None], targets, PAD)  # nobody says what stands in a drill
     parts = {
         "caption": losses.word_loss(caption, told_by(scene, targets)) * per_target,
-        "language": losses.word_loss(text.logits, targets) * per_target,
-        "cloze": losses.word_loss(text.cloze, local) * per_word,
+        "language": losses.word_loss(text.logits, spoken) * per_target,
+        **({} if text.cloze is None else {"cloze": losses.word_loss(text.cloze, local) * per_word}),
         "consistency": losses.consistency_loss(batch["seen"], batch["sentence"]),
         "kl": losses.kl_loss(scene.kl),
         "spatial": losses.spatial_loss(scene.picture),
         "diversity": losses.diversity_loss(batch["thumbnails"], distance),
         "perceptual": losses.perceptual_loss(batch["edges"], distance),
-        **losses_of_words(networks, batch, ids, scene.ground),  # layout, color, shape, repulsion
+        **losses_of_words(networks, batch, numbers, count, scene.ground, host_rng),  # layout, color, shape, repulsion
     }
     loss = sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items())
     return optimizer.step(loss, parts)  # backward, clip, AdamW
@@ -55,50 +65,80 @@ def told_by(scene, targets):
     return targets if scene.lost is None else targets.masked_fill(F.pad(scene.lost, (0, 1)), PAD)
 
 
+def with_drills(ids, share, vocab_size, host_rng):
+    """Replace the words of the first `share` of the sentences (B, T) by random ones -> sentences, and which are real (B,).
+
+    Every word is drawn and read equally often in them, and no grammar helps to guess it (word salad).
+    """
+    drilled = torch.arange(len(ids), device=ids.device) < min(round(share * len(ids)), len(ids) - 1)  # one must be real
+    if share == 0:
+        return ids, ~drilled
+    words = host_rng.integers(len(SPECIALS), vocab_size, size=tuple(ids.shape))
+    words = torch.from_numpy(words).to(ids.device)
+    return torch.where(drilled[:, None] & (ids != PAD), words, ids), ~drilled
+
+
 # ---------------------------------------------------------------------------------------------
 # What a word looks like, for decoders that draw marks and for the plain one
 # ---------------------------------------------------------------------------------------------
 
 
-def features_of_words(scene, ids, vocab_size):
-    """What `losses_of_words` needs of a scene, as rows that processes can gather."""
-    if scene.things is not None:  # what a word sets follows from the word alone
-        return {}
+def features_of_words(scene, numbers, count):
+    """What `losses_of_words` needs of a scene, as rows that processes can gather. numbers, count: of `words_of_batch`."""
+    if scene.things is not None or scene.preference is None and scene.masks is not None:
+        return {}  # what a word sets, or looks like, follows from the word alone
     if scene.masks is None:
         return {"mean_color": scene.picture.float().mean((2, 3))}  # (B, 3)
-    word, _, weight = losses.shown_words(scene.attention, scene.presence, ids)  # (B K,)
-    masks = losses.word_sums(scene.masks.flatten(0, 1) * weight[:, None, None], word, vocab_size)  # (V, side, side)
+    word, _, weight = losses.shown_words(scene.attention, scene.presence, numbers)  # (B K,)
+    masks = losses.word_sums(scene.masks.flatten(0, 1) * weight[:, None, None], word, count)  # (N, side, side)
     return {
         "attention": scene.attention,  # (B, K, T)
         "preference": scene.preference,  # (B, K, T)
         "presence": scene.presence,  # (B, K)
         "colors": scene.colors,  # (B, K, 3)
-        "masks": masks[None],  # (1, V, side, side), one row for each process
+        "masks": masks[None],  # (1, N, side, side), one row for each process
     }
 
 
-def losses_of_words(networks, batch, ids, ground):
-    """Losses of what words look like in the global batch: {name: 0-dim tensor}."""
-    vocab_size = networks.vocab_size
+def losses_of_words(networks, batch, numbers, count, ground, host_rng):
+    """Losses of what words look like in the global batch: {name: 0-dim tensor}. numbers, count: of `words_of_batch`."""
     if networks.values_of_words is not None:
         return losses_of_properties(*networks.values_of_words())
+    if networks.marks_of_words is not None:
+        words = host_rng.permutation(networks.vocab_size - len(SPECIALS))[:COMPARED] + len(SPECIALS)
+        return losses_of_marks(*networks.marks_of_words(torch.from_numpy(words).to(ground.device)), ground)
     if "mean_color" in batch:  # a picture's mean color stands for each of its words
-        words = ids.flatten()
-        lab = srgb_to_lab(batch["mean_color"].repeat_interleave(ids.shape[1], 0))  # (B T, 3)
-        return {"color": losses.color_loss(lab, words, (words != PAD).float(), None, vocab_size)}
+        words = numbers.flatten()
+        lab = srgb_to_lab(batch["mean_color"].repeat_interleave(numbers.shape[1], 0))  # (B T, 3)
+        return {"color": losses.color_loss(lab, words, (words != PAD).float(), None, count)}
     attention, preference, colors = batch["attention"], batch["preference"], batch["colors"]
-    word, place, weight = losses.shown_words(attention, batch["presence"], ids)  # (B K,)
-    competing = losses.competition(word, place, weight, vocab_size, attention.shape[1])  # (V, V)
-    layout = losses.layout_loss(torch.stack([attention, preference]), ids, vocab_size).sum()
+    word, place, weight = losses.shown_words(attention, batch["presence"], numbers)  # (B K,)
+    competing = losses.competition(word, place, weight, count, attention.shape[1])  # (N, N)
+    layout = losses.layout_loss(torch.stack([attention, preference]), numbers, count).sum()
     lab, ground = srgb_to_lab(torch.cat([colors.flatten(0, 1), ground[None]])).split([len(word), 1])  # (B K, 3), (1, 3)
-    color = losses.color_loss(lab, word, weight, ground, vocab_size, competing)
-    total = losses.word_sums(weight, word, vocab_size)  # (V,)
-    silhouettes = losses.silhouettes_of_words(batch["masks"].sum(0), total)  # (V, side^2)
+    color = losses.color_loss(lab, word, weight, ground, count, competing)
+    total = losses.word_sums(weight, word, count)  # (N,)
+    silhouettes = losses.silhouettes_of_words(batch["masks"].sum(0), total)  # (N, side^2)
     return {
         "layout": layout,
         "color": color,
         "shape": losses.shape_loss(silhouettes, total, competing),
-        "repulsion": losses.repulsion_loss(lab, silhouettes, word, weight, vocab_size, competing),
+        "repulsion": losses.repulsion_loss(lab, silhouettes, word, weight, count, competing),
+    }
+
+
+COMPARED = 384  # words whose marks a step compares with one another
+
+
+def losses_of_marks(masks, colors, ground):
+    """Losses of what different words look like: masks (n, side, side), colors (n, 3), ground (3,) -> {name: 0-dim tensor}."""
+    lab, ground = srgb_to_lab(torch.cat([colors, ground[None]])).split([len(colors), 1])  # (n, 3), (1, 3)
+    word, once = torch.arange(len(lab), device=lab.device), lab.new_ones(len(lab))
+    silhouettes = losses.silhouettes_of_words(masks, once)  # (n, side^2)
+    return {
+        "color": losses.color_loss(lab, word, once, ground, len(lab), 1.0),
+        "shape": losses.shape_loss(silhouettes, once, 1.0),
+        "repulsion": losses.repulsion_loss(lab, silhouettes, word, once, len(lab), 1.0),
     }
 
 

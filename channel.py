@@ -142,10 +142,11 @@ def transmit(scene, severity, rng, host_rng, corruptions=CORRUPTIONS, first=0):
 
     severity: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: numpy
     Generator for choices that must not wait for the device. The batch is dealt out evenly over
-    the corruptions, from a random start; silhouettes need a scene with parts. Of a
+    the corruptions, from a random start; silhouettes need a scene in
+    which shape and place alone tell the words. Of a
     batch that several processes share, these are the scenes from number `first` on.
     """
-    kinds = [kind for kind in corruptions if kind != "silhouettes" or scene.masks is not None]
+    kinds = [kind for kind in corruptions if kind != "silhouettes" or scene.preference is not None]
     start = int(host_rng.integers(len(kinds)))
     numbers = torch.arange(len(scene.picture), device=scene.picture.device)
     rows = {}  # of each kind

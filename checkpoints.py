@@ -18,7 +18,7 @@ from command_line import LARGEST, UserError, is_out_of_memory, path_name
 from files import write_atomically
 from models import Circle
 from settings import Settings, check
-from text.vocabulary import SPECIALS, Vocabulary
+from text.vocabulary import SPECIALS, vocabulary_in
 from text.word_classes import WordClasses
 
 FORMAT = 2
@@ -141,6 +141,7 @@ def model_state(circle, vocab, settings):
         "settings": dataclasses.asdict(settings),
         "vocabulary": list(vocab.words),
         "articles": vocab.articles,
+        "merges": [list(pair) for pair in vocab.merges] if hasattr(vocab, "merges") else None,  # of a vocabulary of pieces
         "word_classes": dataclasses.asdict(circle.word_classes) if circle.word_classes else None,
         "max_words": circle.language_model.max_words,
         "model": circle.state_dict(),
@@ -177,7 +178,7 @@ def model_of(state, path, device):
     """A state -> (Circle in its weights, Vocabulary, Settings). Raises CheckpointError."""
     settings = settings_of(state, path)
     try:
-        vocab = Vocabulary(state["vocabulary"], bool(state["articles"]))
+        vocab = vocabulary_in(state)
         _check_fit(state, settings, vocab)
         circle = Circle(settings, len(vocab), state["max_words"], word_classes_in(state)).to(device)
         circle.load_state_dict(state["model"])

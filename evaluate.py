@@ -31,6 +31,7 @@ from devices import choose_device, set_threads
 from evaluation import information, language, reading
 from evaluation.page import render_page
 from evaluation.protocol import QUICK, Protocol, open_model
+from evaluation.real_text import real_text_section
 from evaluation.report import all_metrics, markdown
 from evaluation.scenes_section import scenes_section
 from files import write_atomically
@@ -46,10 +47,12 @@ class Section(NamedTuple):
     run: Callable  # as `reading` says
     cost: int  # its time beside the other sections', about
     needs_slots: bool  # of the grammar
+    needs_lines: bool = False  # of a captions file
 
 
 SECTIONS = {
     "circle": Section(reading.circle_section, 6, False),
+    "real_text": Section(real_text_section, 6, False, True),
     "scenes": Section(scenes_section, 30, True),
     "legibility": Section(reading.legibility_section, 20, True),
     "robustness": Section(reading.robustness_section, 8, False),
@@ -186,6 +189,9 @@ def evaluate_model(model, number, protocol, seed, partial, progress):
     """All sections of one ModelUnderTest -> ({section: result}, {section or metric: why it was left out})."""
     sections, left_out = {}, {}
     for name, section in SECTIONS.items():
+        if section.needs_lines and model.lines is None:
+            progress.skip(section.cost)
+            continue
         if section.needs_slots and model.lines is not None:
             left_out[name] = NEEDS_SLOTS
             progress.skip(section.cost)

@@ -22,6 +22,7 @@ from devices import choose_device, set_threads
 from files import whole_file
 from pictures import BATCH, draw_sentences, load_pngs, read_pictures, save_pngs
 from text.grammar import FORM, is_like_training
+from text.vocabulary import normalized
 from visualization import layer_sheet, scene_sheet
 
 ON_SHEET, IN_LAYERS = 96, 8  # sentences shown on contact_sheet.png and on layers.png
@@ -60,7 +61,8 @@ def check_sentences(args, vocab, max_words):
         except UnknownWord as error:
             raise ValueError(f"{where}: {error}") from None
         if length > max_words:
-            raise ValueError(f"{where} has {length} words; this model draws at most {max_words}")
+            what = "pieces" if hasattr(vocab, "merges") else "words"
+            raise ValueError(f"{where} has {length} {what}; this model draws at most {max_words}")
         if not length and args.text:
             raise ValueError(f"{where} is empty")
         usable, empty = usable + bool(length), empty + (not length)
@@ -110,7 +112,7 @@ def generate(args):
         warn_of_unlike_sentences(args, vocab)
     os.makedirs(args.out_dir, exist_ok=True)
     rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
-    done = exact = 0
+    done = exact = verbatim = 0
     shown, labels = [], []
     with whole_file(os.path.join(args.out_dir, "captions.jsonl"), "w", encoding="ascii") as out:
         for texts in sentences_in_blocks(args, circle, vocab, device):
@@ -118,8 +120,10 @@ def generate(args):
             pictures = load_pngs(paths)
             captions, _ = read_pictures(circle, vocab, pictures, device, args.temperature, rng)
             for text, path, caption in zip(texts, paths, captions, strict=True):
-                match = caption == vocab.decode(vocab.encode(text))
+                match = normalized(caption) == normalized(vocab.decode(vocab.encode(text)))
                 row = {"text": text, "image": os.path.basename(path), "caption": caption, "exact_match": match}
+                row["verbatim"] = caption == text
+                verbatim += row["verbatim"]
                 out.write(json.dumps(row) + "\n")
                 exact += match
                 labels += [text if match else f"{text} -> {caption or '(nothing)'}"][: ON_SHEET - len(labels)]
@@ -133,7 +137,12 @@ def generate(args):
         print(f"{empty} empty line(s) of {args.texts_file} skipped")
     first = f" (the first {ON_SHEET})" if done > ON_SHEET else ""
     print(f"pictures: {paths_shown(args.out_dir, done)}; together: {os.path.join(args.out_dir, 'contact_sheet.png')}{first}")
-    print(f"{exact} of {done} sentences were read back exactly; each is in {os.path.join(args.out_dir, 'captions.jsonl')}")
+    as_typed = (
+        f" ({verbatim} as typed; capitals, spaces and kinds of quotation marks aside for the rest)" if verbatim < exact else ""
+    )
+    print(
+        f"{exact} of {done} sentences were read back exactly{as_typed}; each is in {os.path.join(args.out_dir, 'captions.jsonl')}"
+    )
     return 0
 
 
@@ -143,7 +152,7 @@ def draw_layers(circle, vocab, texts, device, path):
     ids = pad(rows).to(device)
     scene = circle.draw(ids)
     layers = [circle.scene_decoder.layers(scene, ids, i) for i in range(len(rows))]
-    layer_sheet([vocab.decode(row).split() for row in rows], scene.picture, layers, path)
+    layer_sheet([vocab.names(row) for row in rows], scene.picture, layers, path)
 
 
 def paths_shown(folder, count):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from imaging.filters import smooth
+from text.padding import PackedRows
 from text.vocabulary import PAD
 
 # ---------------------------------------------------------------------------------------------
@@ -16,12 +17,14 @@ from text.vocabulary import PAD
 
 
 def word_loss(logits, targets):
-    """Mean cross-entropy of the next word, nats; logits (B, T + 1, V), targets (B, T + 1).
+    """Mean cross-entropy of the next word, nats; logits (B, T + 1, V) or PackedRows of them, targets (B, T + 1).
 
     For the language model it prevents a text embedding without grammar. For the captioner it is the
     teacher itself: the sentence must come back. Position t is predicted from words before t only,
     in training as in decoding.
     """
+    if isinstance(logits, PackedRows):
+        return F.cross_entropy(logits.rows.float(), logits.packing.pack(targets), ignore_index=PAD)
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=PAD)
 
 
@@ -238,14 +241,14 @@ def color_loss(lab, word, weight, ground, vocab_size, competing=0.0, near=25.0, 
 
 
 def silhouettes_of_words(masks, total, eps=1e-6):
-    """Weighted sums of masks per word (V, side, side), total weight (V,) -> each word's mean silhouette after a 3x3 mean, of
-    length 1 (V, side^2). From sums, so that processes need not exchange every mask."""
+    """Weighted sums of masks per word (N, side, side), total weight (V,) -> each word's mean silhouette after a 3x3 mean, of
+    length 1 (N, side^2). From sums, so that processes need not exchange every mask."""
     means = smooth(masks, (1 / 3,) * 3, repeat=False).flatten(1) / (total[:, None] + eps)
     return means / torch.sqrt(means.square().sum(1, keepdim=True) + 1e-2)  # a thin mark is not yet a different one
 
 
 def shape_loss(silhouettes, total, competing=0.0, near=0.7):
-    """Silhouettes of different words differ: what `silhouettes_of_words` returns (V, side^2), total weight (V,).
+    """Silhouettes of different words differ: what `silhouettes_of_words` returns (N, side^2), total weight (V,).
 
     `log_potential` with sigma `near`; two silhouettes that share nothing are sqrt(2) apart. A tenth of the potential holds
     among words that do not compete. Prevents marks that differ in color alone.

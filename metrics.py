@@ -11,15 +11,26 @@ import numpy as np
 from scipy.spatial.distance import squareform
 from scipy.stats import binomtest, rankdata
 
+from text.vocabulary import normalized, tokenize
+
 # ---------------------------------------------------------------------------------------------
 # What came back: lists of sentences, paired by position
 # ---------------------------------------------------------------------------------------------
 
 
 def exact_match(originals, recovered):
-    """Share of sentences that came back word for word, in [0, 1].
+    """Share of sentences that came back word for word, in [0, 1]; capitals, spaces and kinds of quotation marks do not count.
 
-    >>> exact_match(["a red ball", "a blue box"], ["a red ball", "a blue ball"])
+    >>> exact_match(["A red ball.", "a blue box"], ["a red ball .", "a blue ball"])
+    0.5
+    """
+    return sum(normalized(a) == normalized(b) for a, b in zip(originals, recovered, strict=True)) / max(1, len(originals))
+
+
+def verbatim_match(originals, recovered):
+    """Share of sentences that came back as they were typed, in [0, 1].
+
+    >>> verbatim_match(["A red ball.", "a blue box"], ["a red ball.", "a blue box"])
     0.5
     """
     return sum(a == b for a, b in zip(originals, recovered, strict=True)) / max(1, len(originals))
@@ -33,7 +44,7 @@ def word_accuracy(originals, recovered):
     """
     right = places = 0
     for a, b in zip(originals, recovered, strict=True):
-        a, b = a.split(), b.split()
+        a, b = tokenize(a), tokenize(b)
         right += sum(x == y for x, y in zip(a, b))
         places += max(len(a), len(b))
     return right / max(1, places)
@@ -60,7 +71,7 @@ def word_error_rate(originals, recovered):
     >>> word_error_rate(["a red ball", "a box"], ["a blue ball", "a box"])
     0.2
     """
-    pairs = [(a.split(), b.split()) for a, b in zip(originals, recovered, strict=True)]
+    pairs = [(tokenize(a), tokenize(b)) for a, b in zip(originals, recovered, strict=True)]
     return sum(edit_distance(a, b) for a, b in pairs) / max(1, sum(len(a) for a, _ in pairs))
 
 

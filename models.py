@@ -2,9 +2,10 @@
 
     AutoregressiveLanguageModel   reads and invents sentences; knows which words are surprising
     SceneDecoder                  draws a sentence as a 64x64 picture (decoders/marks.py; decoders/conv.py is the plain one)
-    CaptionNetwork                reads a picture back into words; sees nothing but the picture
+    CaptionNetwork                reads a picture back into words; sees nothing but the picture (captioners.py)
 
-`algorithm.py` shows how they work together. Shapes: B sentences, T words, V words of vocabulary, D = d_model, K sprites.
+`algorithm.py` shows how they work together. Shapes: B sentences, T words, V words of vocabulary, C of them
+that a word is chosen from while training, D = d_model, K sprites.
 A forward pass draws random numbers only from the generator it is given; without one it is deterministic.
 """
 
@@ -15,11 +16,15 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from attention import attend, join_heads, split_heads
+from captioners import CaptionNetwork, LineCaptionNetwork
 from decoders.conv import ConvSceneDecoder
+from decoders.line import LineSceneDecoder
 from decoders.marks import SceneDecoder
 from decoders.objects import ObjectsSceneDecoder
-from text.padding import Packing, targets_of
+from text.padding import PackedRows, Packing, targets_of
 from text.vocabulary import BOS, EOS, PAD
+from text.word_sample import ALL_WORDS
 
 
 def dropout(x, p, rng):
@@ -27,30 +32,6 @@ def dropout(x, p, rng):
     if rng is None or p == 0:
         return x
     return x * (torch.rand(x.shape, device=x.device, generator=rng) >= p) / (1 - p)
-
-
-def attend(q, k, v, mask=None):
-    """softmax(q k' / sqrt(d) + mask) v for short sequences: (N, queries, d), twice (N, keys, d), mask (keys, queries)
-    -> result (N, queries, d), weights (N, keys, queries) float32.
-
-    Written out because the fused CPU kernel's backward in bf16 takes five times as long at these lengths, and keys first
-    because a softmax over a last dimension of fewer than 16 takes four times as long. It is float32 under autocast too.
-    """
-    logits = torch.bmm(k, q.transpose(1, 2)).float()
-    scale = 1 / math.sqrt(q.shape[-1])
-    logits = logits * scale if mask is None else torch.add(mask, logits, alpha=scale)
-    weights = logits.softmax(1)
-    return torch.bmm(weights.to(v.dtype).transpose(1, 2), v), weights
-
-
-def split_heads(x, heads, parts=1):
-    """(B, T, parts x heads x d) -> (parts, B x heads, T, d), in one copy."""
-    return x.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
-
-
-def join_heads(x, heads):
-    """(B x heads, T, d) -> (B, T, heads x d)."""
-    return x.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -63,9 +44,9 @@ class TextState:
     """What the language model knows of a batch of sentences."""
 
     ids: torch.Tensor  # (B, T) word numbers
-    logits: torch.Tensor  # (B, T + 1, V) the next word, after the start mark and after each word
-    cloze: torch.Tensor  # (B, T, V) the word that stands here, from the words before it and the one after it
-    roles: torch.Tensor  # (B, T, D) what kind of word stands here, and how many of its kind came before
+    logits: torch.Tensor  # (B, T + 1, C) the next word, after the start mark and after each word
+    cloze: torch.Tensor  # (B, T, C) the word that stands here, from the words before it and the one after it; or None
+    roles: torch.Tensor  # (B, T, D) or None, what kind of word stands here, and how many of its kind came before
     words: torch.Tensor  # (B, T, D) each word by itself, blind to its neighbors
     surprisal: torch.Tensor  # (B, T) -log p(word | words before), nats, detached; 0 on padding
     sentence: torch.Tensor  # (B, D) the whole sentence
@@ -100,7 +81,7 @@ class AutoregressiveLanguageModel(nn.Module):
     SAME_KIND = 0.6  # two words whose kinds have a larger cosine are of one kind
     UNDECIDED = 0.05  # a kind this much weaker (in mean square) than a usual embedding counts as none
 
-    def __init__(self, vocab_size, max_words, d_model=512, n_heads=8, n_layers=6, dropout=0.0):
+    def __init__(self, vocab_size, max_words, d_model=512, n_heads=8, n_layers=6, dropout=0.0, cloze=True):
         super().__init__()
         if d_model % n_heads:
             raise ValueError(f"d_model {d_model} is not a multiple of n_heads {n_heads}")
@@ -109,19 +90,23 @@ class AutoregressiveLanguageModel(nn.Module):
         self.position = nn.Embedding(max_words + 1, d_model)
         self.blocks = nn.ModuleList(Block(d_model, n_heads) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
-        self.cloze = nn.Sequential(nn.Linear(2 * d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model))
-        self.cloze_norm = nn.LayerNorm(d_model)
-        self.role_count = nn.Embedding(max_words + 1, d_model)
+        self.has_cloze = cloze
+        if cloze:
+            self.cloze = nn.Sequential(nn.Linear(2 * d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model))
+            self.cloze_norm = nn.LayerNorm(d_model)
+            self.role_count = nn.Embedding(max_words + 1, d_model)
         self.to_sentence = nn.Linear(d_model, d_model)
-        nn.init.normal_(self.role_count.weight, std=1.0)
-        nn.init.zeros_(self.role_count.weight[0])
+        if cloze:
+            nn.init.normal_(self.role_count.weight, std=1.0)
+            nn.init.zeros_(self.role_count.weight[0])
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.position.weight, std=0.02)
 
-    def forward(self, ids, rng=None, pack=True):
+    def forward(self, ids, rng=None, pack=True, sample=ALL_WORDS, packed=False):
         """ids (B, T) word numbers padded with PAD -> TextState. Raises ValueError for T > max_words.
 
-        What stands at padding means nothing. Without `pack` padding is computed like words.
+        What stands at padding means nothing. Without `pack` padding is computed like words. The C words that a word is chosen
+        from are all V, or those of a `sample`. With `packed` logits are PackedRows, and surprisal is left out.
         """
         if ids.shape[1] > self.max_words:
             raise ValueError(f"a sentence of {ids.shape[1]} words; this model reads at most {self.max_words}")
@@ -134,26 +119,32 @@ class AutoregressiveLanguageModel(nn.Module):
             x, weights = block(x, tokens, causal, self.p, rng)
             attention.append(weights)
         x = self.norm(x)
-        logits = tokens.unpack((x @ self.embedding.weight.T).float())  # (B, T + 1, V)
+        table = sample.rows(self.embedding.weight)  # (C, D)
+        logits = sample.weighted((x @ table.T).float())  # (N, C)
+        logits = PackedRows(logits, tokens) if packed else tokens.unpack(logits)  # (B, T + 1, C)
         x = tokens.unpack(x)  # (B, T + 1, D)
         mask = (ids != PAD).float()  # (B, T)
-        surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), ids, reduction="none") * mask
+        surprisal = None
+        if not packed:
+            surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), sample.numbers(ids), reduction="none") * mask
         mean = (x[:, 1:] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)
-        following = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
-        guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1)))  # (N', D)
-        cloze = words.unpack((guess @ self.embedding.weight.T).float())  # (B, T, V)
-        with torch.autocast(ids.device.type, enabled=False):
-            roles = self.roles(cloze.detach(), mask)  # (B, T, D)
+        cloze = roles = None
+        if self.has_cloze:
+            following = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
+            guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1)))  # (N', D)
+            cloze = words.unpack(sample.weighted((guess @ table.T).float()))  # (B, T, C)
+            with torch.autocast(ids.device.type, enabled=False):
+                roles = self.roles(cloze.detach(), mask, table.float())  # (B, T, D)
         return TextState(ids, logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
 
-    def roles(self, cloze, mask):
+    def roles(self, cloze, mask, embedding=None):
         """Which words could replace each word, and how many words of that kind came before.
 
-        cloze (B, T, V), mask (B, T) float -> (B, T, D). The kind of a word is the mean embedding of all words that fit in
+        cloze (B, T, C), mask (B, T) float, embedding (C, D), by default of all words -> (B, T, D). The kind of a word is the mean embedding of all words that fit in
         its place. It is near 0 as long as every word fits, so that layout waits until there are kinds. No role is computed
         from the word itself.
         """
-        embedding = self.embedding.weight.float()
+        embedding = self.embedding.weight.float() if embedding is None else embedding
         kinds = cloze.softmax(-1) @ embedding - embedding.mean(0)  # (B, T, D)
         usual = (embedding - embedding.mean(0)).detach().square().sum(1).mean()
         kinds = kinds / torch.sqrt(kinds.square().sum(-1, keepdim=True) + self.UNDECIDED * usual)
@@ -184,102 +175,6 @@ class AutoregressiveLanguageModel(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------
-# Caption network
-# ---------------------------------------------------------------------------------------------
-
-
-class CaptionNetwork(nn.Module):
-    """Reads a picture: a CNN that keeps an 8x8 grid of places, an LSTM, and attention over the grid.
-
-    GroupNorm with one group normalizes each picture by itself: nothing leaks between sentences.
-    """
-
-    HEADS = 4
-
-    def __init__(self, vocab_size, max_words, d_model=512, hidden_dim=256):
-        super().__init__()
-        if hidden_dim % 32:
-            raise ValueError(f"hidden_dim {hidden_dim} is not a multiple of 32")
-        self.max_words = max_words
-        a, b, c = hidden_dim // 8, hidden_dim // 4, hidden_dim // 2
-        self.convs = nn.ModuleList(
-            [nn.Conv2d(3, a, 5, 2, 2), nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, c, 3, 2, 1), nn.Conv2d(c, c, 3, 1, 1)]
-        )
-        self.norms = nn.ModuleList(nn.GroupNorm(1, n) for n in (a, b, c, c))
-        self.place = nn.Parameter(torch.randn(64, c) * 0.3)
-        self.squeeze = nn.Linear(c, 16)
-        self.to_gist = nn.Linear(16 * 64, hidden_dim)
-        self.to_embedding = nn.Sequential(nn.GELU(), nn.Linear(hidden_dim, d_model))
-        self.embedding = nn.Embedding(vocab_size, hidden_dim)
-        self.lstm = nn.LSTM(2 * hidden_dim, hidden_dim, batch_first=True)
-        self.query = nn.Linear(hidden_dim, hidden_dim)
-        self.key_value = nn.Linear(c, 2 * hidden_dim)
-        self.out = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, vocab_size))
-
-    def see(self, picture):
-        """(B, 3, 64, 64) in [0, 1] -> gist (B, hidden), keys, values (B x heads, 64, hidden / heads)."""
-        x = (picture * 2 - 1).contiguous(memory_format=torch.channels_last)
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
-            y = F.gelu(norm(conv(x)))  # 32x32, 16x16, 8x8, 8x8
-            x = x + y if i == 3 else y
-        grid = x.flatten(2).transpose(1, 2)  # (B, 64, c)
-        gist = self.to_gist(self.squeeze(grid).flatten(1))
-        keys, values = split_heads(self.key_value(grid + self.place), self.HEADS, 2)
-        return gist, keys, values
-
-    def embed(self, gist):
-        """The picture's place in the space of sentences: (B, hidden) -> (B, D)."""
-        return self.to_embedding(gist)
-
-    def look(self, state, keys, values):
-        """LSTM states (B, T, hidden) look at the grid -> logits (B, T, V), weights (B, heads, T, 64)."""
-        seen, weights = attend(split_heads(self.query(state), self.HEADS)[0], keys, values)
-        words = self.out(torch.cat([state, join_heads(seen, self.HEADS)], -1)).float()
-        return words, weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
-
-    def forward(self, picture, ids, word_dropout=0.0, rng=None, untold=None):
-        """Pictures and the true words (B, T) -> caption logits (B, T + 1, V), embedding (B, D).
-
-        Position t predicts word t from the picture and the words before it, some of them dropped so that the
-        picture is needed, and those that it does not tell (untold, (B, T) bool) left out.
-        """
-        gist, keys, values = self.see(picture)
-        inputs = F.pad(ids, (1, 0), value=BOS)
-        if rng is not None and word_dropout:
-            lost = torch.rand(inputs.shape, device=ids.device, generator=rng) < word_dropout
-            inputs = torch.where(lost & (inputs != BOS), PAD, inputs)
-        if untold is not None:
-            inputs = inputs.masked_fill(F.pad(untold, (1, 0)), PAD)
-        state, _ = self.lstm(torch.cat([self.embedding(inputs), gist[:, None].expand(-1, inputs.shape[1], -1)], -1))
-        return self.look(state, keys, values)[0], self.embed(gist)
-
-    @torch.no_grad()
-    def read(self, picture, temperature=0.0, rng=None):
-        """Pictures (B, 3, 64, 64) -> word numbers (B, max_words + 1), log probability (B,), gaze (B, T, 64).
-
-        Greedy at temperature 0. Words after the end mark are PAD; the log probability is that of the
-        words and the end mark under this network.
-        """
-        gist, keys, values = self.see(picture)
-        word = torch.full((len(picture),), BOS, device=picture.device)
-        alive = torch.ones_like(word, dtype=torch.bool)
-        memory, words, gaze = None, [], []
-        log_prob = torch.zeros(len(picture), device=picture.device)
-        for _ in range(self.max_words + 1):
-            state, memory = self.lstm(torch.cat([self.embedding(word), gist], -1)[:, None], memory)
-            logits, weights = self.look(state, keys, values)
-            logits = logits[:, 0].index_fill(1, torch.tensor([PAD, BOS], device=word.device), float("-inf"))
-            logp = logits.log_softmax(-1)
-            word = torch.multinomial((logits / temperature).softmax(-1), 1, generator=rng)[:, 0] if temperature else logp.argmax(-1)
-            log_prob += torch.where(alive, logp.gather(1, word[:, None])[:, 0], 0)
-            word = torch.where(alive, word, PAD)
-            alive = alive & (word != EOS)
-            words.append(word)
-            gaze.append(weights.mean(1)[:, 0])
-        return torch.stack(words, 1), log_prob, torch.stack(gaze, 1)
-
-
-# ---------------------------------------------------------------------------------------------
 # The circle
 # ---------------------------------------------------------------------------------------------
 
@@ -290,16 +185,28 @@ class Circle(nn.Module):
     def __init__(self, settings, vocab_size, max_words, word_classes=None):
         super().__init__()
         s, self.word_classes = settings, word_classes
-        self.language_model = AutoregressiveLanguageModel(vocab_size, max_words, s.d_model, s.n_heads, s.n_layers, s.dropout)
+        in_line = s.decoder == "marks" and s.layout == "line"  # needs no kinds of words
+        sizes = vocab_size, max_words, s.d_model
+        self.language_model = AutoregressiveLanguageModel(*sizes, s.n_heads, s.n_layers, s.dropout, cloze=not in_line)
         if s.decoder == "objects":
             self.scene_decoder = ObjectsSceneDecoder(
-                word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout
+                word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout, s.value_noise
             )
         elif s.decoder == "conv":
             self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)
+        elif in_line:
+            self.scene_decoder = LineSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
         else:
             self.scene_decoder = SceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
-        self.caption_network = CaptionNetwork(vocab_size, max_words, s.d_model, s.hidden_dim)
+        if in_line:
+            self.caption_network = LineCaptionNetwork(*sizes, s.hidden_dim, s.n_sprites)
+        else:
+            self.caption_network = CaptionNetwork(*sizes, s.hidden_dim)
+
+    @property
+    def max_words(self):
+        """Words or pieces of the longest sentence that can be drawn."""
+        return self.language_model.max_words
 
     def values_of_words(self):
         """What the words of the vocabulary set in scenes of the objects decoder: {property: values (n, numbers)}, the default
@@ -307,6 +214,10 @@ class Circle(nn.Module):
         decoder = self.scene_decoder
         values = {name: v for name, (_, v) in decoder.values_of_words(self.language_model.embedding.weight).items()}
         return values, {name: decoder.properties.features(name, v) for name, v in values.items()}
+
+    def marks_of_words(self, words):
+        """What some words (n,) look like in scenes of marks in line -> masks (n, side, side), colors (n, 3)."""
+        return self.scene_decoder.marks_of_words(self.language_model.embedding(words))
 
     @torch.no_grad()
     def draw(self, ids):

@@ -13,6 +13,7 @@ from channel import round_8bit
 from decoders.scene import PICTURE_SIZE
 from files import whole_file
 from text.padding import pad
+from text.vocabulary import PAD
 
 BATCH = 250  # sentences drawn or read at once: memory stays flat however many there are
 MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take a gigabyte
@@ -24,9 +25,17 @@ SIZE = (PICTURE_SIZE, PICTURE_SIZE)
 # ---------------------------------------------------------------------------------------------
 
 
+def rows_of(vocab, sentences, most=None):
+    """Sentences -> the numbers of their known words, at most `most`; PAD alone where there is none."""
+    return [vocab.encode_known(s)[:most] or [PAD] for s in sentences]
+
+
 def draw_sentences(circle, vocab, sentences, device):
-    """Sentences -> pictures (n, 3, 64, 64) in [0, 1] as a PNG would hold them, on the CPU. Raises UnknownWord."""
-    rows = [vocab.encode(s) for s in sentences]
+    """Sentences -> pictures (n, 3, 64, 64) in [0, 1] as a PNG would hold them, on the CPU.
+
+    Words that the model does not know, and what is longer than it draws, are left out.
+    """
+    rows = rows_of(vocab, sentences, getattr(circle, "max_words", None))
     parts = [circle.draw(pad(rows[i : i + BATCH]).to(device)).picture for i in range(0, len(rows), BATCH)]
     return round_8bit(torch.cat([p.float().cpu() for p in parts])) if parts else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
 

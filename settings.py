@@ -23,7 +23,7 @@ class Settings:
     n_heads: int = _flag(8, "model", "attention heads of the language model; must divide d_model", low=1)
     n_layers: int = _flag(6, "model", "layers of the language model", low=1, high=1000)
     hidden_dim: int = _flag(256, "model", "width of scene decoder and captioner; a multiple of 32", low=32)
-    z_dim: int = _flag(128, "model", "numbers in the latent of a whole scene", low=1)
+    z_dim: int = _flag(128, "model", "numbers in the latent of a whole scene; 0 takes what the places for marks need", low=0)
     use_vae: bool = _flag(False, "model", "noise in the bottleneck and its KL term; a plain bottleneck without")
     dropout: float = _flag(0.0, "model", "dropout of the language model; fresh sentences need none", low=0, below=1)
     decoder: str = _flag(
@@ -33,7 +33,18 @@ class Settings:
         choices=("objects", "marks", "conv"),
     )
     n_objects: int = _flag(3, "model", "things that a scene of the objects decoder may have", choices=(1, 2, 3))
-    n_sprites: int = _flag(9, "model", "places for marks in a scene, a square number", choices=(4, 9, 16, 25))
+    n_sprites: int = _flag(
+        9,
+        "model",
+        "places for marks in a scene; 0 takes as many as the sentences of a captions file need",
+        choices=(0, 4, 6, 9, 12, 16, 20, 25, 30, 36, 42, 49, 56, 64),
+    )
+    layout: str = _flag(
+        "kinds",
+        "model",
+        "of the marks decoder: kinds learns a place for each kind of word, line puts marks in the order of their words",
+        choices=("kinds", "line"),
+    )
 
     epochs: int = _flag(50, "training", "epochs in all, those before a resume included", low=1)
     batch_size: int = _flag(64, "training", "sentences in a step", low=1)
@@ -51,7 +62,7 @@ class Settings:
         below=1,
     )
     value_noise: float = _flag(
-        0.2, "training", "how far training moves what a word sets towards a random value, at most (objects decoder)", low=0, high=1
+        0.0, "training", "how far training moves what a word sets towards a random value, at most (objects decoder)", low=0, high=1
     )
     use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
     compile: bool = _flag(
@@ -73,6 +84,13 @@ class Settings:
     lambda_color: float = _flag(0.2, "loss weights", "a word's color: alike everywhere, unlike other words', visible", low=0)
     lambda_shape: float = _flag(1.5, "loss weights", "silhouettes of different words differ", low=0)
     lambda_repulsion: float = _flag(1.0, "loss weights", "no two competing words alike in color and silhouette at once", low=0)
+    drills: float = _flag(
+        0.0,
+        "training",
+        "share of the sentences of a step whose words are replaced by random ones, for rare words and against guessing",
+        low=0,
+        below=1,
+    )
     channel: bool = _flag(
         True,
         "training",
@@ -83,6 +101,14 @@ class Settings:
     fixed_data: bool = _flag(False, "data", "the same sentences every epoch instead of fresh ones")
     train_split: float = _flag(0.8, "data", "share of a captions file, or of fixed data, that is trained on", low=0.01, below=1)
     captions_file: str = _flag("", "data", "train on this file, one description a line, instead of the grammar")
+
+    tokenizer: str = _flag(
+        "words",
+        "data",
+        "how a captions file is cut up: bpe, its default, reads and writes any text as typed; words knows the words of the file",
+        choices=("words", "bpe"),
+    )
+    vocab_size: int = _flag(0, "data", "most words or pieces of a captions file; 0: all words, or 2000 pieces", low=0)
 
     grounding: str = _flag("", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges")
 
@@ -108,6 +134,12 @@ PRESETS = {
     # one GPU
     "full": dict(epochs=50, num_samples=40960, batch_size=256, lr=8e-4, use_vae=True, use_amp=True, warmup_steps=400),
 }  # fmt: skip
+
+
+# What a captions file changes in the defaults, of the marks decoder alone, and in a preset
+FREE_TEXT = dict(decoder="marks", tokenizer="bpe", drills=0.2)
+FREE_TEXT_MARKS = dict(layout="line", n_sprites=0, z_dim=0)
+FREE_TEXT_PRESETS = {"quick": dict(n_layers=2)}
 
 
 def add_arguments(parser):
@@ -157,7 +189,10 @@ def resolve(typed, preset=None, base=None):
     if not base and preset:
         values.update(PRESETS[preset])
     if not base and typed.get("captions_file"):
-        values["decoder"] = "marks"
+        values.update(FREE_TEXT)
+        if typed.get("decoder", "marks") == "marks":
+            values.update(FREE_TEXT_MARKS)
+        values.update(FREE_TEXT_PRESETS.get(preset, {}))
     values.update({k: v for k, v in typed.items() if k in {f.name for f in dataclasses.fields(Settings)}})
     return Settings(**values)
 
@@ -174,5 +209,32 @@ def check(settings):
         raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_objects} objects need at least {least}")
     if s.grounding and s.decoder != "objects":
         raise ValueError(f"--grounding needs --decoder objects, not {s.decoder}")
-    if s.decoder == "marks" and s.z_dim < 6 * s.n_sprites:
+    if s.decoder == "marks" and s.z_dim < 6 * s.n_sprites and not (s.z_dim == 0 and s.captions_file):
         raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_sprites} sprites need at least {6 * s.n_sprites}")
+    if s.decoder != "marks" and not s.z_dim:
+        raise ValueError(f"--z_dim 0 needs --decoder marks, not {s.decoder}")
+    if not s.captions_file and not s.n_sprites:
+        raise ValueError("--n_sprites 0 needs --captions_file")
+    if s.decoder == "marks" and s.layout == "kinds" and s.n_sprites not in (0, 4, 9, 16, 25):
+        raise ValueError(f"--n_sprites {s.n_sprites} needs --layout line; --layout kinds takes 4, 9, 16 or 25")
+    if not s.captions_file and s.tokenizer == "bpe":
+        raise ValueError("--tokenizer bpe needs --captions_file; every word of the grammar is known")
+
+
+NUMBERS_OF_A_MARK = 12  # of the latent
+ENOUGH = 0.98  # share of the sentences that have a place for each of their words or pieces
+
+
+def fit_to_text(settings, lengths):
+    """Choose what was left open (0) by how many words or pieces sentences have, (n,): as many places as nearly all of them need."""
+    if settings.decoder != "marks":
+        return
+    if not settings.n_sprites:
+        needed = sorted(lengths)[int(ENOUGH * (len(lengths) - 1))]
+        choices = next(f for f in dataclasses.fields(Settings) if f.name == "n_sprites").metadata["choices"][1:]
+        if settings.layout == "kinds":
+            choices = (4, 9, 16, 25)
+        choices = [n for n in choices if not settings.z_dim or 6 * n <= settings.z_dim] or choices[:1]
+        settings.n_sprites = next((n for n in choices if n >= needed), max(choices))
+    if not settings.z_dim:
+        settings.z_dim = NUMBERS_OF_A_MARK * settings.n_sprites

@@ -79,10 +79,12 @@ class Shapes(nn.Module):
         super().__init__()
         self.side, self.reach = side, side / 8
         self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3 * len(self.ORDERS) + 2))
-        self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2))
+        if z_layout:
+            self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2))
         with torch.no_grad():  # unlike words start with unlike outlines and places
             self.outline[2].weight *= 12
-            self.place[2].weight *= 4
+            if z_layout:
+                self.place[2].weight *= 4
         axis = torch.arange(side) - (side - 1) / 2
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("x", x.reshape(-1).clone(), persistent=False)
@@ -91,6 +93,11 @@ class Shapes(nn.Module):
 
     def forward(self, z_shape, z_layout):
         """(B, K, z_shape), (B, K, z_layout) -> masks (B, K, side, side) in [0, 1]."""
+        dx, dy = (self.reach * torch.tanh(self.place(z_layout))).split(1, -1)  # px
+        return self.silhouettes(z_shape, self.x - dx, self.y - dy).unflatten(-1, (self.side, self.side))
+
+    def silhouettes(self, z_shape, x, y):
+        """(..., z_shape) and pixels' places beside the middle of the mark (..., n), px -> coverage (..., n) in [0, 1]."""
         n = len(self.ORDERS)
         hole, depth, order, turn = self.outline(z_shape).split([1, 1, n, 2 * n], -1)
         core = 1 - 0.6 * torch.sigmoid(depth + 0.5)  # radius between the lobes; that of their tips is 1
@@ -101,14 +108,11 @@ class Shapes(nn.Module):
         mean, swing = (1 + core) / 2, (1 - core) / 2  # radius = mean + swing x wave
         area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2  # in units of pi
         size = torch.sqrt(self.AREA * self.side**2 / (math.pi * area))  # px
-        dx, dy = (self.reach * torch.tanh(self.place(z_layout))).split(1, -1)  # px
-        x, y = self.x - dx, self.y - dy  # (B, K, side^2)
         distance = torch.sqrt(x * x + y * y + 1e-3)
         cos, sin = x / distance, y / distance  # of the angle
         wave = self.waves(order, turn, cos, sin)
         filled = 1 - hole * torch.sigmoid((self.HOLE * core * size - distance) * 1.5)
-        mask = torch.sigmoid((size * (mean + swing * wave) - distance) * 1.5) * filled
-        return mask.unflatten(-1, (self.side, self.side))
+        return torch.sigmoid((size * (mean + swing * wave) - distance) * 1.5) * filled
 
 
 class Colors(nn.Module):
@@ -122,6 +126,18 @@ class Colors(nn.Module):
 
     def forward(self, z):
         return torch.sigmoid(self.net(z))
+
+
+def layers_of_marks(scene, row):
+    """The marks of one scene of a batch, each alone, in the order of their words -> [(picture (3, 64, 64), [place of its word in
+    the sentence])]."""
+    sprites = (scene.presence[row] > 0.5).nonzero()[:, 0]
+    shows = scene.attention[row, sprites].argmax(1)  # (marks,)
+    order = shows.argsort()
+    alone = torch.zeros(len(sprites), *scene.masks.shape[1:], device=scene.masks.device)  # (marks, K, side, side)
+    alone[range(len(sprites)), sprites[order]] = scene.masks[row, sprites[order]]
+    pictures = scene.compose(alone, scene.colors[row].expand(len(sprites), -1, -1)) if len(sprites) else []
+    return [(picture, [place]) for picture, place in zip(pictures, shows[order].tolist())]
 
 
 # (window, stride) for a square number of sprites: windows overlap a little and tile 64 pixels
@@ -217,15 +233,8 @@ class SceneDecoder(nn.Module):
         )
 
     def layers(self, scene, ids, row):
-        """The marks of one of the scenes, each alone, in the order of their words -> [(picture (3, 64, 64), [place of its word in
-        the sentence])]. ids: word numbers (B, T)."""
-        sprites = (scene.presence[row] > 0.5).nonzero()[:, 0]
-        shows = scene.attention[row, sprites].argmax(1)  # (marks,)
-        order = shows.argsort()
-        alone = torch.zeros(len(sprites), *scene.masks.shape[1:], device=ids.device)  # (marks, K, side, side)
-        alone[range(len(sprites)), sprites[order]] = scene.masks[row, sprites[order]]
-        pictures = self.compose(alone, scene.colors[row].expand(len(sprites), -1, -1)) if len(sprites) else []
-        return [(picture, [place]) for picture, place in zip(pictures, shows[order].tolist())]
+        """As `layers_of_marks`; ids: word numbers (B, T)."""
+        return layers_of_marks(scene, row)
 
     def between(self, first, second, t):
         """Two sentences as (Scene, word numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their

@@ -13,6 +13,7 @@ from channel import round_8bit
 from data_utils import BOS, PAD, pad
 from metrics import exact_match
 from models import CaptionNetwork, Circle
+from pictures import rows_of
 from text.padding import targets_of
 from training.optimizer import warmup_cosine
 
@@ -130,6 +131,6 @@ def _unseen_pictures(draw, model, sentences):
     """Sentences -> pictures (n, 3, 64, 64) in [0, 1] at 8 bits on the model's device."""
     parts = []
     for start in range(0, len(sentences), DRAWN_AT_ONCE):
-        ids = pad([model.vocab.encode(s) for s in sentences[start : start + DRAWN_AT_ONCE]]).to(model.device)
+        ids = pad(rows_of(model.vocab, sentences[start : start + DRAWN_AT_ONCE], model.max_words)).to(model.device)
         parts.append(draw(ids).picture)
     return round_8bit(torch.cat(parts).float())

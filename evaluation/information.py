@@ -15,7 +15,7 @@ import metrics
 from data_utils import PAD, pad
 from evaluation.language import small_pixels
 from evaluation.protocol import OWN, metric
-from pictures import BATCH
+from pictures import BATCH, rows_of
 from text import grammar
 from text.grammar import parse, sample_sentences
 from text.padding import targets_of
@@ -36,7 +36,7 @@ def sentence_nats(model, sentences):
     circle = model.circle
     captioner = language_model = 0.0
     for i in range(0, len(sentences), BATCH):
-        ids = pad([model.vocab.encode(s) for s in sentences[i : i + BATCH]]).to(model.device)  # (B, T)
+        ids = pad(rows_of(model.vocab, sentences[i : i + BATCH], model.max_words)).to(model.device)  # (B, T)
         targets = targets_of(ids)  # (B, T + 1)
         with torch.no_grad():
             pictures = model.draw(sentences[i : i + BATCH]).to(model.device)
@@ -76,7 +76,7 @@ def _latents(model, sentences):
     """n sentences -> posterior means (n, z_dim), and KL in nats (n,)."""
     mu, kl = [], []
     for i in range(0, len(sentences), BATCH):
-        ids = pad([model.vocab.encode(s) for s in sentences[i : i + BATCH]]).to(model.device)
+        ids = pad(rows_of(model.vocab, sentences[i : i + BATCH], model.max_words)).to(model.device)
         scene = model.circle.draw(ids)
         mu.append(scene.mu.cpu())
         kl.append(scene.kl.cpu())

@@ -2,6 +2,7 @@
 
 TITLES = {  # of sections
     "circle": "The circle",
+    "real_text": "Real sentences",
     "captioners": "Can it be learned?",
     "robustness": "Robustness, or is it steganography?",
     "scenes": "Scenes of things",
@@ -16,6 +17,8 @@ TITLES = {  # of sections
 # What each section measures, in a sentence or two for people who see it for the first time
 EXPLAINED = {
     "circle": "Sentences that no training shows are drawn, saved as PNG files, and read back by the model's own captioner.",
+    "real_text": "Texts as people type them: what comes back of capitals, signs and rare words, and whether the captioner reads "
+    "the picture or guesses from grammar. Shuffled words (word salad) cannot be guessed.",
     "scenes": "Measured from the pixels of the picture, without the model: how many things it shows, and which property of which "
     "thing changes when one word is swapped.",
     "legibility": "Could someone who does not have the trained captioner make sense of the pictures? "

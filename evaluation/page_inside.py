@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from channel import round_8bit
 from data_utils import EOS, PAD, pad
-from pictures import read_pictures
+from pictures import read_pictures, rows_of
 from training.snapshots import data_uri
 from visualization import gaze_picture, project
 
@@ -56,7 +56,7 @@ def insides(model, seed, shown=3):
     """For a few sentences of 4 to 9 words: the language model's attention and surprisal, the captioner's gaze, the layers."""
     out = []
     for text in model.sentences(40, "test", seed + 9):
-        n_words = len(model.vocab.decode(model.vocab.encode(text)).split())
+        n_words = len(model.vocab.encode_known(text))
         if 4 <= n_words <= 9 and len(out) < shown:
             out.append(_inside(model, text))
     return out
@@ -65,8 +65,8 @@ def insides(model, seed, shown=3):
 def _inside(model, text):
     circle = model.circle
     vocab = model.vocab
-    words = vocab.decode(vocab.encode(text)).split()
-    ids = pad([vocab.encode(text)]).to(model.device)  # (1, T)
+    ids = pad(rows_of(vocab, [text], model.max_words)).to(model.device)  # (1, T)
+    words = vocab.names(ids[0].tolist())
     with torch.no_grad():
         state = circle.language_model(ids)
         scene = circle.draw(ids)
@@ -80,7 +80,8 @@ def _inside(model, text):
         "surprisal": state.surprisal[0].tolist(),
         "attention": state.attention[-1][0].mean(0).cpu().tolist(),
         "gaze": [
-            {"word": vocab.words[w], "picture": data_uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(captioned, gaze[0])
+            {"word": vocab.names([w])[0], "picture": data_uri(gaze_picture(picture[0], g).cpu())}
+            for w, g in zip(captioned, gaze[0])
         ],
         "layers": _layers(circle.scene_decoder, scene, ids, words),
     }
@@ -111,7 +112,7 @@ def interpolation(model, seed, steps=9):
         return []
     t = torch.linspace(0, 1, steps, device=model.device)
     with torch.no_grad():
-        rows = (pad([model.vocab.encode(sentence)]).to(model.device) for sentence in _two_sentences(model, seed))
+        rows = (pad(rows_of(model.vocab, [sentence], model.max_words)).to(model.device) for sentence in _two_sentences(model, seed))
         pictures = round_8bit(decoder.between(*((circle.draw(ids), ids) for ids in rows), t).float().cpu())
     captions, _ = read_pictures(circle, model.vocab, pictures, model.device)
     return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t)]

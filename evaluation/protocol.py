@@ -69,6 +69,11 @@ class ModelUnderTest:
         """The splits whose sentences training never shows."""
         return SPLITS[2:] if self.lines is None else ("test",)
 
+    @property
+    def max_words(self):
+        """Words or pieces of the longest sentence that the model draws."""
+        return self.circle.language_model.max_words
+
     def sentences(self, n, split, seed):
         """n different unseen sentences, others for another seed; of a captions file as many as there are."""
         if self.lines is None:
@@ -122,7 +127,7 @@ def open_unseen(settings, vocab, captions_file=None):
         return None, GrammarData(settings.num_samples if settings.fixed_data else 1 << 20, settings.seed + 99, False)
     path = captions_file or settings.captions_file
     try:
-        data = CaptionsData(path, settings.seed, settings.train_split, vocab)
+        data = CaptionsData(path, settings.seed, settings.train_split, vocab, settings.tokenizer, settings.vocab_size)
     except FileNotFoundError:
         raise CaptionsFileError(f"{path}, on which this checkpoint was trained, is missing; name it with --captions_file") from None
     return data.test, data

@@ -18,6 +18,7 @@ from evaluation.legibility import FOUR_SLOTS
 from evaluation.protocol import OWN, metric, slots_of
 from pictures import BATCH, draw_sentences, read_pictures, through_png
 from text.grammar import PARTS, SLOT_WORDS, part_of
+from text.vocabulary import tokenize
 
 # ---------------------------------------------------------------------------------------------
 # Round trips
@@ -59,10 +60,10 @@ def per_sentence(name, slot, originals, captions):
     Both (n,); for a slot n counts its words in all sentences. Soft has a column for each slot, (n, slots), and is the mean
     of the columns' ratios. Raises KeyError for an unknown name.
     """
-    rows = [(a.split(), b.split()) for a, b in zip(originals, captions)]
+    rows = [(tokenize(a), tokenize(b)) for a, b in zip(originals, captions)]
     ones = np.ones(len(rows))
     if name == "exact_match":
-        return np.array([a == b for a, b in zip(originals, captions)], float), ones
+        return np.array([a == b for a, b in rows], float), ones
     if name == "word_accuracy":
         right = np.array([sum(x == y for x, y in zip(a, b)) for a, b in rows], float)
         return right, np.array([max(len(a), len(b)) for a, b in rows], float)

@@ -14,12 +14,15 @@ from text.order import shuffled
 from text.padding import pad
 from text.vocabulary import Vocabulary, tokenize
 
+TOKENIZERS = ("words", "bpe")
+
 
 class CaptionsFileError(ValueError):
     """A captions file from which nothing can be learned, with the reason in one line."""
 
 
 MAX_LINE_WORDS = 32  # words of a user's line beyond this are cut, and counted
+MAX_LINE_UNITS = 200  # the same for text in pieces, of words, numbers and signs
 
 
 @dataclass
@@ -31,11 +34,12 @@ class CaptionsReport:
     duplicates: int = 0
     cut: int = 0
     damaged: int = 0
+    most_words: int = MAX_LINE_WORDS
 
     def __str__(self):
         return (
             f"{self.lines} lines: {self.empty} empty skipped, {self.duplicates} duplicates merged, "
-            f"{self.cut} cut at {MAX_LINE_WORDS} words, {self.damaged} with characters that are not UTF-8"
+            f"{self.cut} cut at {self.most_words} words, {self.damaged} with characters that are not UTF-8"
         )
 
 
@@ -69,7 +73,8 @@ class Rows:
 
     BLOCK = 1 << 17  # sentences between two looks for duplicates
 
-    def __init__(self):
+    def __init__(self, joint=" "):
+        self.joint = joint  # what stands between two words
         self.index, self.duplicates = {}, 0  # word -> number, in order of appearance
         self.words, self.lengths, self.hashes = [], [], []  # arrays of whole blocks
         self.known = np.empty(0, np.uint64)  # the hashes so far, sorted
@@ -82,7 +87,7 @@ class Rows:
         index = self.index
         self._words.extend([index.setdefault(w, len(index)) for w in words])
         self._lengths.append(len(words))
-        digest = hashlib.blake2b(" ".join(words).encode(), digest_size=8, salt=b"split").digest()
+        digest = hashlib.blake2b(self.joint.join(words).encode("utf-8", "replace"), digest_size=8, salt=b"split").digest()
         self._hashes.append(int.from_bytes(digest, "big"))
         if len(self._lengths) == self.BLOCK:
             self.settle()
@@ -122,21 +127,28 @@ class CaptionsData:
     """A user's sentences, one a line, split by a hash of each sentence into train, val and test.
 
     The file is read once, as a stream; what stays is 2 or 4 bytes a word and 16 a sentence. `val` and `test` are sequences
-    of str. Raises CaptionsFileError, OSError.
+    of str: with `tokenizer` "words" normalized ones, with "bpe" lines as they were typed. The vocabulary is made of the
+    sentences to train on alone, unless one is given; vocab_size 0 takes all words, or a usual number of pieces.
+    Raises CaptionsFileError, OSError, ValueError.
     """
 
-    def __init__(self, path, seed, train_split=0.8, vocab=None):
-        self.seed, self.report = seed, CaptionsReport()
-        rows = Rows()
+    def __init__(self, path, seed, train_split=0.8, vocab=None, tokenizer="words", vocab_size=0):
+        in_pieces = tokenizer == "bpe"
+        self.seed, self.report = seed, CaptionsReport(most_words=MAX_LINE_UNITS if in_pieces else MAX_LINE_WORDS)
+        self._joint = "" if in_pieces else " "
+        if in_pieces:
+            from text.pieces import PieceVocabulary, split_text
+        rows = Rows(self._joint)
         for line, cut, damaged in read_lines(path):
             self.report.lines += 1
             self.report.damaged += damaged
-            words = tokenize(line.replace("\ufffd", " "))
+            line = line.replace("\ufffd", " ").strip()
+            words = split_text(line) if in_pieces else tokenize(line)
             if not words:
                 self.report.empty += 1
                 continue
-            self.report.cut += cut or len(words) > MAX_LINE_WORDS
-            rows.add(words[:MAX_LINE_WORDS])
+            self.report.cut += cut or len(words) > self.report.most_words
+            rows.add(words[: self.report.most_words])
         rows.settle()
         self.report.duplicates = rows.duplicates
         lengths, hashes = np.concatenate(rows.lengths), np.concatenate(rows.hashes)
@@ -144,14 +156,12 @@ class CaptionsData:
             raise CaptionsFileError(f"{path}: most lines are no UTF-8 text ({self.report}); save the file as UTF-8")
         if len(lengths) < 2:
             raise CaptionsFileError(f"{path}: {len(lengths)} usable sentence(s), at least 2 are needed ({self.report})")
-        self.vocab = vocab or Vocabulary.of(rows.index)
-        if strange := next((w for w in rows.index if w not in self.vocab.index), None):
-            raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
-        self.max_words = int(lengths.max())
         rows.known = None
+        self._units = sorted(rows.index)  # words, or what pieces are found in
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])  # of each sentence in _flat, in the file's order
-        self._flat = np.empty(self._starts[-1], np.uint16 if len(self.vocab) <= 1 << 16 else np.int32)
-        number, at = np.array([self.vocab.index[w] for w in rows.index]), 0
+        self._flat = np.empty(self._starts[-1], np.uint16 if len(self._units) <= 1 << 16 else np.int32)
+        rank, at = {u: i for i, u in enumerate(self._units)}, 0
+        number = np.array([rank[u] for u in rows.index])
         while rows.words:
             block = rows.words.pop(0)
             self._flat[at : at + len(block)] = number[block]
@@ -164,19 +174,58 @@ class CaptionsData:
         self.val = _Sentences(self, unseen[:half])  # chooses; a single unseen line is in both
         self.test = _Sentences(self, unseen[half:] if len(unseen) > 1 else unseen)
         self._unseen = _Sentences(self, unseen)
+        self.train = _Sentences(self, self._order[: self.num_samples])
+        if vocab is None:
+            vocab = PieceVocabulary.of(self.train, vocab_size) if in_pieces else Vocabulary.of(self._trained_words(vocab_size))
+        elif not in_pieces and (strange := next((w for w in self._trained_words() if w not in vocab.index), None)):
+            raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
+        self.vocab = vocab
+        self._numbers = [vocab.encode_unit(unit) for unit in self._units]  # of the words or pieces of each unit
+        self.max_words = int(self._lengths_of(np.arange(len(lengths))).max())
+
+    def _trained_words(self, most=0):
+        """The words of the sentences to train on, the most common `most` of them; 0: all."""
+        trained = np.zeros(len(self._starts) - 1, bool)
+        trained[self._order[: self.num_samples]] = True
+        here = np.repeat(trained, np.diff(self._starts))
+        counts = np.bincount(self._flat[here], minlength=len(self._units))
+        common = np.argsort(-counts, kind="stable")[: most or len(counts)]
+        return [self._units[i] for i in common if counts[i]]
+
+    def lengths(self):
+        """How many words or pieces each sentence to train on has, (num_samples,)."""
+        return self._lengths_of(self._order[: self.num_samples])
+
+    def _lengths_of(self, rows):
+        of_unit = np.array([len(numbers) for numbers in self._numbers])
+        ends = np.concatenate([[0], np.cumsum(of_unit[self._flat])])
+        return ends[self._starts[rows + 1]] - ends[self._starts[rows]]
 
     def sentence(self, row):
-        """The words of row `row` of the file, joined by spaces."""
-        return " ".join(self.vocab.words[i] for i in self._flat[self._starts[row] : self._starts[row + 1]].tolist())
+        """Row `row` of the file: its words joined by spaces, or its text as it was typed."""
+        return self._joint.join(self._units[i] for i in self._flat[self._starts[row] : self._starts[row + 1]].tolist())
+
+    def _ids(self, row):
+        """The word or piece numbers of a row, at most `max_words`."""
+        units = self._flat[self._starts[row] : self._starts[row + 1]].tolist()
+        return [i for unit in units for i in self._numbers[unit]][: self.max_words]
 
     def some_sentences(self, n):
         """About n of the sentences to train on, as lists of word numbers."""
-        rows = self._order[: min(n, self.num_samples)]
-        return [self._flat[self._starts[r] : self._starts[r + 1]].tolist() for r in rows]
+        return [self._ids(row) for row in self._order[: min(n, self.num_samples)]]
 
     def batch(self, epoch, number, size):
         rows = self._order[shuffled(number * size, size, self.num_samples, [self.seed, epoch])]
-        return pad([self._flat[self._starts[r] : self._starts[r + 1]].tolist() for r in rows])
+        return pad([self._ids(row) for row in rows])
+
+    @functools.cached_property
+    def trained_words(self):
+        """The different words of the sentences to train on, as `tokenize` finds them."""
+        return {word for sentence in self.train for word in tokenize(sentence)}
+
+    def has_trained_words(self, sentence):
+        """Whether training shows every word of a sentence."""
+        return self.trained_words.issuperset(tokenize(sentence))
 
     @functools.cached_property
     def digest(self):

@@ -1,5 +1,7 @@
 """Batches of sentences of unlike length: padded, as targets of the next word, and with the padding left out again."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
@@ -58,3 +60,11 @@ class Packing:
         if self.rows is not None:
             x = x.new_zeros(self.shape.numel(), *x.shape[1:]).index_copy(0, self.rows, x)
         return x.unflatten(0, self.shape)
+
+
+@dataclass
+class PackedRows:
+    """The rows of a batch that hold something, not spread out over (B, T) again."""
+
+    rows: torch.Tensor  # (N, ...)
+    packing: Packing

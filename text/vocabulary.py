@@ -53,6 +53,20 @@ class Vocabulary:
             ids.append(self.index[word])
         return ids
 
+    def encode_known(self, sentence):
+        """Word numbers of the words of a sentence that are known; the others are left out, and cannot come back."""
+        words = ("a" if self.articles and word == "an" else word for word in tokenize(sentence))
+        return [self.index[word] for word in words if word in self.index and word not in SPECIALS]
+
+    def encode_unit(self, word):
+        """The number of a word as a list; an empty one for a word that is not known."""
+        return [self.index[word]] if word in self.index else []
+
+    def names(self, ids):
+        """The words of some numbers."""
+        words = [self.words[i] for i in ids]
+        return with_articles(words) if self.articles else words
+
     def decode(self, ids):
         """The sentence of word numbers, up to the first end mark."""
         words = []
@@ -66,6 +80,13 @@ class Vocabulary:
 
 # Signs of direction and of line breaking are no part of a word; a space of no width parts two.
 _INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]) | {0x200B: " "}
+# Typographic and plain apostrophes, quotation marks and dashes are the same words.
+_PLAIN = str.maketrans({**dict.fromkeys("‘’‚‛ʼ＇", "'"), **dict.fromkeys("“”„‟«»＂", '"'), **dict.fromkeys("‐‑‒–—―−", "-")})
+# Scripts without spaces between words: each of their letters is a word. Thai, Lao, Khmer, Burmese; kana; Chinese.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff66-\uff9f\U00020000-\U0003134f"
+)
 
 
 @functools.cache
@@ -74,16 +95,36 @@ def _words_of_any_script():
     Hebrew), the joiners of Persian, and emoji of several characters in one piece."""
     planes = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0), *range(0x1F3FB, 0x1F400)]
     marks = "".join(chr(c) for c in planes if unicodedata.category(chr(c))[0] == "M" or 0x1F3FB <= c <= 0x1F3FF)
-    letter, sign = f"[^\\W_][{marks}\u200c\u200d]*", f"[^\\w\\s][{marks}]*"
-    return re.compile(f"(?:{letter})+(?:['’\\-](?:{letter})+)*|{sign}(?:\u200d{sign})*|_")
+    letter, sign = f"[^\\W_{_UNSPACED}][{marks}\u200c\u200d]*", f"[^\\w\\s][{marks}]*"
+    unspaced = f"[{_UNSPACED}][{marks}\u200c\u200d]*"
+    return re.compile(f"{unspaced}|(?:{letter})+(?:['\\-](?:{letter})+)*|{sign}(?:\u200d{sign})*|_")
 
 
 def tokenize(line):
-    """The words of a line: lower case, punctuation apart, any script.
+    """The words of a line: lower case, punctuation apart, any script; a letter of a script without spaces is a word.
 
     >>> tokenize("A red ball, in the LEFT.")
     ['a', 'red', 'ball', ',', 'in', 'the', 'left', '.']
     """
     if line.isascii():
         return re.findall(r"[^\W_]+(?:['\-][^\W_]+)*|[^\w\s]|_", line.lower())
-    return _words_of_any_script().findall(unicodedata.normalize("NFC", line.translate(_INVISIBLE).lower()))
+    line = line.translate(_INVISIBLE).lower().translate(_PLAIN)
+    return _words_of_any_script().findall(unicodedata.normalize("NFC", line))
+
+
+def normalized(text):
+    """A text as `exact_match` compares it: its words, so that capitals, spaces and kinds of quotation marks do not count.
+
+    >>> normalized("A red ball,  in the LEFT.") == normalized("a red ball , in the left .")
+    True
+    """
+    return " ".join(tokenize(text))
+
+
+def vocabulary_in(state):
+    """The vocabulary in a checkpoint's state: of words, or of pieces. Raises KeyError, TypeError, ValueError."""
+    if state.get("merges") is None:
+        return Vocabulary(state["vocabulary"], bool(state["articles"]))
+    from text.pieces import PieceVocabulary  # the library takes a moment to load, and the grammar has no use for it
+
+    return PieceVocabulary(state["vocabulary"], state["merges"])

@@ -3,8 +3,10 @@
 import sys
 
 from command_line import UserError
-from data_utils import CaptionsData, GrammarData, Vocabulary
+from data_utils import CaptionsData, GrammarData
+from settings import fit_to_text
 from text.grammar import different_sentences
+from text.vocabulary import vocabulary_in
 from training.trainer import data_digest
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
@@ -19,8 +21,9 @@ def open_data(settings, path=None, state=None):
         data = GrammarData(count, settings.seed, settings.fixed_data)
         return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(FINAL, "test", FINAL_SEED)
     try:
-        vocab = Vocabulary(state["vocabulary"], state["articles"]) if state else None
-        data = CaptionsData(settings.captions_file, settings.seed, settings.train_split, vocab)
+        vocab = vocabulary_in(state) if state else None
+        s = settings
+        data = CaptionsData(s.captions_file, s.seed, s.train_split, vocab, s.tokenizer, s.vocab_size)
         same = state is None or data_digest(data) == state.get("data")
     except (KeyError, TypeError):  # the checkpoint has no vocabulary
         same = False
@@ -31,4 +34,15 @@ def open_data(settings, path=None, state=None):
         )
     unseen = f"{len(data.val)} to validate, {len(data.test)} to test"
     print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {unseen}", file=sys.stderr)
-    return data, data.val[:VALIDATED], data.test[:FINAL]
+    fit_to_text(settings, data.lengths())
+    if settings.decoder == "marks" and settings.layout == "line":
+        data.max_words = min(data.max_words, settings.n_sprites)
+    final = data.test[:FINAL]
+    known, what = sum(map(data.has_trained_words, final)), "pieces" if settings.tokenizer == "bpe" else "words"
+    print(f"read as: {data.train[0]}", file=sys.stderr)
+    print(
+        f"{len(data.vocab)} {what}, at most {data.max_words} in a sentence; {known} of {len(final)} unseen sentences have only "
+        f"words that training shows" + ("" if what == "pieces" else "; other words are left out of pictures and cannot come back"),
+        file=sys.stderr,
+    )
+    return data, data.val[:VALIDATED], final

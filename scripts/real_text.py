@@ -1,0 +1,62 @@
+"""Measure a model of real sentences on any file of them: a table in Markdown.
+
+python scripts/real_text.py --checkpoint checkpoints/best.pt --texts_file sentences.txt --num 1000
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np  # noqa: E402
+
+from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
+from command_line import Parser, exit_code, number  # noqa: E402
+from data_utils import read_lines  # noqa: E402
+from devices import choose_device, set_threads  # noqa: E402
+from evaluation import robustness  # noqa: E402
+from evaluation.protocol import open_model  # noqa: E402
+from evaluation.real_text import GROUPS, SCORES, real_text_scores  # noqa: E402
+from evaluation.report import markdown_table  # noqa: E402
+
+CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
+
+
+def measure(args):
+    """Print the tables. Returns the exit code. Raises what `exit_code` turns into one line."""
+    set_threads()
+    model = open_model(chosen_checkpoint(args.checkpoint), choose_device("auto"), args.captions_file)
+    sentences = list(dict.fromkeys(line.strip() for line, _, _ in read_lines(args.texts_file) if line.strip()))
+    order = np.random.default_rng(args.seed).permutation(len(sentences))[: args.num]
+    sentences = [sentences[i] for i in order]
+    scores, groups, captions = real_text_scores(model, sentences, model.data.has_trained_words, args.seed)
+    rows = [[label, *(f"{scores[name][id]:.4g}" for name in scores)] for id, (label, _, _) in SCORES.items()]
+    print(f"{len(sentences)} different sentences of {args.texts_file}, seed {args.seed}, {args.checkpoint}\n")
+    print(markdown_table(["", *scores], rows), end="\n\n")
+    print(markdown_table(["exact match", "", "n"], [[GROUPS[g], f"{v:.4g}", n] for g, (v, n) in groups.items()]), end="\n\n")
+    pictures, rows = model.draw(sentences), []
+    for kind, strength in CORRUPTED:
+        exact = robustness.exact_match_after(
+            model.circle, model.vocab, model.device, sentences, pictures, kind, strength, args.seed
+        )
+        rows.append([f"{kind} {strength}", f"{exact:.4g}"])
+    print(markdown_table(["exact match after", ""], rows), end="\n\n")
+    for text, caption in [(a, b) for a, b in zip(sentences, captions) if a != b][: args.wrong]:
+        print(f"- {text}\n  {caption}")
+    return 0
+
+
+def main(argv=None):
+    parser = Parser("real_text.py", __doc__)
+    add_checkpoint_flag(parser)
+    parser.add_argument("--texts_file", required=True, metavar="F", help="a text file of sentences, one a line")
+    parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
+    parser.add_argument("--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)")
+    parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="of the choice of sentences (default: 0)")
+    parser.add_argument("--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back")
+    args = parser.parse_args(argv)
+    return exit_code("real_text.py", lambda: measure(args), "make --num smaller")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""An open vocabulary: every text has pieces, and comes back as it was typed."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from checkpoints import model_of, model_state
+from data_utils import CaptionsData
+from models import Circle
+from settings import check, fit_to_text, resolve
+from text.pieces import PieceVocabulary, split_text
+from text.vocabulary import EOS, PAD, normalized, tokenize, vocabulary_in
+
+LINES = [f"A {color} dog's {thing}, in the park." for color in ("red", "blue", "green") for thing in ("ball", "house", "hat")]
+VOCAB = PieceVocabulary.of(LINES, 320)
+
+
+@given(st.text(max_size=40))
+@hypothesis_settings(max_examples=300, deadline=None, database=None, derandomize=True)
+def test_every_text_comes_back_as_it_was_typed(text):
+    assert "".join(split_text(text)) == text
+    assert VOCAB.decode([*VOCAB.encode(text), EOS, PAD]) == text.strip()
+    assert [i for unit in split_text(text.strip()) for i in VOCAB.encode_unit(unit)] == VOCAB.encode(text)
+
+
+def test_a_vocabulary_does_not_depend_on_the_order_of_lines_and_keeps_to_its_size():
+    again = PieceVocabulary.of(LINES[::-1], 320)
+    assert (again.words, again.merges) == (VOCAB.words, VOCAB.merges) and len(VOCAB) <= 320
+    assert len(VOCAB.encode("A red dog")) < len("A red dog") / 2 and len(VOCAB.encode("你好")) == 6
+    with pytest.raises(ValueError, match="--vocab_size 200 .* at least 259"):
+        PieceVocabulary.of(LINES, 200)
+
+
+def test_half_a_character_is_shown_as_its_bytes_and_a_space_can_be_seen():
+    assert VOCAB.names(VOCAB.encode("é")) == ["<C3>", "<A9>"]
+    assert "".join(VOCAB.names(VOCAB.encode("A red dog"))) == "A␣red␣dog"
+
+
+def test_exact_match_looks_at_words_whatever_signs_and_capitals_are_typed():
+    assert normalized("A dog’s “ball” – red!") == normalized('a dog\'s "ball" - red !')
+    assert normalized("a red ball") != normalized("a red bell")
+
+
+@pytest.mark.parametrize("line", ["日本語の文です", "ข้าวผัดไข่", "我喜欢红色的球"])
+def test_a_clause_without_spaces_is_many_words(line):
+    assert len(tokenize(line)) > 3 and "".join(tokenize(line)) == line
+
+
+def open_captions(tmp_path, tokenizer, lines=LINES, **options):
+    (tmp_path / "c.txt").write_text("\n".join(lines), encoding="utf-8")
+    return CaptionsData(str(tmp_path / "c.txt"), 0, tokenizer=tokenizer, **options)
+
+
+def test_sentences_of_a_file_stay_as_typed_and_batches_hold_their_pieces(tmp_path):
+    data = open_captions(tmp_path, "bpe")
+    assert {*data.train, *data.val, *data.test} == {*LINES}
+    batch = data.batch(0, 0, 100).tolist()
+    assert {data.vocab.decode(row) for row in batch} == {*data.train}
+    assert sorted(data.lengths()) == sorted(sum(i != PAD for i in row) for row in batch)
+    again = open_captions(tmp_path, "bpe", vocab=vocabulary_in({"vocabulary": data.vocab.words, "merges": data.vocab.merges}))
+    assert again.digest == data.digest and again.batch(0, 0, 100).tolist() == batch
+    assert open_captions(tmp_path, "bpe", LINES[::-1]).digest == data.digest
+
+
+@pytest.mark.parametrize("tokenizer", ["words", "bpe"])
+def test_a_vocabulary_is_made_of_the_sentences_to_train_on(tmp_path, tokenizer):
+    words = ["".join(random.Random(i).choices("abcdefghij", k=7)) for i in range(40)]
+    lines = [f"sentence {w} {w} {w}" for w in words]
+    data = open_captions(tmp_path, tokenizer, lines)
+    new = {word for s in data.test for word in tokenize(s)} - data.trained_words
+    pieces = {piece.lstrip("Ġ") for piece in data.vocab.words}
+    assert new and not new & pieces and data.trained_words <= pieces
+    assert [data.has_trained_words(s) for s in data.test] == [False] * len(data.test)
+    if tokenizer == "words":
+        assert data.vocab.encode_known(data.test[0]) == data.vocab.encode("sentence")
+
+
+def test_a_model_carries_its_pieces_in_plain_types(tmp_path):
+    data = open_captions(tmp_path, "bpe")
+    settings = resolve({"captions_file": "c.txt", "d_model": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32})
+    fit_to_text(settings, data.lengths())
+    check(settings)
+    state = model_state(Circle(settings, len(data.vocab), settings.n_sprites), data.vocab, settings)
+    assert all(type(pair) is list and all(type(p) is str for p in pair) for pair in state["merges"])
+    _, vocab, _ = model_of(state, "x.pt", "cpu")
+    text = "Ünseen — “text” 🙂 हिन्दी"
+    assert vocab.encode(text) == data.vocab.encode(text) and vocab.decode(vocab.encode(text)) == text
+    state["merges"][0] = ["q", "no such piece"]
+    with pytest.raises(Exception, match="merges do not fit"):
+        model_of(state, "x.pt", "cpu")
+
+
+def test_sizes_follow_the_text():
+    for longest, places in ((3, 4), (11, 12), (25, 25), (27, 30), (500, 64)):
+        settings = resolve({"captions_file": "x"}, "quick")
+        fit_to_text(settings, [longest] * 50 + [900])
+        assert (settings.n_sprites, settings.z_dim) == (places, 12 * places)
+        check(settings)
+    typed = resolve({"captions_file": "x", "n_sprites": 36, "z_dim": 360}, "quick")
+    fit_to_text(typed, [5])
+    assert (typed.n_sprites, typed.z_dim) == (36, 360)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ({"tokenizer": "bpe"}, "--tokenizer bpe needs --captions_file"),
+        ({"decoder": "marks", "n_sprites": 0, "z_dim": 0}, "--n_sprites 0 needs --captions_file"),
+        ({"z_dim": 0}, "z_dim 0"),
+        ({"decoder": "marks", "n_sprites": 30, "z_dim": 360}, "--layout line"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(typed, says):
+    with pytest.raises(ValueError, match=says):
+        check(resolve(typed))

@@ -1,0 +1,115 @@
+"""An open vocabulary: byte-pair encoding, in which every string of every script has pieces and comes back as it was typed.
+
+Sennrich et al. 2016; on bytes, so that nothing is unknown (Radford et al. 2019). The work is done by the `tokenizers` library.
+"""
+
+import json
+import os
+import unicodedata
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread is fast enough here; set before the library is loaded
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+
+from text.vocabulary import BOS, EOS, PAD, SPECIALS  # noqa: E402
+
+MOST_PIECES = 2000  # by default
+SEEN = 2  # a pair of pieces that stands less often in the sentences to train on becomes no piece
+SHOWN_SPACE = "\N{OPEN BOX}"  # stands for a space in the name of a piece
+
+
+def _with_bytes(model):
+    """A tokenizer on bytes, each shown as one printable character, that cuts a text into words, numbers and signs first."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def split_text(line):
+    """The units of a line, within which pieces are found; joined they are the line.
+
+    >>> split_text("It's a red ball.")
+    ['It', "'s", ' a', ' red', ' ball', '.']
+    """
+    parts = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(line)
+    return [line[start:end] for _, (start, end) in parts]
+
+
+class PieceVocabulary:
+    """Pieces of text and their numbers; has what a `Vocabulary` of words has. Raises ValueError for pieces that do not fit.
+
+    words: the special ones and then the pieces, in characters that stand for bytes; merges: pairs of pieces that become one,
+    the first ones first. Every byte must be among the pieces.
+    """
+
+    articles = False
+
+    def __init__(self, words, merges):
+        self.words, self.merges = list(words), [tuple(pair) for pair in merges]
+        self.index = {w: i for i, w in enumerate(self.words)}
+        if missing := [b for b in pre_tokenizers.ByteLevel.alphabet() if b not in self.index]:
+            raise ValueError(f"{len(missing)} of the 256 bytes have no piece")
+        if any(len(pair) != 2 or not {*pair, "".join(pair)} <= self.index.keys() for pair in self.merges):
+            raise ValueError("its merges do not fit its pieces")
+        self.tokenizer = _with_bytes(models.BPE(vocab=self.index, merges=self.merges))
+
+    @classmethod
+    def of(cls, lines, size=0):
+        """The pieces of some lines of text, at most `size` numbers in all, or `MOST_PIECES` for 0. The order of lines does not
+        matter. Raises ValueError for a size that has no room for the 256 bytes."""
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        if 0 < size < len(SPECIALS) + len(alphabet):
+            raise ValueError(
+                f"--vocab_size {size} has no room for the {len(alphabet)} bytes; give at least {len(SPECIALS) + len(alphabet)}"
+            )
+        tokenizer = _with_bytes(models.BPE())
+        size = (size or MOST_PIECES) - len(SPECIALS)
+        trainer = trainers.BpeTrainer(vocab_size=size, min_frequency=SEEN, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(lines, trainer)
+        merges = _merges_of(tokenizer)
+        return cls([*SPECIALS, *alphabet, *dict.fromkeys("".join(pair) for pair in merges)], merges)
+
+    def __len__(self):
+        return len(self.words)
+
+    def encode(self, text):
+        """Piece numbers of a text, without start and end; spaces at its ends are left out. Knows every text."""
+        text = text.strip().encode("utf-8", "replace").decode()  # half of a surrogate pair is no character
+        return self.tokenizer.encode(text).ids
+
+    encode_known = encode
+
+    def encode_unit(self, unit):
+        """Piece numbers of a unit of `split_text`."""
+        return self.tokenizer.encode(unit).ids
+
+    def decode(self, ids):
+        """The text of piece numbers, up to the first end mark. Bytes that are no UTF-8 become U+FFFD."""
+        ids = list(ids)
+        ids = ids[: ids.index(EOS)] if EOS in ids else ids
+        return self.tokenizer.decode([i for i in ids if i not in (PAD, BOS)], skip_special_tokens=False)
+
+    def names(self, ids):
+        """Each piece as people can read it: a space is an open box, a part of a character its bytes."""
+        return [_readable(self.tokenizer.decoder.decode([self.words[i]]), self.words[i]) for i in ids]
+
+
+def _readable(text, piece):
+    if "\ufffd" in text:
+        alphabet = {c: b for b, c in _byte_characters().items()}
+        return "".join(f"<{alphabet[c]:02X}>" for c in piece)
+    return "".join(SHOWN_SPACE if c == " " else c if unicodedata.category(c)[0] != "C" else f"<{ord(c):02X}>" for c in text)
+
+
+def _byte_characters():
+    """{byte: the character that stands for it}, as GPT-2 has it: printable ones for themselves, the others from 256 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
+def _merges_of(tokenizer):
+    """The merges of a trained tokenizer, as pairs."""
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(m.split(" ") if isinstance(m, str) else m) for m in merges]
