@@ -12,6 +12,7 @@ from command_line import quiet_threads  # noqa: F401  # isort: skip (before torc
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
 from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
 from devices import choose_device, set_threads
 from evaluation import information, language, reading
@@ -159,9 +161,10 @@ def to_json(value):
 
 
 def digest(*paths):
-    """The first 16 hex digits of the SHA-256 of files together."""
+    """The first 16 hex digits of the SHA-256 of files together; of a folder that export.py wrote, of its two files."""
     h = hashlib.sha256()
-    for path in paths:
+    in_folders = [[os.path.join(path, name) for name in EXPORT_FILES] if os.path.isdir(path) else [path] for path in paths]
+    for path in itertools.chain(*in_folders):
         with open(path, "rb") as f:
             while block := f.read(1 << 20):
                 h.update(block)
@@ -250,6 +253,7 @@ def evaluate(args):
     device = choose_device(args.device)
     set_threads(args.threads)
     protocol = QUICK if args.quick else Protocol()
+    args.checkpoint = args.checkpoint or [chosen_checkpoint(None)]
     models = [open_model(path, device, args.captions_file) for path in args.checkpoint]
     os.makedirs(args.out_dir, exist_ok=True)
     about = describe(args, protocol, models)
@@ -283,7 +287,7 @@ def evaluate(args):
 
 def parse_arguments(argv):
     parser = Parser("evaluate.py", __doc__)
-    parser.add_argument("--checkpoint", nargs="+", required=True, metavar="C", help="one checkpoint, or several to compare")
+    add_checkpoint_flag(parser, nargs="+")
     parser.add_argument("--out_dir", required=True, metavar="D", help="folder for metrics.json, report.md and index.html")
     parser.add_argument(
         "--quick",
