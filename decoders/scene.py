@@ -31,6 +31,27 @@ class Scene:
     compose: Callable = None  # masks (b, K, side, side), colors (b, K, 3) -> pictures (b, 3, 64, 64)
 
 
+def layers(scene, words):
+    """The parts of a scene of one sentence, each drawn alone -> [(what it shows, share of that in [0, 1], picture (3, 64, 64))].
+
+    words: of the sentence. Marks show a word each. Of a decoder of things, a part is a thing on gray. Others draw in one piece: [].
+    """
+    out = []
+    if scene.masks is not None:
+        for k in (scene.presence[0] > 0.5).nonzero()[:, 0].tolist():
+            alone = torch.zeros_like(scene.masks)
+            alone[:, k] = scene.masks[:, k]
+            share = scene.attention[0, k]  # (T,)
+            out.append((words[int(share.argmax())], float(share.max()), scene.compose(alone, scene.colors)[0]))
+    elif scene.things is not None:
+        for mask in scene.things[0]:  # (64, 64)
+            if float(mask.max()) > 0.5:
+                out.append(
+                    (f"thing {len(out) + 1}", 1.0, torch.lerp(torch.full_like(scene.picture[0], 0.5), scene.picture[0], mask))
+                )
+    return out
+
+
 def gaussian_kl(mu, logvar):
     """KL(N(mu, exp(logvar)) || N(0, 1)) per latent, nats (Kingma & Welling 2014, appendix B)."""
     return 0.5 * (mu.float() ** 2 + logvar.float().exp() - logvar.float() - 1)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from channel import round_8bit
 from data_utils import EOS, PAD, pad
+from decoders.scene import layers
 from pictures import read_pictures
 from training.snapshots import data_uri
 from visualization import gaze_picture, project
@@ -70,6 +71,7 @@ def _inside(model, text):
     with torch.no_grad():
         state = circle.language_model(ids)
         scene = circle.draw(ids)
+        parts = layers(scene, words)
     picture = round_8bit(scene.picture.float())  # (1, 3, 64, 64) in [0, 1]
     read, _, gaze = circle.caption_network.read(picture)
     captioned = [w for w in read[0].tolist() if w not in (PAD, EOS)]
@@ -82,23 +84,8 @@ def _inside(model, text):
         "gaze": [
             {"word": vocab.words[w], "picture": data_uri(gaze_picture(picture[0], g).cpu())} for w, g in zip(captioned, gaze[0])
         ],
-        "layers": _layers(scene, words) if scene.masks is not None else [],
+        "layers": [{"picture": data_uri(p.cpu()), "word": w, "share": share} for w, share, p in parts],
     }
-
-
-def _layers(scene, words):
-    """The sprites that are present in a scene of one sentence, each drawn without the others."""
-    out = []
-    for k in range(scene.masks.shape[1]):
-        if float(scene.presence[0, k]) > 0.5:
-            only_this = torch.zeros_like(scene.masks)
-            only_this[:, k] = scene.masks[:, k]
-            with torch.no_grad():
-                layer = scene.compose(only_this, scene.colors)[0].cpu()  # (3, 64, 64) in [0, 1]
-            share = scene.attention[0, k]  # (T,)
-            word = words[int(share.argmax())]
-            out.append({"picture": data_uri(layer), "word": word, "share": float(share.max()), "sprite": k + 1})
-    return out
 
 
 def _two_sentences(model, seed):
