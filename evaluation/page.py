@@ -312,6 +312,7 @@ def render_page(result, model, protocol, seed):
             trip_splits=model.splits,
             confusion=confusion.get("test", {}),
             settings=result["checkpoints"][0]["settings"],
+            checkpoint=result["checkpoints"][0]["sha256"],
             **page_content(model, protocol, seed, confusion),
         )
     )
