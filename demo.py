@@ -27,8 +27,15 @@ POLICY = (
     "connect-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
-# What Gradio reads when it is imported; a user's own values could open the page to others, or tell somebody of it
-QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+# What Gradio reads when it is imported; a user's own values could open the page to others, or tell somebody of it. It asks matplotlib
+# for its backend at every request: a named one is found without a list of the machine's fonts.
+QUIET = {
+    "MPLBACKEND": "agg",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+}
 OPENING = ("GRADIO_SHARE", "GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE")
 
 
@@ -50,7 +57,7 @@ class Policy:
 
 def import_gradio(folder):
     """Import Gradio, which keeps its files in `folder` and asks nobody -> (playground.page, middleware). Raises UserError."""
-    os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)
+    os.environ.update(QUIET, GRADIO_TEMP_DIR=folder, MPLCONFIGDIR=folder)
     for name in OPENING:
         os.environ.pop(name, None)
     try:

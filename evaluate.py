@@ -30,7 +30,7 @@ from tqdm import tqdm
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
 from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
 from devices import choose_device, set_threads
-from evaluation import information, language, reading
+from evaluation import information, language, mutual, reading
 from evaluation.page import render_page
 from evaluation.protocol import QUICK, Protocol, open_model
 from evaluation.report import all_metrics, markdown
@@ -40,6 +40,7 @@ from files import write_atomically
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # beside the sections'
+FRESH_COST = 15  # of each of several models
 
 
 class Section(NamedTuple):
@@ -259,7 +260,8 @@ def evaluate(args):
     about = describe(args, protocol, models)
     captions_files = [args.captions_file or m.settings.captions_file for m in models if m.lines is not None]
     partial = Partial(args.out_dir, [about, digest(*captions_files)], args.force)
-    progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST)
+    several = len(models) if len(models) > 1 else 0
+    progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + FRESH_COST * several)
     entries = []
     for i, model in enumerate(models):
         sections, left_out = evaluate_model(model, i, protocol, args.seed, partial, progress)
@@ -270,6 +272,11 @@ def evaluate(args):
         if "cross-reading" not in partial.sections:
             partial.store("cross-reading", reading.cross_reading(models, protocol, args.seed))
         result["cross_reading"] = partial.sections["cross-reading"]
+        progress.start("fresh captioners across models", FRESH_COST * several)
+        if not (cached := "fresh-reading" in partial.sections):
+            partial.store("fresh-reading", mutual.fresh_reading(models, protocol, args.seed, progress.advance))
+        result["fresh_reading"] = partial.sections["fresh-reading"]
+        progress.end(cached)
     progress.start("page", PAGE_COST)
     html = render_page(result, models[0], protocol, args.seed)
     result["seconds"] = round(time.monotonic() - began, 1)

@@ -1,15 +1,15 @@
 """The quiz on the page: can a person who never saw the language learn ten of its words, and then read twenty scenes?
 
 The person learns from as many pictures a word as the naive reader (`legibility.naive_reading`), which answers the same questions
-after the same pictures. No scene to read was among those to learn from. The page asks, counts and keeps the time by itself.
+after the same pictures. No scene to read is among those to learn from; in these, the other words are any of the language: from a few
+words alone, what was left for learning would be the opposite of what is asked. The page asks, counts and keeps the time by itself.
 """
 
 import itertools
 
 import numpy as np
 
-from evaluation import legibility
-from evaluation.legibility import FOUR_SLOTS
+from evaluation.legibility import FOUR_SLOTS, naive_reading, random_slots
 from text.grammar import RARE_COLOR, RARE_OBJECT, SLOT_WORDS, render
 from training.snapshots import data_uri
 
@@ -41,42 +41,43 @@ def ten_words(rng):
     return {slot: [common[slot][i] for i in sorted(rng.choice(len(common[slot]), WORDS[slot], False))] for slot in FOUR_SLOTS}
 
 
-def split_sentences(words, rng):
-    """All combinations of the words, divided -> (those to learn from, SCENES to read): each a list of slot dicts.
-
-    Every word is in at least EXAMPLES of the first.
-    """
+def scenes_to_read(words, rng):
+    """SCENES different combinations of the words, as slot dicts."""
     every = [dict(zip(words, combination)) for combination in itertools.product(*words.values())]
-    while True:
-        order = rng.permutation(len(every))
-        learn = [every[i] for i in order[SCENES:]]
-        if all(sum(s[slot] == w for s in learn) >= EXAMPLES for slot in words for w in words[slot]):
-            return learn, [every[i] for i in order[:SCENES]]
+    return [every[i] for i in rng.permutation(len(every))[:SCENES]]
+
+
+def examples(slot, word, unseen, rng):
+    """EXAMPLES different slot dicts with a word, whose other words are any of the language; none of them is in `unseen`."""
+    found = []
+    while len(found) < EXAMPLES:
+        [slots] = random_slots(1, rng, **{slot: word})
+        if slots not in unseen and slots not in found:
+            found.append(slots)
+    return found
 
 
 def quiz(model, seed):
     """What the page's quiz shows of a ModelUnderTest of the grammar -> a dict that JSON can hold."""
     rng = np.random.default_rng([seed, 20])
     words = ten_words(rng)
-    learn, read = split_sentences(words, rng)
-    to_learn, to_read = (model.draw([render(s) for s in slots]) for slots in (learn, read))
-    entries, naive = [], {}
+    read = scenes_to_read(words, rng)
+    to_read = model.draw([render(s) for s in read])
+    pictures, entries, naive = [], [], {}
     for slot in words:
-        examples = []
-        for word in words[slot]:
-            having = [i for i, s in enumerate(learn) if s[slot] == word]
-            shown = sorted(rng.choice(having, EXAMPLES, False).tolist())
-            entries.append({"word": word, "slot": slot, "pictures": shown})
-            examples += [(i, word) for i in shown]
-        seen, labels = to_learn[[i for i, _ in examples]], [word for _, word in examples]
-        answers = legibility.naive_reading(seen, labels, to_read)
+        labels = [word for word in words[slot] for _ in range(EXAMPLES)]
+        seen = model.draw([render(s) for word in words[slot] for s in examples(slot, word, read, rng)])
+        for k, word in enumerate(words[slot]):
+            entries.append({"word": word, "slot": slot, "pictures": [len(pictures) + k * EXAMPLES + i for i in range(EXAMPLES)]})
+        pictures += [data_uri(p) for p in seen]
+        answers = naive_reading(seen, labels, to_read)
         naive[slot] = sum(str(a) == s[slot] for a, s in zip(answers, read))
     return {
         "format": FORMAT,
         "seed": seed,
         "slots": [{"slot": slot, "words": words[slot]} for slot in words],
         "words": entries,
-        "pictures": [data_uri(p) for p in to_learn],
+        "pictures": pictures,
         "scenes": [{"picture": data_uri(p), "text": render(s), "answers": s} for p, s in zip(to_read, read)],
         "naive": naive,
     }

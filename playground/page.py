@@ -24,7 +24,7 @@ CSS = f"""
   object-fit: fill !important; }}
 #message:not(:has(.problem)) {{ display: none; }}
 .problem {{ color: var(--error-text-color, #b3261e); font-weight: 600; border-left: 4px solid currentColor; padding-left: .6rem; }}
-@media (max-width: 640px) {{ .play img {{ width: 104px; height: 104px; }} .gradio-container > main {{ padding: 12px !important; }} }}
+@media (max-width: 640px) {{ button[role=tab] {{ padding: 0 7px !important; font-size: 14px !important; }} .play img {{ width: 104px; height: 104px; }} .gradio-container > main {{ padding: 12px !important; }} }}
 """
 
 

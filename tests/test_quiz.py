@@ -48,8 +48,10 @@ def test_another_seed_asks_other_words_and_the_same_seed_the_same():
     assert words[0] == words[1] != words[2]
     for seed in range(20):
         chosen = quiz_module.ten_words(np.random.default_rng(seed))
-        learn, read = quiz_module.split_sentences(chosen, np.random.default_rng(seed))
-        assert len(read) == SCENES and len(learn) + SCENES == 36 and not [s for s in read if s in learn]
+        read = quiz_module.scenes_to_read(chosen, np.random.default_rng(seed))
+        assert len(read) == SCENES and all(read.count(s) == 1 for s in read)
+        learn = quiz_module.examples("color", chosen["color"][0], read, np.random.default_rng(seed))
+        assert len(learn) == EXAMPLES and all(s["color"] == chosen["color"][0] and s not in read for s in learn)
         assert "brown" not in chosen["color"] and "pyramid" not in chosen["object"]
 
 
