@@ -18,6 +18,7 @@ from pictures import INVENTION, PictureError, from_image, open_picture, printabl
 from text.padding import pad
 from text.vocabulary import BOS, EOS, PAD
 
+EXAMPLE = "a large red ball in the left"
 MAX_BYTES = 8_000_000  # of a picture of a user
 MAX_PIXELS = 16_000_000
 OFTEN = 0.01  # a word that stands in a place at least so often is offered for it, where words have no kinds
@@ -88,6 +89,14 @@ class Playground:
         if len(ids) > most:
             raise ValueError(f"the sentence has {len(ids)} words; this model draws at most {most}")
         return ids
+
+    def example(self):
+        """A sentence to begin with: EXAMPLE, or an invented one where the model does not know its words."""
+        try:
+            self.ids(EXAMPLE)
+            return EXAMPLE
+        except ValueError:
+            return self.invented(0)
 
     def shown(self, ids):
         """Each of some word numbers as people read it: "an" before a vowel."""

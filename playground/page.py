@@ -13,7 +13,6 @@ from pictures import as_64x64, from_image, to_image
 from playground import fragments
 from playground.model import DAMAGE, MAX_BYTES, MAX_PIXELS, damage
 
-EXAMPLE = "a large red ball in the left"
 EDITOR_SIDE = 384  # px: six times a scene, so that the brush is easier to aim
 ERASED = "#808080"
 LABELS = {"rotation": "Rotation, °", "blur": "Blur, σ px", "noise": "Noise, σ", "jpeg": "JPEG quality (100: none)"}
@@ -139,7 +138,9 @@ def build(play, name):
         )
         pixels, drawn_text, invented = gr.State(None), gr.State(""), gr.State(0)
         with gr.Row(equal_height=False):
-            text = gr.Textbox(EXAMPLE, label="Sentence", max_length=1000, lines=1, scale=4, min_width=300, elem_id="sentence")
+            text = gr.Textbox(
+                play.example(), label="Sentence", max_length=1000, lines=1, scale=4, min_width=300, elem_id="sentence"
+            )
             with gr.Column(scale=1, min_width=140):
                 draw = gr.Button("Draw", variant="primary", elem_id="draw")
                 invent = gr.Button("Invent one", elem_id="invent")

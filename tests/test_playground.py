@@ -10,9 +10,12 @@ import torch
 from parrot import KNOWN, blank, parrot
 from PIL import Image
 
+from data_utils import Vocabulary
+from models import Circle
 from pictures import PictureError, draw_sentences, from_image, read_pictures
 from playground import fragments, model
 from playground.model import DAMAGE, Playground, changed, damage
+from settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,14 @@ def test_inventions_follow_from_their_seed(play):
     assert texts[0] == texts[1] and len(set(texts)) == 3
     for text in texts:
         play.draw(text)
+
+
+def test_the_first_sentence_is_one_that_the_model_knows(play):
+    assert play.example() == model.EXAMPLE
+    words = Vocabulary.of(["ein", "ball"])
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, decoder="conv")
+    other = Playground(Circle(settings, len(words), 4), words, torch.device("cpu"))
+    assert set(other.example().split()) <= {"ein", "ball"} and other.draw(other.example()).text == other.example()
 
 
 def test_damage(play):
