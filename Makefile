@@ -1,4 +1,4 @@
-# make train | make test | make setup
+# make train | make test | make demo | make setup
 # TORCH names the torch that a new .venv gets, with the torchvision that was built for it: another one cannot be imported.
 # requirements.txt itself holds lower bounds only.
 PYTHON ?= python3
@@ -8,7 +8,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup train test lint clean
+.PHONY: setup train test demo lint clean
 
 setup: $(VENV)/ready
 
@@ -19,10 +19,18 @@ $(VENV)/ready: requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt
 	touch $@
 
+# Training needs nothing of this
+$(VENV)/demo: $(VENV)/ready requirements-demo.txt
+	$(BIN)/python -m pip install --quiet -r requirements-demo.txt
+	touch $@
+
 train: setup
 	$(BIN)/python train.py --preset quick --resume auto
 
-test: setup
+demo: $(VENV)/demo
+	$(BIN)/python demo.py
+
+test: $(VENV)/demo
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m slow
 

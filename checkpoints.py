@@ -23,6 +23,7 @@ from text.word_classes import WordClasses
 
 FORMAT = 2
 DEFAULT = os.path.join("checkpoints", "best.pt")  # what scripts take where none is named
+PRETRAINED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained", "grammar")  # and where that is missing
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
 
 
@@ -232,18 +233,22 @@ def load_model(path, device):
 def add_checkpoint_flag(parser, **options):
     """--checkpoint of the scripts that use a trained model; `chosen_checkpoint` finds the file. Options are those of
     `add_argument`."""
-    text = f"a .pt file, or a folder that export.py made (default: {DEFAULT})"
+    text = f"a .pt file, or a folder that export.py made (default: {DEFAULT}, else the pretrained model)"
     parser.add_argument("--checkpoint", type=path_name, metavar="C", help=text, **options)
 
 
 def chosen_checkpoint(path):
-    """What --checkpoint names; without it (None) checkpoints/best.pt, which is said on standard error. Raises CheckpointError."""
+    """What --checkpoint names; without it (None) checkpoints/best.pt, else the pretrained model, which is said on standard error.
+    Raises CheckpointError."""
     if path is not None:
         return path
-    if not os.path.exists(DEFAULT):
+    if os.path.exists(DEFAULT):
+        print(f"using {DEFAULT}", file=sys.stderr, flush=True)
+        return DEFAULT
+    if not os.path.exists(PRETRAINED):
         raise CheckpointError(f"there is no {DEFAULT} here; name a --checkpoint, or train one: python train.py --preset quick")
-    print(f"using {DEFAULT}", file=sys.stderr, flush=True)
-    return DEFAULT
+    print(f"using the pretrained model, {PRETRAINED}, as there is no {DEFAULT} here", file=sys.stderr, flush=True)
+    return PRETRAINED
 
 
 def best_quality(folder):
@@ -298,12 +303,28 @@ EXPORT_FILES = ("model.safetensors", "model.json")
 MAX_JSON_BYTES = 1 << 28
 
 
-def save_export(folder, state):
-    """`model_state` -> weights as safetensors and the rest as JSON, with a hash that ties the two. Raises OSError."""
+def halved(name, weight):
+    """A weight as float16 where that does no harm, else as it is.
+
+    The matrices of the language model and the captioner are nearly all of a model's size. The scene decoder and the biases stay
+    whole: they are small, and a picture shows the least change. What float16 cannot hold stays whole, too.
+    """
+    if name.startswith("scene_decoder.") or weight.dim() < 2:
+        return weight
+    half = weight.half()
+    return half if half.isfinite().all() else weight
+
+
+def save_export(folder, state, half=False):
+    """`model_state` -> weights as safetensors and the rest as JSON, with a hash that ties the two. Raises OSError.
+
+    half: weights that `halved` makes float16 take half the room.
+    """
     from safetensors.torch import save as to_bytes
 
     weights, about = (os.path.join(folder, name) for name in EXPORT_FILES)
-    data = to_bytes({name: t.detach().cpu().contiguous() for name, t in state["model"].items()})
+    model = {name: halved(name, t) if half else t for name, t in state["model"].items()}
+    data = to_bytes({name: t.detach().cpu().contiguous() for name, t in model.items()})
     rest = {k: v for k, v in state.items() if k != "model"}
     write_atomically(weights, data)
     write_atomically(about, json.dumps({**rest, "sha256": hashlib.sha256(data).hexdigest()}, indent=1).encode())
@@ -324,7 +345,7 @@ def load_export(folder):
             data, state = f.read(), json.loads(g.read())
         if state["sha256"] != hashlib.sha256(data).hexdigest():
             raise CheckpointError(f"{weights} is damaged or does not belong to its model.json; export it again")
-        state["model"] = from_bytes(data)
+        state["model"] = {name: t.float() if t.dtype == torch.float16 else t for name, t in from_bytes(data).items()}
     except CheckpointError:
         raise
     except ImportError:

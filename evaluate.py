@@ -12,6 +12,7 @@ from command_line import quiet_threads  # noqa: F401  # isort: skip (before torc
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -26,9 +27,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
 from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
 from devices import choose_device, set_threads
-from evaluation import information, language, reading
+from evaluation import information, language, mutual, reading
 from evaluation.page import render_page
 from evaluation.protocol import QUICK, Protocol, open_model
 from evaluation.real_text import real_text_section
@@ -39,6 +41,7 @@ from files import write_atomically
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # beside the sections'
+FRESH_COST = 15  # of each of several models
 
 
 class Section(NamedTuple):
@@ -162,9 +165,10 @@ def to_json(value):
 
 
 def digest(*paths):
-    """The first 16 hex digits of the SHA-256 of files together."""
+    """The first 16 hex digits of the SHA-256 of files together; of a folder that export.py wrote, of its two files."""
     h = hashlib.sha256()
-    for path in paths:
+    in_folders = [[os.path.join(path, name) for name in EXPORT_FILES] if os.path.isdir(path) else [path] for path in paths]
+    for path in itertools.chain(*in_folders):
         with open(path, "rb") as f:
             while block := f.read(1 << 20):
                 h.update(block)
@@ -256,12 +260,14 @@ def evaluate(args):
     device = choose_device(args.device)
     set_threads(args.threads)
     protocol = QUICK if args.quick else Protocol()
+    args.checkpoint = args.checkpoint or [chosen_checkpoint(None)]
     models = [open_model(path, device, args.captions_file) for path in args.checkpoint]
     os.makedirs(args.out_dir, exist_ok=True)
     about = describe(args, protocol, models)
     captions_files = [args.captions_file or m.settings.captions_file for m in models if m.lines is not None]
     partial = Partial(args.out_dir, [about, digest(*captions_files)], args.force)
-    progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST)
+    several = len(models) if len(models) > 1 else 0
+    progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + FRESH_COST * several)
     entries = []
     for i, model in enumerate(models):
         sections, left_out = evaluate_model(model, i, protocol, args.seed, partial, progress)
@@ -272,6 +278,11 @@ def evaluate(args):
         if "cross-reading" not in partial.sections:
             partial.store("cross-reading", reading.cross_reading(models, protocol, args.seed))
         result["cross_reading"] = partial.sections["cross-reading"]
+        progress.start("fresh captioners across models", FRESH_COST * several)
+        if not (cached := "fresh-reading" in partial.sections):
+            partial.store("fresh-reading", mutual.fresh_reading(models, protocol, args.seed, progress.advance))
+        result["fresh_reading"] = partial.sections["fresh-reading"]
+        progress.end(cached)
     progress.start("page", PAGE_COST)
     html = render_page(result, models[0], protocol, args.seed)
     result["seconds"] = round(time.monotonic() - began, 1)
@@ -289,7 +300,7 @@ def evaluate(args):
 
 def parse_arguments(argv):
     parser = Parser("evaluate.py", __doc__)
-    parser.add_argument("--checkpoint", nargs="+", required=True, metavar="C", help="one checkpoint, or several to compare")
+    add_checkpoint_flag(parser, nargs="+")
     parser.add_argument("--out_dir", required=True, metavar="D", help="folder for metrics.json, report.md and index.html")
     parser.add_argument(
         "--quick",

@@ -20,13 +20,12 @@ from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, ty
 from data_utils import UnknownWord, pad, read_lines
 from devices import choose_device, set_threads
 from files import whole_file
-from pictures import BATCH, draw_sentences, load_pngs, read_pictures, save_pngs
+from pictures import BATCH, INVENTION, draw_sentences, load_pngs, read_pictures, save_pngs
 from text.grammar import FORM, is_like_training
 from text.vocabulary import normalized
 from visualization import layer_sheet, scene_sheet
 
 ON_SHEET, IN_LAYERS = 96, 8  # sentences shown on contact_sheet.png and on layers.png
-INVENTION = 0.7  # temperature of invented sentences: at 1 a quickly trained model breaks its grammar in one of six
 
 
 # ---------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from text.vocabulary import PAD
 BATCH = 250  # sentences drawn or read at once: memory stays flat however many there are
 MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take a gigabyte
 SIZE = (PICTURE_SIZE, PICTURE_SIZE)
+INVENTION = 0.7  # temperature of invented sentences: at 1 a quickly trained model breaks its grammar in one of six
 
 
 # ---------------------------------------------------------------------------------------------
@@ -104,14 +105,16 @@ def printable(path):
     return path if path.isprintable() else ascii(path)
 
 
-def open_picture(path):
+def open_picture(path, name=None, max_pixels=MAX_PIXELS):
     """A picture file of any size, mode and format -> RGB Pillow image of 64x64.
+
+    name: what messages call it (default: its path); max_pixels: more are refused before anything is decoded.
 
     The first frame of an animation, turned as its EXIF says, on white where it is transparent,
     16-bit levels scaled; the sides are squeezed to a square. A 64x64 RGB file keeps every value.
     Raises PictureError.
     """
-    name = printable(path)
+    name = name or printable(path)
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -124,13 +127,13 @@ def open_picture(path):
             warnings.simplefilter("ignore")  # odd metadata is no reason to bother anybody
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
-                return as_64x64(image, name)
+                return as_64x64(image, name, max_pixels)
     except PictureError:
         raise
     except FileNotFoundError:
         raise PictureError(f"{name} does not exist") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise PictureError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels; make it smaller") from None
+        raise PictureError(f"{name} has more than {max_pixels // 10**6} million pixels; make it smaller") from None
     except Image.UnidentifiedImageError:
         raise PictureError(f"{name} is in no picture format that is known here; save it as PNG") from None
     except MemoryError:
@@ -168,11 +171,11 @@ def _quiet(wanted):
         os.close(nowhere)
 
 
-def as_64x64(image, name):
+def as_64x64(image, name, max_pixels=MAX_PIXELS):
     """An open Pillow image of any kind -> RGB, 64x64. Raises PictureError, and what Pillow raises."""
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PictureError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; make it smaller")
+    if width * height > max_pixels:
+        raise PictureError(f"{name} has {width} x {height} pixels, more than {max_pixels // 10**6} million; make it smaller")
     if not width * height:
         raise PictureError(f"{name} has no pixels")
     with _quiet(image.format == "TIFF"):

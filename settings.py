@@ -115,6 +115,7 @@ class Settings:
     checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go")
     log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go")
     log_interval: int = _flag(50, "output", "steps between two lines of metrics", low=1)
+    tensorboard: bool = _flag(False, "output", "also log to log_dir/tensorboard, which needs: pip install tensorboard")
     keep_last: int = _flag(5, "output", "checkpoint_epoch_N.pt to keep, every 25th always; 0 keeps all", low=0)
     save_minutes: float = _flag(10.0, "output", "minutes between saves of last.pt inside an epoch", low=0)
 

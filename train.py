@@ -25,6 +25,7 @@ from training.folders import hold_folders
 from training.resume import find_start
 from training.run import SAMPLES, Run
 from training.signals import Interrupted, Signals
+from training.tensorboard_log import check_installed
 from training.trainer import Trainer
 
 
@@ -55,6 +56,8 @@ def train(settings, typed, preset, resume, signals, group):
             device = group.on_all(lambda: group.device(settings.device))
             group.connect(device)
             set_threads(settings.threads)
+            if settings.tensorboard:
+                group.on_all(check_installed)
             data, unseen, final = group.on_all(lambda: open_data(settings, path, state))
             trainer = prepared_trainer(settings, data, device, group, path, state)  # first: what does not fit leaves folders alone
             group.on_rank_0(lambda: folders.enter_context(hold_folders(settings, state, path)))

@@ -1,10 +1,8 @@
 """Pictures and pages below the cells of a notebook; where there is no notebook, their paths are printed."""
 
-import base64
 import contextlib
 import glob
 import html
-import json
 import os
 import sys
 
@@ -56,30 +54,16 @@ def show_results(log_dir):
         show_picture(path)
 
 
-def show_round_trips(folder):
-    """Sentence, scene and what is read back, from the folder that generate.py wrote. Raises OSError."""
-    with open(os.path.join(folder, "captions.jsonl"), encoding="utf-8") as f:
-        rows = [json.loads(line) for line in f]
+def show_fragment(fragment, text):
+    """A piece of HTML of playground/fragments.py; its gist as text where there is no notebook."""
     if not in_notebook():
-        for row in rows:
-            print(f"{row['text']}  ->  {os.path.join(folder, row['image'])}  ->  {row['caption']}")
+        print(text)
         return
     from IPython.display import HTML, display
 
-    cells = []
-    for row in rows:
-        with open(os.path.join(folder, row["image"]), "rb") as f:
-            data = base64.b64encode(f.read()).decode()
-        verdict = "word for word" if row["exact_match"] else "not the same"
-        text, caption = (html.escape(row[k]) for k in ("text", "caption"))
-        cells.append(
-            '<figure style="display:inline-block;margin:0 24px 12px 0;width:224px;vertical-align:top">'
-            f"<figcaption>{text}</figcaption>"
-            f'<img alt="scene of: {text}" style="width:192px;image-rendering:pixelated;margin:6px 0" '
-            f'src="data:image/png;base64,{data}">'
-            f"<figcaption>read back: <b>{caption or '(nothing)'}</b> ({verdict})</figcaption></figure>"
-        )
-    display(HTML("".join(cells)))
+    from playground.fragments import STYLE
+
+    display(HTML(f"<style>{STYLE}</style>{fragment}"))
 
 
 def show_page(path, height=720):

@@ -6,7 +6,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
-from evaluation import labels
+from evaluation import labels, mutual
 from evaluation.page_data import page_content
 from evaluation.protocol import OWN
 from evaluation.report import ARROWS, all_metrics, format_value, full_label, short_names
@@ -311,6 +311,7 @@ def render_page(result, model, protocol, seed):
             sections=_sections(result, baseline_curves),
             headlines=headlines(result),
             names=names,
+            fresh_tables=mutual.tables(result["fresh_reading"]) if "fresh_reading" in result else [],
             compared=compared_models(result) if len(names) > 1 else [],
             corruption_legend=markers_of(baseline_curves),
             captioner_steps=captioners["steps"],
@@ -319,6 +320,7 @@ def render_page(result, model, protocol, seed):
             trip_splits=model.splits,
             confusion=confusion.get("test", {}),
             settings=result["checkpoints"][0]["settings"],
+            checkpoint=result["checkpoints"][0]["sha256"],
             **page_content(model, protocol, seed, confusion),
         )
     )

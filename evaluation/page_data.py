@@ -16,6 +16,7 @@ from evaluation.color_difference import VISIBLE, color_difference
 from evaluation.language import word_scenes
 from evaluation.legibility import FOUR_SLOTS
 from evaluation.page_inside import insides, interpolation, word_maps
+from evaluation.quiz import color_matrix, quiz
 from pictures import draw_sentences, read_pictures
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from training import snapshots
@@ -268,4 +269,6 @@ def page_content(model, protocol, seed, confusion):
         "interpolation": interpolation(model, seed),
         "word_maps": maps,
         "kinds": kinds,
+        "quiz": quiz(model, seed) if model.lines is None else None,
+        "quiz_filter": color_matrix(),
     }

@@ -2,6 +2,7 @@
 
 import re
 
+from evaluation import mutual
 from evaluation.labels import BASELINES, CAPTIONERS, EXPLAINED, TITLES
 from evaluation.protocol import OWN
 
@@ -128,6 +129,15 @@ def _several_models(result):
     lines.append(markdown_table(["", "mean", "standard deviation"], rows))
     lines += ["", "## Who reads whom: exact match, rows draw and columns read", ""]
     names = short_names([m["name"] for m in result["models"]])
-    rows = [[n, *("–" if v is None else f"{100 * v:.1f} %" for v in row)] for n, row in zip(names, result["cross_reading"])]
-    lines.append(markdown_table(["", *names], rows))
+    lines.append(_matrix(names, result["cross_reading"]))
+    if fresh := result.get("fresh_reading"):
+        lines += ["", f"## Fresh captioners, taught by the column's model in {fresh['steps']} steps and asked on the row's", ""]
+        for heading, rows in mutual.tables(fresh):
+            lines += [f"{heading[0].upper()}{heading[1:]} (n = {fresh['n']}, seed {result['seed']}):", "", _matrix(names, rows), ""]
     return lines
+
+
+def _matrix(names, rows):
+    """A square of shares in [0, 1] or None -> a Markdown table with the models' names at both sides."""
+    cells = [[n, *("–" if v is None else f"{100 * v:.1f} %" for v in row)] for n, row in zip(names, rows)]
+    return markdown_table(["", *names], cells)

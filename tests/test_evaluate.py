@@ -127,7 +127,13 @@ def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, sm
     own = [m["sections"]["circle"]["metrics"]["word_accuracy/test"]["value"] for m in result["models"]]
     assert len(matrix) == len(matrix[0]) == 2 and all(0 <= v <= 1 for row in matrix for v in row)
     assert result["summary"]["word_accuracy/test"]["mean"] == pytest.approx(np.mean(own))
-    assert "Who reads whom" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Who reads whom" in report and "Fresh captioners, taught by" in report
+    fresh = result["fresh_reading"]
+    assert fresh["n"] == SMALL.sentences and fresh["steps"] == SMALL.steps
+    for name in ("exact_match", "share", "share_by_luck"):
+        assert len(fresh[name]) == 2 and all(0 <= v <= 1 for row in fresh[name] for v in row)
+    assert "Who can be learned from whom" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

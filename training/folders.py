@@ -9,7 +9,7 @@ import sys
 from checkpoints import CHECKPOINT_NAME, CheckpointError, newest_valid
 from command_line import UserError
 
-LOG_NAME = r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_epoch_\d+\.png|evolution\.json"
+LOG_NAME = r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_epoch_\d+\.png|evolution\.json|tensorboard"
 
 
 class RunLock:

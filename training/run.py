@@ -18,6 +18,7 @@ from training.console import Console
 from training.metrics_log import MetricsLog
 from training.saving import CheckpointWriter
 from training.signals import Interrupted
+from training.tensorboard_log import TensorBoardLog
 from training.validation import validate, validate_from_files
 from visualization import round_trips, scene_sheet, training_curves
 
@@ -36,7 +37,9 @@ class Run:
         self.clock = TrainingClock(trainer)
         self.console = Console(trainer.total, trainer.step, writes=self.group.is_rank_0)
         self.checkpoints = CheckpointWriter(trainer, self.console)
-        self.log = MetricsLog(self.settings.log_dir, trainer.history, self.console)
+        has_board = self.settings.tensorboard and self.group.is_rank_0
+        self.board = TensorBoardLog(self.settings.log_dir, trainer.history, self.console) if has_board else None
+        self.log = MetricsLog(self.settings.log_dir, trainer.history, self.console, self.board)
 
     # ---- the loop -------------------------------------------------------------------------------
 
@@ -152,7 +155,9 @@ class Run:
         """Scenes and curves in the log folder."""
         texts = [a if a == b else f"{a} -> {b}" for a, b in zip(result.sentences, result.captions)]
         scenes = os.path.join(self.settings.log_dir, f"scenes_epoch_{self.trainer.epoch}.png")
-        self.console.try_to_write("scenes", scenes, lambda: scene_sheet(result.pictures[:ON_SHEET], texts, scenes))
+        drawn = self.console.try_to_write("scenes", scenes, lambda: scene_sheet(result.pictures[:ON_SHEET], texts, scenes))
+        if self.board and drawn:
+            self.board.add_scenes(scenes, self.trainer.step)
         curves = os.path.join(self.settings.log_dir, "training_curves.png")
         self.console.try_to_write("curves", curves, lambda: training_curves(self.trainer.history, curves))
 

@@ -1,0 +1,132 @@
+"""Play with a model in the browser: type a sentence, swap a word, damage the picture, upload one.
+
+    pip install -r requirements-demo.txt
+    python demo.py
+    python demo.py --checkpoint checkpoints/best.pt --port 7861
+
+Only this machine can open the page. Nothing leaves it, and nothing is written but to a temporary folder that is removed at the end.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+
+from checkpoints import add_checkpoint_flag, chosen_checkpoint
+from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
+from devices import choose_device, set_threads
+from playground.model import MAX_BYTES, MAX_PIXELS, Playground
+
+HOST = "127.0.0.1"
+AT_ONCE = 4  # requests that are worked on at a time; others wait
+# The browser may ask this server alone. Gradio's own scripts and styles are partly inline.
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+# What Gradio reads when it is imported; a user's own values could open the page to others, or tell somebody of it. It asks matplotlib
+# for its backend at every request: a named one is found without a list of the machine's fonts.
+QUIET = {
+    "MPLBACKEND": "agg",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+}
+OPENING = ("GRADIO_SHARE", "GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE")
+
+
+class Policy:
+    """ASGI: answers carry a policy by which the browser asks nobody but this server."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def send_with_policy(message):
+            if message["type"] == "http.response.start":
+                headers = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+                message = {**message, "headers": [*message.get("headers", []), *headers]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)
+
+
+def import_gradio(folder):
+    """Import Gradio, which keeps its files in `folder` and asks nobody -> (playground.page, middleware). Raises UserError."""
+    os.environ.update(QUIET, GRADIO_TEMP_DIR=folder, MPLCONFIGDIR=folder)
+    for name in OPENING:
+        os.environ.pop(name, None)
+    try:
+        from playground import page
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("gradio", "gradio_client"):
+            raise
+        raise UserError("the page needs gradio: pip install -r requirements-demo.txt") from None
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return page, [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(Policy)]
+
+
+def serve(args):
+    """Serve the page until Ctrl-C or SIGTERM. Returns the exit code. Raises CheckpointError, UserError, OSError."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        page, middleware = import_gradio(folder)
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Gradio decodes at most twice as many, whatever a browser sends
+        set_threads()
+        checkpoint = chosen_checkpoint(args.checkpoint)
+        blocks = page.build(Playground.open(checkpoint, choose_device(args.device)), os.path.relpath(checkpoint))
+        blocks.queue(default_concurrency_limit=AT_ONCE, max_size=64)
+        try:
+            blocks.launch(
+                server_name=HOST,
+                server_port=args.port,
+                share=False,
+                inbrowser=args.open,
+                prevent_thread_lock=True,
+                quiet=True,
+                max_file_size=MAX_BYTES,
+                state_session_capacity=1000,
+                footer_links=[],
+                ssr_mode=False,
+                mcp_server=False,
+                theme=page.theme(),
+                css=page.CSS,
+                app_kwargs={"middleware": middleware},
+            )
+        except OSError:
+            raise UserError(f"port {args.port or '7860 to 7959'} is in use; name another: --port N") from None
+        print(f"the page is at http://{HOST}:{blocks.server_port} (Ctrl-C ends it)", flush=True)
+        stop = threading.Event()
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, lambda *_: stop.set())
+        while not stop.wait(1):  # a wait without end would not see signals on Windows
+            pass
+        with contextlib.redirect_stdout(None):
+            blocks.close()
+    return 0
+
+
+def parse_arguments(argv):
+    parser = Parser("demo.py", __doc__)
+    add_checkpoint_flag(parser)
+    text = "the port of the page (default: the first free one from 7860)"
+    parser.add_argument("--port", type=number(int, 1, 65535), metavar="P", help=text)
+    parser.add_argument("--open", action="store_true", help="open the page in the browser, too")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    return exit_code("demo.py", lambda: serve(args), SMALLER_MODEL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Do models that never met understand one another? Fresh captioners, each taught by one model and asked on all."""
+
+from evaluation.baselines import fresh_captioner, train_captioners
+from evaluation.reading import round_trip_scores
+
+BUILD = "plain_convolutions"  # of the fresh captioners
+AT_MOST = 300  # sentences that each model draws
+
+
+def fresh_reading(models, protocol, seed, advance=lambda share: None):
+    """A fresh captioner learns to read each model's pictures, and is then asked on every model's.
+
+    -> {"exact_match", "share", "share_by_luck": rows draw and columns taught, in [0, 1], None where the words differ; "n", "steps",
+    "share_is"}. share: of the words that came back, by slot for the grammar ("slots_soft"), else by position ("word_accuracy");
+    share_by_luck: the same for the caption of another picture. All captioners start from the same weights.
+    """
+    with_slots = all(m.lines is None for m in models)
+    share_is = "slots_soft" if with_slots else "word_accuracy"
+    captioners = [taught_by(model, protocol, seed, advance, len(models)) for model in models]
+    out = {"exact_match": [], "share": [], "share_by_luck": [], "steps": protocol.steps, "share_is": share_is}
+    for drawing in models:
+        sentences = drawing.sentences(min(protocol.sentences, AT_MOST), "test", seed)
+        pictures = drawing.draw(sentences)
+        rows = {name: [] for name in ("exact_match", "share", "share_by_luck")}
+        for teacher, captioner in zip(models, captioners):
+            if not set(teacher.vocab.words) >= set(drawing.vocab.words):
+                values = (None, None, None)
+            else:
+                words, _, _ = captioner.read(pictures.to(teacher.device))
+                captions = [teacher.vocab.decode(row) for row in words.tolist()]
+                scores = round_trip_scores(sentences, captions, with_slots)
+                lucky = round_trip_scores(sentences, captions[1:] + captions[:1], with_slots)
+                values = (scores["exact_match", ""], scores[share_is, ""], lucky[share_is, ""])
+            for row, value in zip(rows.values(), values):
+                row.append(value)
+        out["n"] = len(sentences)
+        for name, row in rows.items():
+            out[name].append(row)
+    return out
+
+
+def taught_by(model, protocol, seed, advance, of):
+    """A fresh captioner after `protocol.steps` steps on a model's pictures. of: how many there will be, for `advance`."""
+    captioner = fresh_captioner(BUILD, model.vocab, model.circle.language_model.max_words, seed, model.device)
+    checks = model.sentences(min(protocol.checks, 50), "test", seed + 2)
+    train_captioners(
+        {BUILD: captioner}, model.circle.draw, model, protocol, checks, seed, lambda: advance(1 / (of * protocol.steps))
+    )
+    return captioner
+
+
+def tables(found):
+    """What `fresh_reading` found -> [(heading, rows of shares or None)]."""
+    what = "slots" if found["share_is"] == "slots_soft" else "words"
+    return [
+        ("exact match", found["exact_match"]),
+        (f"share of {what} that come back", found["share"]),
+        (f"share of {what} that come back, by luck: the caption of another picture", found["share_by_luck"]),
+    ]
