@@ -56,7 +56,7 @@ class Drawn:
 
     text: str  # as the vocabulary writes it
     picture: torch.Tensor  # (3, 64, 64) in [0, 1]
-    layers: list  # of (name, picture)
+    layers: list  # of (words, picture); the ground comes first
     reading: Reading
 
     @property

@@ -48,9 +48,10 @@ def test_sentences_that_cannot_be_drawn(play, text, says):
 
 def test_layers_are_the_things_or_the_marks(play):
     two = play.draw("an orange box next to a pink cube")
-    assert [name for name, _ in two.layers] == ["thing 1", "thing 2"]
-    for _, layer in two.layers:  # gray where the thing is not
-        assert 0.02 < float((layer - 0.5).abs().amax(0).gt(0.05).float().mean()) < 0.6
+    assert [name for name, _ in two.layers] == ["ground", "orange box next", "pink cube"]
+    ground = two.layers[0][1]
+    for _, layer in two.layers[1:]:
+        assert 0.02 < float((layer - ground).abs().amax(0).gt(0.05).float().mean()) < 0.6
     marks = Playground.open(blank("marks")).draw("a red ball")
     assert marks.layers and {name for name, _ in marks.layers} <= {"a", "red", "ball"}
     assert Playground.open(blank("conv")).draw("a red ball").layers == []
