@@ -8,16 +8,17 @@ from text.grammar import different_sentences
 from training.trainer import data_digest
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
-VALIDATED, FINAL = 200, 1000  # sentences after an epoch, and at the end
+VALIDATED, FINAL = 200, 1000  # sentences after an epoch, and at the end; there at most as many as an epoch has
 
 
 def open_data(settings, path=None, state=None):
     """The training data and two lists of unseen sentences: for validation and for the end. path, state: the checkpoint that a
     run goes on from. Raises UserError, CaptionsFileError, OSError."""
+    final = min(FINAL, settings.num_samples)  # a run of a few sentences shall not be measured for longer than it trains
     if not settings.captions_file:
         count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
         data = GrammarData(count, settings.seed, settings.fixed_data)
-        return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(FINAL, "test", FINAL_SEED)
+        return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(final, "test", FINAL_SEED)
     try:
         vocab = Vocabulary(state["vocabulary"], state["articles"]) if state else None
         data = CaptionsData(settings.captions_file, settings.seed, settings.train_split, vocab)
@@ -31,4 +32,4 @@ def open_data(settings, path=None, state=None):
         )
     unseen = f"{len(data.val)} to validate, {len(data.test)} to test"
     print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {unseen}", file=sys.stderr)
-    return data, data.val[:VALIDATED], data.test[:FINAL]
+    return data, data.val[:VALIDATED], data.test[:final]
