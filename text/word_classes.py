@@ -85,7 +85,8 @@ def _labels(rows, n):
     label[used] = np.arange(len(used))
     for _ in range(ROUNDS if len(used) > 1 else 0):
         features = _neighbors(line, label)[used]
-        label[used] = fcluster(linkage(features, "average", "cosine"), np.nextafter(ALIKE, 0), "distance") - 1
+        below = np.nextafter(ALIKE, 0)  # fcluster joins at a distance, too
+        label[used] = fcluster(linkage(features, "average", "cosine"), below, "distance") - 1
     return label[:n]
 
 
