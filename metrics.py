@@ -9,7 +9,6 @@ from collections import Counter
 
 import numpy as np
 from scipy.spatial.distance import squareform
-from scipy.stats import binomtest, rankdata
 
 from text.vocabulary import normalized, tokenize
 
@@ -143,6 +142,8 @@ def bootstrap_interval(values, seed, weights=None, resamples=1000, level=0.95):
         return (0.0, 1.0)
     found = values.sum() / max(weights.sum(), 1e-12)
     if found in (0.0, 1.0):
+        from scipy.stats import binomtest  # a second to import, and training has no use for it
+
         n = len(values)  # sentences are what is sampled, not words
         interval = binomtest(int(found * n), n).proportion_ci(level, "wilson")
         return float(interval.low), float(interval.high)
@@ -185,6 +186,8 @@ def topographic_similarity(meaning, form, seed=0, permutations=999):
     >>> round(rho, 6), p
     (1.0, 0.01)
     """
+    from scipy.stats import rankdata  # a second to import, and training has no use for it
+
     meaning, form = rankdata(meaning), rankdata(form)
     meaning, form = meaning - meaning.mean(), form - form.mean()
     scale = math.sqrt(float((meaning**2).sum() * (form**2).sum()))

@@ -7,16 +7,12 @@ cannot be written.
 import io
 import textwrap
 
-import matplotlib
 import numpy as np
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from files import write_atomically
 from pictures import to_image
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 BLACK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
 
@@ -28,7 +24,6 @@ def save_image(image, path):
         image.save(buffer, "PNG")
     else:
         image.savefig(buffer, format="png", dpi=110)
-        plt.close(image)
     write_atomically(path, buffer.getvalue())
 
 
@@ -119,9 +114,12 @@ def layer_sheet(sentences, pictures, layers, path, zoom=2):
 
 def training_curves(history, path):
     """Losses against steps, and exact match against seconds of training."""
+    from matplotlib.figure import Figure  # most of a second to import, and scripts that only draw scenes do without
+
     train = [r for r in history if r["kind"] == "train"]
     val = [r for r in history if r["kind"] == "validation"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    figure = Figure(figsize=(11, 4))
+    left, right = figure.subplots(1, 2)
     names = [k for k in (train[0] if train else {}) if k.startswith("loss_")]
     for name in names:
         left.plot([r["step"] for r in train], [max(r[name], 1e-4) for r in train], label=name[5:], linewidth=1.2)

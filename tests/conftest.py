@@ -1,9 +1,14 @@
 """What the tests share: the real scripts as real processes, and one tiny finished training run."""
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -22,10 +27,30 @@ def script_env(env=None):
     return {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
 
 
-def run_script(name, *args, cwd, env=None, timeout=120):
+def run_script(name, *args, cwd, env=None, timeout=600):
     """`python name args` in a folder, to its end; output is text."""
     text = dict(encoding="utf-8", errors="replace")
     return subprocess.run(script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, timeout=timeout, **text)
+
+
+def run_here(name, *args, cwd):
+    """As `run_script`, but inside this process, which has torch loaded already: for what ends soon, such as an error."""
+    out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
+    argv = [str(ROOT / name), *map(str, args)]
+    try:
+        os.chdir(cwd)
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.multiple(sys, argv=argv, path=[*sys.path]),
+        ):
+            runpy.run_path(argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        os.chdir(before)
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 @pytest.fixture(scope="session")

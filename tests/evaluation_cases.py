@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import evaluate
+from evaluation import legibility, scenes
 from evaluation.protocol import Protocol
 from evaluation.report import all_metrics
 
@@ -22,6 +23,19 @@ SMALL = Protocol(
     scenes=0.02,
     quick=True,
 )
+
+
+def measure_less(patch):
+    """Make `--quick` use the small protocol, and the real metrics of fewer pictures where a protocol has no number for that."""
+    patch.setattr(evaluate, "QUICK", SMALL)
+    reader, few_shot, swaps = scenes.naive_reader_on_properties, legibility.few_shot_accuracy, legibility.swaps
+    patch.setattr(scenes, "naive_reader_on_properties", lambda *a, **k: reader(*a, **{**k, "shots": 1}))
+    patch.setattr(
+        legibility,
+        "few_shot_accuracy",
+        lambda draw, slot, shots, features, rng, _: few_shot(draw, slot, min(shots, 8), features, rng, 40),
+    )
+    patch.setattr(legibility, "swaps", lambda draw, slot, rng, pairs: swaps(draw, slot, rng, contexts=10, pairs=10))
 
 
 def ignore(_share):

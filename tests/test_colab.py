@@ -18,7 +18,7 @@ import nbclient
 import nbformat
 import pytest
 import torch
-from conftest import ROOT, TINY, run_script, script_command, script_env
+from conftest import ROOT, TINY, run_here, run_script, script_command, script_env
 from PIL import Image
 
 from checkpoints import load
@@ -78,7 +78,7 @@ def test_the_flags_that_cells_give_to_scripts_exist():
     scripts = {t[0]: t[1:] for t in texts if t and str(t[0]).endswith(".py")}
     assert set(scripts) == {"evaluate.py", "export.py"}
     for script, flags in scripts.items():
-        listed = run_script(script, "--help", cwd=ROOT).stdout
+        listed = run_here(script, "--help", cwd=ROOT).stdout
         assert all(flag in listed for flag in flags if flag.startswith("--")), script
 
 
@@ -155,7 +155,7 @@ def step_reached(log_dir, step):
 
 
 def test_help_explains_both_presets_with_their_settings(tmp_path):
-    done = run_script("colab_train.py", "--help", cwd=tmp_path)
+    done = run_here("colab_train.py", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for name, preset in PRESETS.items():
         assert f"\n  {name} " in done.stdout
@@ -169,7 +169,7 @@ WRONG = [([], "quick or full"), (["quick", "--", "--resume", "x"], "--resume"), 
 
 @pytest.mark.parametrize("arguments, word", WRONG)
 def test_a_wrong_command_is_refused(tmp_path, arguments, word):
-    done = run_script("colab_train.py", *arguments, cwd=tmp_path)
+    done = run_here("colab_train.py", *arguments, cwd=tmp_path)
     assert done.returncode == 2 and word in done.stderr and names(tmp_path) == []
 
 
@@ -223,7 +223,7 @@ def test_a_new_machine_goes_on_from_drive_past_a_cut_off_file(tmp_path):
     command = ["colab_train.py", "quick", "--drive_dir", drive, "--drive_minutes", 0, "--", *TINY, "--epochs", 2, "--seed", 5]
     done = run_script(*command, cwd=first, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "not Colab" in done.stdout and "Drive has step 16" in done.stdout and "exact match on 1000" in done.stdout
+    assert "not Colab" in done.stdout and "Drive has step 16" in done.stdout and "exact match on 256" in done.stdout
     folder = drive / "quick"
     assert {"metrics.jsonl", "training_curves.png", "sample_generations.png", "scenes_epoch_2.png"} <= set(names(folder))
     os.truncate(folder / "last_step_000000016.pt", 5000)
@@ -342,7 +342,7 @@ def test_the_whole_notebook_from_first_to_last_cell(session, tmp_path):
     copy = notebook([*TINY, "--epochs", 2], UPLOAD=True, DICTIONARY=True)
     client(copy, folder).execute(env=env)
     text, kinds = output_of(copy, "train")
-    assert "Google Colab" in text and "T4 GPU" in text and "exact match on 1000" in text and "Drive has step 16" in text
+    assert "Google Colab" in text and "T4 GPU" in text and "exact match on 256" in text and "Drive has step 16" in text
     assert kinds.count("image/png") == 3  # curves, scenes, samples
     assert output_of(copy, "look")[1].count("image/png") == 3
     assert "the dictionary" in str([o.data for o in next(c for c in copy.cells if c.id == "dictionary").outputs])

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, run_script, script_env
+from conftest import ROOT, TINY, run_here, run_script, script_env
 from parrot import blank, parrot
 from PIL import Image
 
@@ -67,7 +67,7 @@ def test_a_wrong_flag_is_one_line_with_a_pointer_to_help(script, tmp_path):
     ],
 )
 def test_what_is_not_there_is_one_line(script, flags, tmp_path):
-    done = run_script(script, *flags, cwd=tmp_path)
+    done = run_here(script, *flags, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith(f"{script}: ") and done.stderr.count("\n") == 1
     assert "none" in done.stderr or "--device meta" in done.stderr
 
@@ -94,7 +94,7 @@ USES = {
 def test_without_a_checkpoint_the_best_one_is_taken_and_named_or_one_line_says_what_to_do(script, tmp_path):
     best = os.path.join("checkpoints", "best.pt")
     Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
-    done = run_script(script, *USES[script], cwd=tmp_path)
+    done = run_here(script, *USES[script], cwd=tmp_path)
     if os.path.exists(PRETRAINED):
         assert done.returncode == 0
         assert done.stderr == f"using the pretrained model, {PRETRAINED}, as there is no {best} here\n"
@@ -109,7 +109,7 @@ def test_without_a_checkpoint_the_best_one_is_taken_and_named_or_one_line_says_w
     taken = run_script(script, *USES[script], cwd=tmp_path)
     assert taken.returncode == 0 and taken.stderr == f"using {best}\n"
     shutil.rmtree(tmp_path / "o", ignore_errors=True)
-    named = run_script(script, "--checkpoint", best, *USES[script], cwd=tmp_path)
+    named = run_here(script, "--checkpoint", best, *USES[script], cwd=tmp_path)
     assert named.stderr == "" and named.stdout == taken.stdout
 
 
@@ -195,7 +195,7 @@ def digests(folder):
 def test_a_model_too_large_for_any_memory_is_one_line_and_an_earlier_run_stays_where_it_is(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "checkpoints", tmp_path / "checkpoints")
     before = digests(tmp_path / "checkpoints")
-    done = run_script("train.py", *TINY, "--z_dim", 10**9, "--d_model", 4096, cwd=tmp_path)
+    done = run_here("train.py", *TINY, "--z_dim", 10**9, "--d_model", 4096, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("train.py: out of memory (") and "--z_dim 1000000000" in done.stderr
     assert "--batch_size 32" in done.stderr and "make the largest of them smaller" in done.stderr

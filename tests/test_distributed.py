@@ -132,7 +132,7 @@ def test_torchrun(tmp_path):
     command += [str(a) for a in [*TINY, "--epochs", 1, "--log_interval", 4]]
     done = subprocess.run(command, cwd=tmp_path, env=script_env(), capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("exact match on 1000 unseen sentences") == 1 and done.stderr.count("step 4/8") == 1
+    assert done.stdout.count("exact match on 256 unseen sentences") == 1 and done.stderr.count("step 4/8") == 1
     assert not list(tmp_path.glob("*/*.tmp")) and len(losses(tmp_path)) == 3
 
 

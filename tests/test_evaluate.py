@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_script
-from evaluation_cases import SMALL, check_metrics, check_order, metrics_of
+from evaluation_cases import check_metrics, check_order, measure_less, metrics_of
 
 import evaluate
 from checkpoints import model_state, save
@@ -24,7 +24,7 @@ from text.word_classes import find_word_classes
 @pytest.fixture
 def small_protocol(monkeypatch):
     """`--quick` with next to nothing to measure, and without the section that would still take long."""
-    monkeypatch.setattr(evaluate, "QUICK", SMALL)
+    measure_less(monkeypatch)
     monkeypatch.delitem(evaluate.SECTIONS, "legibility")
 
 
@@ -34,7 +34,7 @@ def evaluation(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     arguments = ["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(folder), "--quick", "--threads", "1"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "QUICK", SMALL)
+        measure_less(patch)
         assert evaluate.main(arguments) == 0
     return folder, json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, TINY, run_script, script_command, script_env
+from conftest import ROOT, TINY, run_here, run_script, script_command, script_env
 
 import checkpoints
 import train
@@ -64,7 +64,7 @@ def test_a_finished_run_reports_again_and_changes_no_checkpoint(tiny_run, tmp_pa
     metrics = rows(folder)
     done = run_script("train.py", "--resume", "auto", "--preset", "quick", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("exact match on 1000 unseen sentences")
+    assert done.stdout.splitlines()[-1].startswith("exact match on 256 unseen sentences")
     assert "resuming checkpoints/last.pt at epoch 2" in done.stderr
     assert "--preset quick is left aside" in done.stderr
     after = everything_in(folder / "checkpoints")
@@ -87,7 +87,7 @@ def test_epochs_may_grow_and_curves_go_on(tiny_run, tmp_path):
     assert [r["step"] for r in after[len(before) :]] == [24, 24]
     assert checkpoints.load(folder / "checkpoints" / "last.pt")["seconds"] > seconds
     assert (folder / "checkpoints" / "checkpoint_epoch_3.pt").exists()
-    refused = run_script("train.py", "--resume", "auto", "--epochs", 2, cwd=folder)
+    refused = run_here("train.py", "--resume", "auto", "--epochs", 2, cwd=folder)
     assert refused.returncode == 1 and "--epochs 2" in refused.stderr and "completed 3" in refused.stderr
 
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_resumed_is_said_in_one_line_and_nothing_is_touched(tiny_
         (["--resume", "checkpoints/last.pt", "--preset", "quick", "--num_samples", 512], ["--num_samples 512", "has 256"]),
         (["--resume", "auto", "--no-use_vae"], ["--use_vae False", "has True"]),
     ]:
-        done = run_script("train.py", *flags, cwd=folder)
+        done = run_here("train.py", *flags, cwd=folder)
         assert done.returncode == 1 and done.stdout == ""
         assert len(done.stderr.splitlines()) == 1 and all(w in done.stderr for w in ["train.py:", *words]), done.stderr
         assert everything_in(folder) == before

@@ -81,8 +81,8 @@ def test_the_last_line_and_the_summary_are_of_the_model_that_is_named(tmp_path, 
     said, summary = capsys.readouterr().out.splitlines(), (tmp_path / "logs" / "training_summary.txt").read_text(encoding="utf-8")
     best, last = (os.path.join("checkpoints", name) for name in ("best.pt", "last.pt"))
     assert said[-3].endswith(f"model: {best}")
-    assert said[-2] == f"exact match on 1000 unseen sentences: 0.00 % with {last} (the weights of the last step)"
-    assert said[-1].startswith(f"exact match on 1000 unseen sentences: 100.00 % with {best} (seed 0, ")
+    assert said[-2] == f"exact match on 256 unseen sentences: 0.00 % with {last} (the weights of the last step)"
+    assert said[-1].startswith(f"exact match on 256 unseen sentences: 100.00 % with {best} (seed 0, ")
     assert summary.splitlines()[0].endswith(f"read from PNG files: 100.00 % with {best}")
 
 

@@ -1,12 +1,11 @@
 """Corruptions of torchvision: what they do where it can be imported, and what its absence costs."""
 
 import re
-import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import ROOT, script_env
+from conftest import ROOT
 from parrot import KNOWN, parrot
 
 from checkpoints import load_model
@@ -64,11 +63,12 @@ def test_a_corruption_changes_pictures_by_its_seed_alone_and_not_beyond_recognit
         ("", "No module named 'torchvision.transforms'"),
     ],
 )
-def test_a_torchvision_that_cannot_be_imported_is_one_line(source, reason, tmp_path):
+def test_a_torchvision_that_cannot_be_imported_is_one_line(source, reason, tmp_path, monkeypatch, capfd):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text(source, encoding="utf-8")
-    program = "from evaluation.unseen_corruptions import available; kinds, why = available(); print(kinds, why)"
-    env = script_env({"PYTHONPATH": f"{tmp_path}{':' if sys.platform != 'win32' else ';'}{ROOT}"})
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=60)
-    assert done.returncode == 0 and done.stderr == ""
-    assert done.stdout == f"{{}} torchvision cannot be imported ({reason}); corruptions that it makes are left out\n"
+    for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds, why = unseen_corruptions.available()
+    assert kinds == {} and why == f"torchvision cannot be imported ({reason}); corruptions that it makes are left out"
+    assert capfd.readouterr() == ("", "")

@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.cluster import AgglomerativeClustering
 
 NOUN, NEXT, PREVIOUS, GROUND = "noun", "next", "previous", "ground"  # what the words of a kind belong to
 DETERMINED = 0.98  # a word that follows another with this probability says nothing of its own
@@ -56,38 +55,50 @@ def find_word_classes(sentences, vocab_size):
     return WordClasses(kind.tolist(), belongs_to, [len(words) for words in members])
 
 
+def _in_a_line(rows, border):
+    """Rows one after the other, with a border before the first, between two, and behind the last: each word has neighbors."""
+    ends = np.cumsum([len(row) for row in rows], dtype=int)
+    return np.insert(np.concatenate([*rows, []]).astype(int), [0, *ends], border)
+
+
+def _counts(left, right, n, m):
+    """How often each pair of a number below n and one below m stands in two arrays side by side -> (n, m)."""
+    return np.bincount(left * m + right, minlength=n * m).reshape(n, m)
+
+
 def _without_determined(rows, n):
     """The sentences without words that the word before them determines; n is the number of a rare word."""
-    pairs = np.zeros((n + 1, n + 1))
-    for row in rows:
-        np.add.at(pairs, (row[:-1], row[1:]), 1)
+    line = _in_a_line(rows, n + 1)
+    pairs = _counts(line[:-1], line[1:], n + 2, n + 2)
+    pairs = pairs[: n + 1, : n + 1]  # without the borders
     share = pairs / np.maximum(pairs.sum(1, keepdims=True), 1)
     return [row[np.concatenate([[True], share[row[:-1], row[1:]] < DETERMINED])] for row in rows]
 
 
 def _labels(rows, n):
     """Sentences of words below n (n: rare) -> the cluster of each word (n,), -1 for one that no sentence has."""
-    used = np.unique(np.concatenate([*rows, []])).astype(int)
-    used = used[used < n]
-    label = np.full(n + 1, -1)
+    from scipy.cluster.hierarchy import fcluster, linkage  # half a second to import, and scripts that use a model do without
+
+    line = _in_a_line(rows, n + 1)
+    used = np.unique(line[line < n])
+    label = np.full(n + 2, -1)  # of each word, of a rare one and of a border
     label[used] = np.arange(len(used))
     for _ in range(ROUNDS if len(used) > 1 else 0):
-        features = _neighbors(rows, label)[used]
-        found = AgglomerativeClustering(None, metric="cosine", linkage="average", distance_threshold=ALIKE).fit_predict(features)
-        label[used] = found
+        features = _neighbors(line, label)[used]
+        below = np.nextafter(ALIKE, 0)  # fcluster joins at a distance, too
+        label[used] = fcluster(linkage(features, "average", "cosine"), below, "distance") - 1
     return label[:n]
 
 
-def _neighbors(rows, label):
+def _neighbors(line, label):
     """How often each word has each label, a rare word or the border of a sentence to its left and to its right -> (words,
     labels), rows of length 1 of the roots of shares, so that products of rows are Bhattacharyya coefficients."""
     labels = int(label.max()) + 3
     rare, border = labels - 2, labels - 1
-    counts = np.zeros((2, len(label), labels))
-    for row in rows:
-        neighbors = np.concatenate([[border], np.where(label[row] < 0, rare, label[row]), [border]])
-        np.add.at(counts[0], (row, neighbors[:-2]), 1)
-        np.add.at(counts[1], (row, neighbors[2:]), 1)
+    shown = np.where(label < 0, rare, label)
+    shown[-1] = border
+    words, shown = line[1:-1], shown[line]
+    counts = np.stack([_counts(words, beside, len(label), labels) for beside in (shown[:-2], shown[2:])])
     share = counts / np.maximum(counts.sum(2, keepdims=True), 1)
     return np.sqrt(np.concatenate(share, 1) / 2)
 

@@ -10,16 +10,17 @@ from text.vocabulary import vocabulary_in
 from training.trainer import data_digest
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
-VALIDATED, FINAL = 200, 1000  # sentences after an epoch, and at the end
+VALIDATED, FINAL = 200, 1000  # sentences after an epoch, and at the end; there at most as many as an epoch has
 
 
 def open_data(settings, path=None, state=None):
     """The training data and two lists of unseen sentences: for validation and for the end. path, state: the checkpoint that a
     run goes on from. Raises UserError, CaptionsFileError, OSError."""
+    final = min(FINAL, settings.num_samples)  # a run of a few sentences shall not be measured for longer than it trains
     if not settings.captions_file:
         count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
         data = GrammarData(count, settings.seed, settings.fixed_data)
-        return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(FINAL, "test", FINAL_SEED)
+        return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(final, "test", FINAL_SEED)
     try:
         vocab = vocabulary_in(state) if state else None
         s = settings
@@ -32,17 +33,17 @@ def open_data(settings, path=None, state=None):
         raise UserError(
             f"--captions_file {settings.captions_file} holds other sentences than {had} did for {path}; start a new run"
         )
-    unseen = f"{len(data.val)} to validate, {len(data.test)} to test"
-    print(f"{settings.captions_file}: {data.report}; {data.num_samples} to train on, {unseen}", file=sys.stderr)
+    sizes = f"{data.num_samples} to train on, {len(data.val)} to validate, {len(data.test)} to test"
+    print(f"{settings.captions_file}: {data.report}; {sizes}", file=sys.stderr)
     fit_to_text(settings, data.lengths())
     if settings.decoder == "marks" and settings.layout == "line":
         data.max_words = min(data.max_words, settings.n_sprites)
-    final = data.test[:FINAL]
-    known, what = sum(map(data.has_trained_words, final)), "pieces" if settings.tokenizer == "bpe" else "words"
+    unseen = data.test[:final]
+    known, what = sum(map(data.has_trained_words, unseen)), "pieces" if settings.tokenizer == "bpe" else "words"
     print(f"read as: {data.train[0]}", file=sys.stderr)
     print(
-        f"{len(data.vocab)} {what}, at most {data.max_words} in a sentence; {known} of {len(final)} unseen sentences have only "
+        f"{len(data.vocab)} {what}, at most {data.max_words} in a sentence; {known} of {len(unseen)} unseen sentences have only "
         f"words that training shows" + ("" if what == "pieces" else "; other words are left out of pictures and cannot come back"),
         file=sys.stderr,
     )
-    return data, data.val[:VALIDATED], final
+    return data, data.val[:VALIDATED], unseen
