@@ -41,6 +41,7 @@ class LineSceneDecoder(nn.Module):
 
     Z_COLOR = 3  # numbers of a mark's latent; what is left is its shape's
     ROOM = 1.25  # the side of a mark's window beside the smaller side of its place
+    AREA = 0.27  # the area of a mark as a share of its window
 
     def __init__(self, d_model=512, hidden_dim=256, z_dim=300, use_vae=True, n_sprites=25):
         super().__init__()
@@ -54,7 +55,9 @@ class LineSceneDecoder(nn.Module):
         self.to_mu = nn.Linear(d_model, self.share)
         self.to_logvar = nn.Linear(d_model, self.share)
         start_with_little_noise(self.to_logvar)
-        self.shapes = Shapes(self.share - self.Z_COLOR, 0, self.side, hidden_dim // 4)
+        with torch.no_grad():  # latents begin as wide as the prior, so that unlike pieces begin with unlike marks
+            self.to_mu.weight *= math.sqrt(3)
+        self.shapes = Shapes(self.share - self.Z_COLOR, 0, self.side, hidden_dim // 4, self.AREA)
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
         self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
         self.coherence = Coherence()
