@@ -18,7 +18,7 @@ from training.console import Console
 from training.metrics_log import MetricsLog
 from training.saving import CheckpointWriter
 from training.signals import Interrupted
-from training.validation import validate, validate_from_files
+from training.validation import remarks, validate, validate_from_files
 from visualization import round_trips, scene_sheet, training_curves
 
 STOP_AFTER = 20  # non-finite steps in a row stop a run
@@ -37,6 +37,7 @@ class Run:
         self.console = Console(trainer.total, trainer.step, writes=self.group.is_rank_0)
         self.checkpoints = CheckpointWriter(trainer, self.console)
         self.log = MetricsLog(self.settings.log_dir, trainer.history, self.console)
+        self.remarks = []  # on what came back, at the end of a run on a captions file
 
     # ---- the loop -------------------------------------------------------------------------------
 
@@ -178,6 +179,7 @@ class Run:
         for path, (circle, vocab) in self.checkpoints.models_on_disk().items():
             results[path] = validate_from_files(circle, vocab, self.trainer.device, sentences, self.signals)
         result = results[path]
+        self.remarks = remarks(result, self.trainer.data, self.trainer.step) if self.settings.captions_file else []
         shown = result.sentences[:IN_SAMPLES], result.pictures[:IN_SAMPLES], result.captions[:IN_SAMPLES]
         self.console.try_to_write("samples", SAMPLES, lambda: round_trips(*shown, SAMPLES))
         summary = os.path.join(self.settings.log_dir, "training_summary.txt")
