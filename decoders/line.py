@@ -117,18 +117,18 @@ class LineSceneDecoder(nn.Module):
             return self.coherence(ground[:, None, None] + canvas[:, :3] / canvas[:, 3:].clamp(min=1))
 
     def encode(self, text, mask):
-        """TextState, (B, T) bool -> mu, logvar (B, T, share)."""
-        value = self.norm(text.words.float())
-        return self.to_mu(value), self.to_logvar(value)
+        """TextState, (B, T) bool -> mu, logvar (B, T, share), attention (B, T, T), presence (B, T), None, as `SceneDecoder.encode`."""
+        value, presence = self.norm(text.words.float()), mask.float()
+        attention = torch.eye(mask.shape[1], device=mask.device) * presence[:, None]
+        return self.to_mu(value), self.to_logvar(value), attention, presence, None
 
     def forward(self, text, mask, rng=None):
         """TextState, (B, T) bool where a piece stands -> Scene. Noise only with a generator."""
         if mask.shape[1] > self.n_sprites:
             raise ValueError(f"a text of {mask.shape[1]} pieces; this model draws at most {self.n_sprites}")
         with torch.autocast(mask.device.type, enabled=False):
-            mu, logvar = self.encode(text, mask)
+            mu, logvar, attention, presence, _ = self.encode(text, mask)
             z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, T, share)
-            presence = mask.float()
             masks, colors = self.paint(z, presence)  # (B, T, side, side), (B, T, 3)
             picture = self.compose(masks, colors)  # (B, 3, 64, 64)
             kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
@@ -139,7 +139,7 @@ class LineSceneDecoder(nn.Module):
             mu=F.pad((mu * drawn).flatten(1), unused),
             logvar=F.pad((logvar * drawn).flatten(1), unused),
             kl=kl,
-            attention=torch.eye(mask.shape[1], device=mask.device) * presence[:, None],
+            attention=attention,
             presence=presence,
             colors=colors,
             masks=masks,

@@ -34,8 +34,9 @@ def word_maps(model, words, pictures, seed):
     words: n entries of the dictionary; pictures (n, 3, 64, 64) in [0, 1]: their mean scenes. The mean scene of a word's kind
     is subtracted, because kinds stand in different sentences.
     """
-    rows = [model.vocab.index[w["word"].split()[0]] for w in words]
-    known = model.circle.language_model.embedding.weight[rows].detach().float().cpu().numpy()  # (n, d_model)
+    table = model.circle.language_model.embedding.weight.detach().float().cpu()
+    rows = [model.vocab.encode_unit(f" {w['word']}" if hasattr(model.vocab, "merges") else w["word"].split()[0]) for w in words]
+    known = torch.stack([table[row].mean(0) for row in rows]).numpy()  # (n, d_model); of a word of several pieces their mean
     kinds = list(dict.fromkeys(w["slot"] for w in words))
     scenes = F.avg_pool2d(pictures, 4).flatten(1).numpy()  # (n, 768)
     kind = np.array([kinds.index(w["slot"]) for w in words])
@@ -116,13 +117,10 @@ def interpolation(model, seed, steps=9):
     decoder = circle.scene_decoder
     if not hasattr(decoder, "encode") or not hasattr(decoder, "paint"):
         return []
-    ends = []
     with torch.no_grad():
-        for sentence in _two_sentences(model, seed):
-            ids = pad(rows_of(model.vocab, [sentence], model.max_words)).to(model.device)
-            mu, _, _, presence, _ = decoder.encode(circle.language_model(ids), ids != PAD)
-            ends.append((mu, presence))
-        (mu_a, presence_a), (mu_b, presence_b) = ends
+        ids = pad(rows_of(model.vocab, _two_sentences(model, seed), model.max_words)).to(model.device)
+        mu, _, _, presence, _ = decoder.encode(circle.language_model(ids), ids != PAD)
+        mu_a, mu_b, presence_a, presence_b = mu[:1], mu[1:], presence[:1], presence[1:]
         t = torch.linspace(0, 1, steps, device=model.device)[:, None, None]  # (steps, 1, 1)
         mu = (1 - t) * mu_a + t * mu_b
         presence = (1 - t[..., 0]) * presence_a + t[..., 0] * presence_b
