@@ -131,7 +131,7 @@ class LineCaptionNetwork(CaptionNetwork):
 
     def __init__(self, vocab_size, max_words, d_model=512, hidden_dim=256, n_places=25):
         super().__init__(vocab_size, max_words, d_model, hidden_dim)
-        a, b = hidden_dim // 6 // 8 * 8, hidden_dim // 3 // 8 * 8
+        a, b = max(8, hidden_dim // 6 // 8 * 8), max(8, hidden_dim // 3 // 8 * 8)
         self.convs = nn.ModuleList([nn.Conv2d(3, a, 5, 2, 2), nn.Conv2d(a, b, 3, 2, 1), nn.Conv2d(b, b, 3, 1, 1)])
         self.norms = nn.ModuleList(nn.GroupNorm(1, n) for n in (a, b, b))
         self.squeeze = nn.Linear(b, 16)

@@ -95,6 +95,10 @@ class AutoregressiveLanguageModel(nn.Module):
             self.cloze = nn.Sequential(nn.Linear(2 * d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model))
             self.cloze_norm = nn.LayerNorm(d_model)
             self.role_count = nn.Embedding(max_words + 1, d_model)
+        else:
+            # What a word looks like must not follow from the output layer, which moves all rare words the same way
+            # (Gao et al. 2019): they would look alike.
+            self.alone = nn.Embedding(vocab_size, d_model)
         self.to_sentence = nn.Linear(d_model, d_model)
         if cloze:
             nn.init.normal_(self.role_count.weight, std=1.0)
@@ -135,7 +139,11 @@ class AutoregressiveLanguageModel(nn.Module):
             cloze = words.unpack(sample.weighted((guess @ table.T).float()))  # (B, T, C)
             with torch.autocast(ids.device.type, enabled=False):
                 roles = self.roles(cloze.detach(), mask, table.float())  # (B, T, D)
-        return TextState(ids, logits, cloze, roles, self.embedding(ids), surprisal, self.to_sentence(mean), attention)
+        return TextState(ids, logits, cloze, roles, self.words_alone(ids), surprisal, self.to_sentence(mean), attention)
+
+    def words_alone(self, ids):
+        """Words by themselves, blind to their neighbors: (...) -> (..., D)."""
+        return (self.embedding if self.has_cloze else self.alone)(ids)
 
     def roles(self, cloze, mask, embedding=None):
         """Which words could replace each word, and how many words of that kind came before.
@@ -217,7 +225,7 @@ class Circle(nn.Module):
 
     def marks_of_words(self, words):
         """What some words (n,) look like in scenes of marks in line -> masks (n, side, side), colors (n, 3)."""
-        return self.scene_decoder.marks_of_words(self.language_model.embedding(words))
+        return self.scene_decoder.marks_of_words(self.language_model.words_alone(words))
 
     @torch.no_grad()
     def draw(self, ids):

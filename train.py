@@ -124,6 +124,8 @@ def complete(run, final):
         raise UserError(f"the trained model could not be saved; {run.checkpoints.newest_on_disk()}")
     model = list(matches)[-1]
     print(f"pictures: {SAMPLES}, {s.log_dir}/training_curves.png; model: {model}")
+    for remark in run.remarks:
+        print(remark)
     for path, match in matches.items():
         about = f"seed {s.seed}, {t.seconds:.0f} s of training" if path == model else "the weights of the last step"
         print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % with {path} ({about})")

@@ -41,6 +41,7 @@ class LineSceneDecoder(nn.Module):
 
     Z_COLOR = 3  # numbers of a mark's latent; what is left is its shape's
     ROOM = 1.25  # the side of a mark's window beside the smaller side of its place
+    AREA = 0.27  # the area of a mark as a share of its window
 
     def __init__(self, d_model=512, hidden_dim=256, z_dim=300, use_vae=True, n_sprites=25):
         super().__init__()
@@ -54,7 +55,9 @@ class LineSceneDecoder(nn.Module):
         self.to_mu = nn.Linear(d_model, self.share)
         self.to_logvar = nn.Linear(d_model, self.share)
         start_with_little_noise(self.to_logvar)
-        self.shapes = Shapes(self.share - self.Z_COLOR, 0, self.side, hidden_dim // 4)
+        with torch.no_grad():  # latents begin as wide as the prior, so that unlike pieces begin with unlike marks
+            self.to_mu.weight *= math.sqrt(3)
+        self.shapes = Shapes(self.share - self.Z_COLOR, 0, self.side, hidden_dim // 4, self.AREA)
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
         self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
         self.coherence = Coherence()
@@ -114,18 +117,18 @@ class LineSceneDecoder(nn.Module):
             return self.coherence(ground[:, None, None] + canvas[:, :3] / canvas[:, 3:].clamp(min=1))
 
     def encode(self, text, mask):
-        """TextState, (B, T) bool -> mu, logvar (B, T, share)."""
-        value = self.norm(text.words.float())
-        return self.to_mu(value), self.to_logvar(value)
+        """TextState, (B, T) bool -> mu, logvar (B, T, share), attention (B, T, T), presence (B, T), None, as `SceneDecoder.encode`."""
+        value, presence = self.norm(text.words.float()), mask.float()
+        attention = torch.eye(mask.shape[1], device=mask.device) * presence[:, None]
+        return self.to_mu(value), self.to_logvar(value), attention, presence, None
 
     def forward(self, text, mask, rng=None):
         """TextState, (B, T) bool where a piece stands -> Scene. Noise only with a generator."""
         if mask.shape[1] > self.n_sprites:
             raise ValueError(f"a text of {mask.shape[1]} pieces; this model draws at most {self.n_sprites}")
         with torch.autocast(mask.device.type, enabled=False):
-            mu, logvar = self.encode(text, mask)
+            mu, logvar, attention, presence, _ = self.encode(text, mask)
             z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, T, share)
-            presence = mask.float()
             masks, colors = self.paint(z, presence)  # (B, T, side, side), (B, T, 3)
             picture = self.compose(masks, colors)  # (B, 3, 64, 64)
             kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
@@ -136,7 +139,7 @@ class LineSceneDecoder(nn.Module):
             mu=F.pad((mu * drawn).flatten(1), unused),
             logvar=F.pad((logvar * drawn).flatten(1), unused),
             kl=kl,
-            attention=torch.eye(mask.shape[1], device=mask.device) * presence[:, None],
+            attention=attention,
             presence=presence,
             colors=colors,
             masks=masks,

@@ -75,9 +75,9 @@ class Shapes(nn.Module):
     AREA = 0.21  # the area of a mark as a share of its window
     HOLE = 0.6  # the radius of a hole as a share of the radius between the lobes
 
-    def __init__(self, z_shape, z_layout, side, hidden_dim):
+    def __init__(self, z_shape, z_layout, side, hidden_dim, area=AREA):
         super().__init__()
-        self.side, self.reach = side, side / 8
+        self.side, self.reach, self.area = side, side / 8, area
         self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3 * len(self.ORDERS) + 2))
         if z_layout:
             self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2))
@@ -107,7 +107,7 @@ class Shapes(nn.Module):
         hole = torch.sigmoid(2 * hole - 2)
         mean, swing = (1 + core) / 2, (1 - core) / 2  # radius = mean + swing x wave
         area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2  # in units of pi
-        size = torch.sqrt(self.AREA * self.side**2 / (math.pi * area))  # px
+        size = torch.sqrt(self.area * self.side**2 / (math.pi * area))  # px
         distance = torch.sqrt(x * x + y * y + 1e-3)
         cos, sin = x / distance, y / distance  # of the angle
         wave = self.waves(order, turn, cos, sin)

@@ -19,6 +19,7 @@ from evaluation.page_inside import insides, interpolation, word_maps
 from evaluation.quiz import color_matrix, quiz
 from pictures import draw_sentences, read_pictures
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
+from text.vocabulary import tokenize
 from training import snapshots
 from training.snapshots import data_uri
 
@@ -86,14 +87,14 @@ def grammar_words(model, seed, confusion):
 
 def free_words(model, sentences, captions, pictures):
     """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes."""
-    rows = [s.split() for s in sentences]
+    rows = [tokenize(s) for s in sentences]
     common = [w for w, _ in Counter(w for r in rows for w in dict.fromkeys(r)).most_common(MAX_WORDS)]
     out, means = [], []
     for word in common:
         have = [i for i, r in enumerate(rows) if word in r]
         read = Counter()
         for i in have:
-            got = captions[i].split()
+            got = tokenize(captions[i])
             read.update(got[k] if k < len(got) else "(nothing)" for k, w in enumerate(rows[i]) if w == word)
         n = sum(read.values())
         right = read.pop(word, 0)

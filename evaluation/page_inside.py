@@ -34,8 +34,9 @@ def word_maps(model, words, pictures, seed):
     words: n entries of the dictionary; pictures (n, 3, 64, 64) in [0, 1]: their mean scenes. The mean scene of a word's kind
     is subtracted, because kinds stand in different sentences.
     """
-    rows = [model.vocab.index[w["word"].split()[0]] for w in words]
-    known = model.circle.language_model.embedding.weight[rows].detach().float().cpu().numpy()  # (n, d_model)
+    table = model.circle.language_model.embedding.weight.detach().float().cpu()
+    rows = [model.vocab.encode_unit(f" {w['word']}" if hasattr(model.vocab, "merges") else w["word"].split()[0]) for w in words]
+    known = torch.stack([table[row].mean(0) for row in rows]).numpy()  # (n, d_model); of a word of several pieces their mean
     kinds = list(dict.fromkeys(w["slot"] for w in words))
     scenes = F.avg_pool2d(pictures, 4).flatten(1).numpy()  # (n, 768)
     kind = np.array([kinds.index(w["slot"]) for w in words])

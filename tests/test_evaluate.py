@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_script
-from evaluation_cases import check_metrics, check_order, measure_less, metrics_of
+from evaluation_cases import SMALL, check_metrics, check_order, measure_less, metrics_of
 
 import evaluate
 from checkpoints import model_state, save

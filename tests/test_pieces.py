@@ -3,6 +3,7 @@
 import random
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from models import Circle
 from settings import check, fit_to_text, resolve
 from text.pieces import PieceVocabulary, split_text
 from text.vocabulary import EOS, PAD, normalized, tokenize, vocabulary_in
+from training.validation import RoundTrips, remarks
 
 LINES = [f"A {color} dog's {thing}, in the park." for color in ("red", "blue", "green") for thing in ("ball", "house", "hat")]
 VOCAB = PieceVocabulary.of(LINES, 320)
@@ -116,3 +118,14 @@ def test_sizes_follow_the_text():
 def test_settings_that_contradict_each_other_are_named(typed, says):
     with pytest.raises(ValueError, match=says):
         check(resolve(typed))
+
+
+def test_a_run_says_what_its_exact_match_leaves_out(tmp_path):
+    data = open_captions(tmp_path, "bpe", [*LINES, "A zebra."] * 2)
+    sentences = [data.train[0], f"{data.train[1]} Unheard-of!"]
+    result = RoundTrips(sentences, torch.zeros(2, 3, 64, 64), [sentences[0].upper(), "a"])
+    said = " / ".join(remarks(result, data, 100))
+    assert "on the 1 of them with only words that training shows: 100.00 %" in said
+    assert "as they were typed: 0.00 %" in said and "100 steps are few" not in said
+    result = RoundTrips(sentences, torch.zeros(2, 3, 64, 64), ["a", "a"])
+    assert "100 steps are few" in " / ".join(remarks(result, data, 100))

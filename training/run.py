@@ -19,7 +19,7 @@ from training.metrics_log import MetricsLog
 from training.saving import CheckpointWriter
 from training.signals import Interrupted
 from training.tensorboard_log import TensorBoardLog
-from training.validation import validate, validate_from_files
+from training.validation import remarks, validate, validate_from_files
 from visualization import round_trips, scene_sheet, training_curves
 
 STOP_AFTER = 20  # non-finite steps in a row stop a run
@@ -40,6 +40,7 @@ class Run:
         has_board = self.settings.tensorboard and self.group.is_rank_0
         self.board = TensorBoardLog(self.settings.log_dir, trainer.history, self.console) if has_board else None
         self.log = MetricsLog(self.settings.log_dir, trainer.history, self.console, self.board)
+        self.remarks = []  # on what came back, at the end of a run on a captions file
 
     # ---- the loop -------------------------------------------------------------------------------
 
@@ -183,6 +184,7 @@ class Run:
         for path, (circle, vocab) in self.checkpoints.models_on_disk().items():
             results[path] = validate_from_files(circle, vocab, self.trainer.device, sentences, self.signals)
         result = results[path]
+        self.remarks = remarks(result, self.trainer.data, self.trainer.step) if self.settings.captions_file else []
         shown = result.sentences[:IN_SAMPLES], result.pictures[:IN_SAMPLES], result.captions[:IN_SAMPLES]
         self.console.try_to_write("samples", SAMPLES, lambda: round_trips(*shown, SAMPLES))
         summary = os.path.join(self.settings.log_dir, "training_summary.txt")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from metrics import exact_match, word_accuracy
+from metrics import exact_match, verbatim_match, word_accuracy
 from pictures import draw_sentences, read_pictures, through_png
 
 BLOCK = 50  # sentences between two looks for a signal
@@ -49,3 +49,23 @@ def validate_from_files(circle, vocab, device, sentences, signals):
             pictures.append(drawn)
             captions += words
     return RoundTrips(sentences, torch.cat(pictures), captions)
+
+
+ENOUGH_STEPS, LITTLE = 3000, 0.5  # steps after which real sentences come back; an exact match that may be for want of steps
+
+
+def remarks(result, data, steps):
+    """What a user should know of the RoundTrips of unseen sentences of a captions file, after so many steps: lines of text."""
+    pairs = list(zip(result.sentences, result.captions))
+    known = [(a, b) for a, b in pairs if data.has_trained_words(a)]
+    lines = []
+    if known and len(known) < len(pairs):
+        share = 100 * exact_match(*zip(*known))
+        lines.append(f"exact match on the {len(known)} of them with only words that training shows: {share:.2f} %")
+    if hasattr(data.vocab, "merges"):
+        lines.append(f"come back as they were typed: {100 * verbatim_match(result.sentences, result.captions):.2f} %")
+    else:
+        lines.append("capitals, spaces and kinds of quotation marks are not compared; --tokenizer bpe brings them back")
+    if result.exact_match < LITTLE and steps < ENOUGH_STEPS:
+        lines.append(f"{steps} steps are few: real sentences come back after some {ENOUGH_STEPS}; give more --epochs")
+    return lines
