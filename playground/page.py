@@ -4,6 +4,7 @@ A handler gets all that it needs from the browser's own session and returns all 
 """
 
 import html
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -23,7 +24,7 @@ CSS = f"""
   object-fit: fill !important; }}
 #message:not(:has(.problem)) {{ display: none; }}
 .problem {{ color: var(--error-text-color, #b3261e); font-weight: 600; border-left: 4px solid currentColor; padding-left: .6rem; }}
-@media (max-width: 640px) {{ button[role=tab] {{ padding: 0 7px !important; font-size: 14px !important; }} .play img {{ width: 104px; height: 104px; }} .gradio-container > main {{ padding: 12px !important; }} }}
+@media (max-width: 640px) {{ .play img {{ width: 104px; height: 104px; }} .gradio-container > main {{ padding: 12px !important; }} }}
 """
 
 
@@ -49,7 +50,7 @@ class Handlers:
         return [(word, place) for place, word, _ in swaps], (swaps[0][2] if swaps else [])
 
     def show(self, picture, read, text="", parts=""):
-        """What changes when another picture is on the page. The order is that of `SHOWN` in `build`."""
+        """What changes when another picture is on the page. The order is that of `shown` in `connect`."""
         choices, others = self.place_choices(text) if text else ([], [])
         image = image_of(picture)
         return (
@@ -129,75 +130,85 @@ def guarded(handler, outputs):
 
 def build(play, name):
     """The page of a `Playground` -> gradio.Blocks. name: of the model, as the page tells it."""
-    on = Handlers(play)
     with gr.Blocks(title="A visual language", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(
             "# A visual language learned from text alone\n"
             "Type a sentence. A model draws it, and a captioner, which sees only the picture, reads it back. "
             f"No picture was ever given as an example. Model: {html.escape(name)}"
         )
-        pixels, drawn_text, invented = gr.State(None), gr.State(""), gr.State(0)
-        with gr.Row(equal_height=False):
-            text = gr.Textbox(
-                play.example(), label="Sentence", max_length=1000, lines=1, scale=4, min_width=300, elem_id="sentence"
-            )
-            with gr.Column(scale=1, min_width=140):
-                draw = gr.Button("Draw", variant="primary", elem_id="draw")
-                invent = gr.Button("Invent one", elem_id="invent")
-        message = gr.HTML(elem_id="message")
-        with gr.Row():
-            with gr.Column(min_width=280):
-                scene = gr.Image(
-                    label="Picture, 64×64 px", format="png", interactive=False, elem_id="scene",
-                    buttons=["download"], alt_text="the picture that the captioner reads",
-                )  # fmt: skip
-                layers = gr.HTML(elem_id="layers")
-            with gr.Column(min_width=280):
-                reading = gr.HTML(elem_id="reading")
-        with gr.Tabs():
-            with gr.Tab("Swap"):
-                with gr.Row():
-                    place = gr.Dropdown([], label="Word", elem_id="place")
-                    word = gr.Dropdown([], label="becomes", elem_id="word")
-                swapped = gr.HTML(elem_id="swapped")
-            with gr.Tab("Damage"):
-                with gr.Row():
-                    sliders = [
-                        gr.Slider(low, high, neutral, step=STEPS[kind], label=LABELS[kind], elem_id=kind, min_width=200)
-                        for kind, ((low, high), neutral, _) in DAMAGE.items()
-                    ]
-                damaged = gr.HTML(elem_id="damaged")
-            with gr.Tab("Erase"):
-                gr.Markdown("Paint over a part of the picture. What does the captioner make of the rest?")
-                editor = gr.ImageEditor(
-                    type="pil", sources=(), transforms=(), layers=False, format="png", canvas_size=(EDITOR_SIDE, EDITOR_SIDE),
-                    fixed_canvas=True, brush=gr.Brush(default_size=40, colors=[ERASED], default_color=ERASED, color_mode="fixed"),
-                    elem_id="editor", show_label=False, buttons=[],
-                )  # fmt: skip
-                erased = gr.HTML(elem_id="erased")
-            with gr.Tab("Upload"):
-                gr.Markdown(
-                    f"A picture of your own, of any format, up to {MAX_BYTES // 10**6} MB and {MAX_PIXELS // 10**6} million pixels, "
-                    "or one that you dragged out of this page. A photo gets a caption, too: the scene that would look most like it."
-                )
-                file = gr.File(label="Picture file", elem_id="file", height=140)
-        shown = [message, scene, reading, layers, pixels, editor, drawn_text, place, word, swapped, *sliders, damaged, erased]
-
-        def drawing(handler, inputs, outputs=shown, api_name=None):
-            return dict(
-                fn=guarded(handler, len(outputs)), inputs=inputs, outputs=outputs, api_name=api_name, show_progress="minimal"
-            )
-
-        gr.on([draw.click, text.submit], **drawing(on.draw, text, api_name="draw"))
-        page.load(**drawing(on.draw, text), api_visibility="private")
-        invent.click(on.invent, invented, [text, invented, *shown], api_name="invent", show_progress="minimal")
-        file.upload(**drawing(on.upload, file, api_name="upload"))
-        place.input(**drawing(on.other_words, [drawn_text, place], [word], "other_words"))
-        word.input(**drawing(on.swap, [drawn_text, place, word], [swapped], "swap"))
-        moved = drawing(on.damaged, [pixels, drawn_text, *sliders], [damaged], "damage")
-        gr.on([slider.input for slider in sliders], **moved, trigger_mode="always_last")
-        editor.input(**drawing(on.erased, [editor, pixels, drawn_text], [erased], "erase"), trigger_mode="always_last")
+        parts = SimpleNamespace(pixels=gr.State(None), drawn_text=gr.State(""), invented=gr.State(0))
+        lay_out_scene(parts, play.example())
+        lay_out_experiments(parts)
+        connect(page, parts, Handlers(play))
     return page
+
+
+def lay_out_scene(c, example):
+    """The sentence, its picture and its reading. c: a namespace, which gets the components."""
+    with gr.Row(equal_height=False):
+        c.text = gr.Textbox(example, label="Sentence", max_length=1000, lines=1, scale=4, min_width=300, elem_id="sentence")
+        with gr.Column(scale=1, min_width=140):
+            c.draw = gr.Button("Draw", variant="primary", elem_id="draw")
+            c.invent = gr.Button("Invent one", elem_id="invent")
+    c.message = gr.HTML(elem_id="message")
+    with gr.Row():
+        with gr.Column(min_width=280):
+            c.scene = gr.Image(
+                label="Picture, 64×64 px", format="png", interactive=False, elem_id="scene",
+                buttons=["download"], alt_text="the picture that the captioner reads",
+            )  # fmt: skip
+            c.layers = gr.HTML(elem_id="layers")
+        with gr.Column(min_width=280):
+            c.reading = gr.HTML(elem_id="reading")
+
+
+def lay_out_experiments(c):
+    """What one can do with the picture. Sections that fold, because tabs do not fit a phone."""
+    with gr.Accordion("Swap a word", open=True):
+        with gr.Row():
+            c.place = gr.Dropdown([], label="Word", elem_id="place")
+            c.word = gr.Dropdown([], label="becomes", elem_id="word")
+        c.swapped = gr.HTML(elem_id="swapped")
+    with gr.Accordion("Damage the picture", open=False):
+        with gr.Row():
+            c.sliders = [
+                gr.Slider(low, high, neutral, step=STEPS[kind], label=LABELS[kind], elem_id=kind, min_width=200)
+                for kind, ((low, high), neutral, _) in DAMAGE.items()
+            ]
+        c.damaged = gr.HTML(elem_id="damaged")
+    with gr.Accordion("Erase a part", open=False):
+        gr.Markdown("Paint over a part of the picture. What does the captioner make of the rest?")
+        c.editor = gr.ImageEditor(
+            type="pil", sources=(), transforms=(), layers=False, format="png", canvas_size=(EDITOR_SIDE, EDITOR_SIDE),
+            fixed_canvas=True, brush=gr.Brush(default_size=40, colors=[ERASED], default_color=ERASED, color_mode="fixed"),
+            elem_id="editor", show_label=False, buttons=[],
+        )  # fmt: skip
+        c.erased = gr.HTML(elem_id="erased")
+    with gr.Accordion("Upload a picture", open=False):
+        gr.Markdown(
+            f"A picture of your own, of any format, up to {MAX_BYTES // 10**6} MB and {MAX_PIXELS // 10**6} million pixels, "
+            "or one that you dragged out of this page. A photo gets a caption, too: the scene that would look most like it."
+        )
+        c.file = gr.File(label="Picture file", elem_id="file", height=140)
+
+
+def connect(page, c, on):
+    """What happens when somebody touches a component. on: Handlers."""
+    shown = [c.message, c.scene, c.reading, c.layers, c.pixels, c.editor, c.drawn_text, c.place, c.word, c.swapped, *c.sliders]
+    shown += [c.damaged, c.erased]
+
+    def calls(handler, inputs, outputs=shown, api_name=None):
+        return dict(fn=guarded(handler, len(outputs)), inputs=inputs, outputs=outputs, api_name=api_name, show_progress="minimal")
+
+    gr.on([c.draw.click, c.text.submit], **calls(on.draw, c.text, api_name="draw"))
+    page.load(**calls(on.draw, c.text), api_visibility="private")
+    c.invent.click(on.invent, c.invented, [c.text, c.invented, *shown], api_name="invent", show_progress="minimal")
+    c.file.upload(**calls(on.upload, c.file, api_name="upload"))
+    c.place.input(**calls(on.other_words, [c.drawn_text, c.place], [c.word], "other_words"))
+    c.word.input(**calls(on.swap, [c.drawn_text, c.place, c.word], [c.swapped], "swap"))
+    moved = calls(on.damaged, [c.pixels, c.drawn_text, *c.sliders], [c.damaged], "damage")
+    gr.on([slider.input for slider in c.sliders], **moved, trigger_mode="always_last")
+    c.editor.input(**calls(on.erased, [c.editor, c.pixels, c.drawn_text], [c.erased], "erase"), trigger_mode="always_last")
 
 
 def theme():

@@ -58,7 +58,8 @@ def settings_of(log_dir):
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").partition("settings:\n")[2].splitlines()
-    return dict(line.strip().split(" = ", 1) for line in lines if " = " in line)
+    parts = (line.partition(" = ") for line in lines)
+    return {name.strip(): value for name, _, value in parts}
 
 
 def reached(rows, kind, minutes):

@@ -200,8 +200,8 @@ class Visitor:
         self.page.locator("#sentence textarea, #sentence input").first.fill(text)
         self.page.locator("#draw").click()
 
-    def opens(self, tab):
-        self.page.get_by_role("tab", name=tab).click()
+    def opens(self, name):
+        self.page.get_by_role("button", name=name).click()
 
     def check(self, server):
         """The page asked nobody else, and had no fault."""
@@ -223,10 +223,10 @@ def test_type_swap_slide_erase_and_invent(browser, server):
     page.locator("#word input").click()
     page.get_by_role("option", name="star", exact=True).or_(page.get_by_role("option", name="blue", exact=True)).first.click()
     assert page.locator("#swapped img").count() == 3 or visitor.shows("#swapped", "changes visibly")
-    visitor.opens("Damage")
+    visitor.opens("Damage the picture")
     page.locator("#noise input[type=range]").fill("0.4")
     assert "damaged" in visitor.shows("#damaged", "sure of the whole sentence")
-    visitor.opens("Erase")
+    visitor.opens("Erase a part")
     canvas = page.locator("#editor canvas").first
     canvas.wait_for()
     canvas.scroll_into_view_if_needed()
@@ -260,7 +260,7 @@ def test_a_picture_of_ones_own(browser, server, tmp_path):
     assert Image.open(tmp_path / "scene.png").size == (64, 64)
     visitor.draws(KNOWN[0])
     visitor.shows("#reading .caption", KNOWN[0])
-    visitor.opens("Upload")
+    visitor.opens("Upload a picture")
     page.locator("#file input[type=file]").set_input_files(tmp_path / "scene.png")
     visitor.shows("#reading .caption", KNOWN[1])
     page.locator("#file button[aria-label*=lear], #file button[aria-label*=emove]").first.click()
@@ -278,7 +278,7 @@ def test_two_people_do_not_see_each_other(browser, server):
     two.draws(KNOWN[1])
     for visitor, text in ((one, KNOWN[0]), (two, KNOWN[1])):
         visitor.shows("#reading .caption", text)
-        visitor.opens("Damage")
+        visitor.opens("Damage the picture")
         visitor.page.locator("#blur input[type=range]").fill("0.3")
         visitor.shows("#damaged .caption", text)
         visitor.check(server)
@@ -288,8 +288,8 @@ def test_two_people_do_not_see_each_other(browser, server):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_a_phone_in_the_light_and_in_the_dark(browser, server, scheme):
     visitor = Visitor(browser, server, viewport={"width": 360, "height": 740}, color_scheme=scheme)
-    for tab in ("Damage", "Erase", "Upload", "Swap"):
-        visitor.opens(tab)
+    for name in ("Damage the picture", "Erase a part", "Upload a picture"):
+        visitor.opens(name)
         assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360
     paper = visitor.page.evaluate("getComputedStyle(document.body).backgroundColor")
     light = sum(json.loads("[" + ",".join(re.findall(r"\d+", paper)[:3]) + "]")) / 3
