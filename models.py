@@ -198,7 +198,7 @@ class Circle(nn.Module):
         self.language_model = AutoregressiveLanguageModel(*sizes, s.n_heads, s.n_layers, s.dropout, cloze=not in_line)
         if s.decoder == "objects":
             self.scene_decoder = ObjectsSceneDecoder(
-                word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout, s.value_noise
+                word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout
             )
         elif s.decoder == "conv":
             self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)

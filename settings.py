@@ -61,9 +61,6 @@ class Settings:
         low=0,
         below=1,
     )
-    value_noise: float = _flag(
-        0.0, "training", "how far training moves what a word sets towards a random value, at most (objects decoder)", low=0, high=1
-    )
     use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
     compile: bool = _flag(
         False, "training", "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler"

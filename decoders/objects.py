@@ -67,12 +67,9 @@ class ObjectsSceneDecoder(nn.Module):
     """Draws a sentence as things on a ground. Raises ValueError if z_dim leaves a cell fewer than 2 numbers, or for word
     classes that do not fit."""
 
-    def __init__(
-        self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3, latent_dropout=0.0, value_noise=0.0
-    ):
+    def __init__(self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3, latent_dropout=0.0):
         super().__init__()
-        self.n_objects, self.use_vae, self.z_dim = n_objects, use_vae, z_dim
-        self.latent_dropout, self.value_noise = latent_dropout, value_noise
+        self.n_objects, self.use_vae, self.z_dim, self.latent_dropout = n_objects, use_vae, z_dim, latent_dropout
         self.n_cells = n_objects * len(PROPERTIES) + 1
         self.share = z_dim // self.n_cells
         if self.share < 2:
@@ -163,13 +160,13 @@ class ObjectsSceneDecoder(nn.Module):
 
     # ---- drawing --------------------------------------------------------------------------------
 
-    def values_of_things(self, z, words, rng=None):
-        """z (B, C, share), the word of each cell (B, C) or -1 -> {property: (B, N, numbers)}. Disturbed with a generator."""
+    def values_of_things(self, z, words):
+        """z (B, C, share), the word of each cell (B, C) or -1 -> {property: (B, N, numbers)}."""
         shape = (self.n_objects, len(PROPERTIES))
         z, words = z[:, :-1].unflatten(1, shape), words[:, :-1].unflatten(1, shape)
-        return {name: self.value(name, z[:, :, i], words[:, :, i], rng) for i, name in enumerate(PROPERTIES)}
+        return {name: self.value(name, z[:, :, i], words[:, :, i]) for i, name in enumerate(PROPERTIES)}
 
-    def value(self, name, z, words, rng=None):
+    def value(self, name, z, words):
         """Latents (..., share) and the words (...) that they are of, -1 for none -> what they set, (..., numbers)."""
         values = self.with_given(name, self.properties(name, z), words)
         said = (words >= 0)[..., None]
@@ -179,8 +176,6 @@ class ObjectsSceneDecoder(nn.Module):
             values = values * said
         if name == GROUND:
             values = torch.where(said, values, self.properties.plain_ground())
-        if rng is not None and self.value_noise:
-            values = self.properties.disturbed(name, values, self.value_noise, rng)
         return values
 
     def bodies(self, value, count, only=None):
@@ -196,20 +191,19 @@ class ObjectsSceneDecoder(nn.Module):
         rim = torch.sigmoid(SOFTNESS * (inside + rim_width)) * (1 - within) * value["rim"][..., 3:]
         hole, dot = (torch.sigmoid(SOFTNESS * (r * radius - distance)) * value["dot"][..., 3:] for r in (HOLE, DOT))
         number = torch.arange(self.n_objects, device=x.device)
-        exists = ((number < count[:, None]) & (number == number if only is None else number == only)).float()[
-            ..., None
-        ]  # (B, N, 1)
+        exists = number < count[:, None] if only is None else (number == only).expand(len(count), -1)
+        exists = exists.float()[..., None]  # (B, N, 1)
         shade = torch.tanh((value["shading"][..., :1] * x + value["shading"][..., 1:] * y) / radius)
         color = lit(value["color"][..., None], LIGHT * shade[:, :, None])
         return within * exists, rim * exists, hole * exists, dot * exists, color
 
-    def compose(self, z, words, count, only=None, rng=None):
+    def compose(self, z, words, count, only=None):
         """z (B, C, share), the word of each cell (B, C) or -1, number of things (B,) -> pictures (B, 3, 64, 64) in [0, 1],
         masks of bodies (B, N, 64, 64). Later things lie over earlier ones, where they meet at all. `only` one thing is drawn if
         its number is given."""
-        value = self.values_of_things(z, words, rng)
+        value = self.values_of_things(z, words)
         body, rim, hole, dot, color = self.bodies(value, count, only)
-        ground = self.value(GROUND, z[:, -1], words[:, -1], rng)  # (B, 6)
+        ground = self.value(GROUND, z[:, -1], words[:, -1])  # (B, 6)
         wave = torch.sin(ground[:, 4:5] * self.x + ground[:, 5:6] * self.y)  # (B, 4096)
         picture = lit(ground[:, :3, None], STRIPES * ground[:, 3:4, None] * wave[:, None])  # (B, 3, 4096)
         for i in range(self.n_objects):
@@ -229,7 +223,7 @@ class ObjectsSceneDecoder(nn.Module):
             lost = None
             if rng is not None and self.latent_dropout:
                 z, words, lost = self.drop(z, words, at, mask, rng)
-            picture, masks = self.compose(z, words, count, rng=rng)
+            picture, masks = self.compose(z, words, count)
             kl = (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
         unused = (0, self.z_dim - self.n_cells * self.share)  # numbers that no cell needs stay 0
         return Scene(picture, F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused), kl, things=masks, lost=lost)

@@ -25,11 +25,6 @@ NETWORKS = {
     "color": (3, 4), "shape": (14, 12), "place": (2, 6), "rim": (3, 4), "shading": (2, 6), "dot": (3, 4), "size": (1, 6),
     GROUND: (6, 4),
 }  # fmt: skip
-# Between which limits the first numbers of a property lie: least, most, how many of them
-RANGES = {
-    "color": (0.0, 1.0, 3), "place": (-1.0, 1.0, 2), "rim": (0.0, 1.0, 3), "shading": (-1.0, 1.0, 2), "dot": (0.0, 1.0, 3),
-    "size": (SMALLEST, LARGEST, 1), GROUND: (0.0, 0.5, 3),
-}  # fmt: skip
 # How far apart two values are clearly different: dE (CIE76), shares of a territory, logarithms, shares ...
 CLEARLY_DIFFERENT = {
     "color": 25.0, "shape": 0.5, "place": 0.45, "rim": 40.0, "shading": 0.55, "dot": 40.0, "size": 0.16, GROUND: 1.0,
@@ -98,17 +93,6 @@ class PropertyNetworks(nn.Module):
         with torch.no_grad():
             for name, (_, gain) in NETWORKS.items():
                 self.networks[name][2].weight *= gain
-
-    @staticmethod
-    def disturbed(name, values, most, rng):
-        """Values of a property (..., numbers), each taken a random part of the way to a random value, at most a share `most` of it.
-        Shapes and the direction of stripes stay as they are."""
-        if name not in RANGES:
-            return values
-        low, high, n = RANGES[name]
-        goal = low + (high - low) * torch.rand(*values.shape[:-1], n, device=values.device, generator=rng)
-        way = most * torch.rand(*values.shape[:-1], 1, device=values.device, generator=rng)
-        return torch.cat([torch.lerp(values[..., :n], goal, way), values[..., n:]], -1)
 
     def forward(self, name, z):
         """Latents (..., z) -> what they set, (..., numbers): color, rim and dot sRGB in [0, 1], the last two with an opacity
