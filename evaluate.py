@@ -35,6 +35,7 @@ from evaluation.report import all_metrics, markdown
 from evaluation.scenes_section import scenes_section
 from files import write_atomically
 
+FILES = ("captions_file", "val_file", "test_file", "captions_column")  # flags that are used instead of what the run had
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # beside the sections'
@@ -250,11 +251,14 @@ def evaluate(args):
     device = choose_device(args.device)
     set_threads(args.threads)
     protocol = QUICK if args.quick else Protocol()
-    models = [open_model(path, device, args.captions_file) for path in args.checkpoint]
+    files = {name: getattr(args, name) for name in FILES}
+    models = [open_model(path, device, files) for path in args.checkpoint]
     os.makedirs(args.out_dir, exist_ok=True)
     about = describe(args, protocol, models)
-    captions_files = [args.captions_file or m.settings.captions_file for m in models if m.lines is not None]
-    partial = Partial(args.out_dir, [about, digest(*captions_files)], args.force)
+    captions = [model.data for model in models if model.lines is not None]
+    for line in [line for data in captions for line in data.description()]:
+        print(line, file=sys.stderr)
+    partial = Partial(args.out_dir, [about, [data.digest for data in captions]], args.force)
     progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST)
     entries = []
     for i, model in enumerate(models):
@@ -301,6 +305,9 @@ def parse_arguments(argv):
         "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
     )
     parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
+    parser.add_argument("--val_file", metavar="FILE", help="where its --val_file is now, if it has moved")
+    parser.add_argument("--test_file", metavar="FILE", help="captions to measure on instead of the unseen ones of the run")
+    parser.add_argument("--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument(
         "--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)"

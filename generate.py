@@ -17,10 +17,11 @@ import torch
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
-from data_utils import UnknownWord, pad, read_lines
+from data_utils import UnknownWord, pad
 from devices import choose_device, set_threads
 from files import whole_file
 from pictures import BATCH, draw_sentences, load_pngs, read_pictures, save_pngs
+from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
 from visualization import layer_sheet, scene_sheet
 
@@ -39,13 +40,21 @@ def typed_sentences(args):
         for number, text in enumerate(args.text, 1):
             yield f"--text {number}", text
     else:
-        for number, (line, cut, damaged) in enumerate(read_lines(args.texts_file), 1):
-            where = f"{args.texts_file}, line {number}"
-            if damaged:
-                raise ValueError(f"{where} has characters that are not UTF-8; save the file as UTF-8")
-            if cut:
+        reader = CaptionsReader(args.texts_file, args.captions_column)
+        for number, caption in enumerate(reader, 1):
+            where = reader.where(caption, number)
+            if caption.cut:
                 raise ValueError(f"{where} is too long; put one sentence on a line")
-            yield where, line.strip()
+            yield where, caption.text
+
+
+def describe_file(args):
+    """As what --texts_file is read, and its first sentence. Reads all of it. Raises OSError, CaptionsFileError."""
+    reader = CaptionsReader(args.texts_file, args.captions_column)
+    first = ""
+    for caption in reader:
+        first = first or caption.text
+    return f"{args.texts_file} read as {reader.format}; first sentence: {' '.join(first.split())}"
 
 
 def check_sentences(args, vocab, max_words):
@@ -105,9 +114,12 @@ def generate(args):
     circle, vocab, settings = load_model(checkpoint, device)
     if args.layers and settings.decoder != "marks":
         raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
+    about_file = describe_file(args) if args.texts_file else ""
     empty = 0 if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
     if not args.sample and not settings.captions_file:
         warn_of_unlike_sentences(args, vocab)
+    if about_file:
+        print(about_file, file=sys.stderr)
     os.makedirs(args.out_dir, exist_ok=True)
     rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
     done = exact = 0
@@ -159,9 +171,11 @@ def parse_arguments(argv):
     add_checkpoint_flag(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", nargs="+", action="extend", type=typed_text, metavar="T", help="sentences to draw")
-    source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")
+    source.add_argument("--texts_file", metavar="F", help="sentences to draw, one a line, or a file of captions as for train.py")
     source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
     parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
+    text = "the column or JSON key of --texts_file that holds the sentences; guessed where it is plain which"
+    parser.add_argument("--captions_column", default="", metavar="NAME", help=text)
     parser.add_argument("--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each mark over its word")
     text = "of reading back: 0 takes the likeliest words, more draws them at random (default: 0)"
     parser.add_argument("--temperature", type=number(float, 0, 100), default=0.0, metavar="X", help=text)

@@ -69,10 +69,17 @@ class Settings:
         "noise, blur, resampling, JPEG and gray silhouettes before the captioner",
     )
 
-    num_samples: int = _flag(10000, "data", "sentences in an epoch", low=1)
+    num_samples: int = _flag(10000, "data", "sentences in an epoch; a captions file is repeated in new orders", low=1)
     fixed_data: bool = _flag(False, "data", "the same sentences every epoch instead of fresh ones")
     train_split: float = _flag(0.8, "data", "share of a captions file, or of fixed data, that is trained on", low=0.01, below=1)
-    captions_file: str = _flag("", "data", "train on this file, one description a line, instead of the grammar")
+    captions_file: str = _flag(
+        "",
+        "data",
+        "train on this file instead of the grammar: one description a line, a token file, CSV, TSV, JSON, each also as .gz",
+    )
+    captions_column: str = _flag("", "data", "the column, or JSON key, that holds the captions; guessed where it is plain which")
+    val_file: str = _flag("", "data", "captions to validate on, instead of a share of --captions_file")
+    test_file: str = _flag("", "data", "captions to test on at the end, instead of a share of --captions_file")
 
     grounding: str = _flag("", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges")
 
@@ -157,6 +164,9 @@ def check(settings):
     s = settings
     if s.d_model % s.n_heads:
         raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
+    for name in ("captions_column", "val_file", "test_file"):
+        if getattr(s, name) and not s.captions_file:
+            raise ValueError(f"--{name} needs --captions_file")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
     least = 2 * (len(PROPERTIES) * s.n_objects + 1)

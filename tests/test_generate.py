@@ -100,7 +100,20 @@ def test_texts_file_skips_and_counts_empty_lines(tmp_path, capsys):
     file.write_bytes("\ufeff".encode() + b"\n  \r\na red ball\r\n\r\n" + KNOWN[1].encode())
     assert run(tmp_path / "o", "--texts_file", file) == 0
     assert [r["text"] for r in rows(tmp_path / "o")] == KNOWN[:2]
-    assert "3 empty line(s)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 empty line(s)" in said.out
+    assert said.err == f"{file} read as plain text, one sentence a line; first sentence: a red ball\n"
+
+
+def test_texts_file_may_be_a_table_or_json_as_for_training(tmp_path, capsys):
+    table = tmp_path / "texts.csv"
+    table.write_text(f'image,caption\na.jpg,{KNOWN[0]}\nb.jpg,"{KNOWN[1]}"\n', encoding="utf-8")
+    assert run(tmp_path / "o", "--texts_file", table) == 0
+    assert [r["text"] for r in rows(tmp_path / "o")] == KNOWN[:2]
+    assert "read as CSV, captions in column 'caption'" in capsys.readouterr().err
+    table.write_text(f"a,b\nx.jpg,{KNOWN[0]}\ny.jpg,{KNOWN[1]}\nz.jpg,a red zebra\n", encoding="utf-8")
+    assert run(tmp_path / "p", "--texts_file", table, "--captions_column", "b") == 1
+    assert "texts.csv, line 4: unknown word 'zebra'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -128,7 +141,7 @@ def test_bad_sentences_are_one_line_before_anything_is_written(tmp_path, monkeyp
         (b"a red ball\na zebra\n", "line 2: unknown word 'zebra'"),
         (b"\n \n\n", "holds no sentence"),
         (b"", "holds no sentence"),
-        (b"a red ball\na bl\xffe ball", "line 2 has characters that are not UTF-8"),
+        (b"a red ball\na bl\xffe ball", "line 2 is no UTF-8 text"),
         (b"a red ball " * 100000, "line 1 is too long"),
     ],
 )
