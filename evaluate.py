@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -26,14 +25,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
+from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
 from devices import choose_device, set_threads
 from evaluation import information, language, reading
 from evaluation.page import render_page
 from evaluation.protocol import QUICK, Protocol, open_model
 from evaluation.report import all_metrics, markdown
 from evaluation.scenes_section import scenes_section
-from files import write_atomically
+from files import make_folder, write_atomically
 
 FILES = ("captions_file", "val_file", "test_file", "captions_column")  # flags that are used instead of what the run had
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
@@ -253,7 +252,7 @@ def evaluate(args):
     protocol = QUICK if args.quick else Protocol()
     files = {name: getattr(args, name) for name in FILES}
     models = [open_model(path, device, files) for path in args.checkpoint]
-    os.makedirs(args.out_dir, exist_ok=True)
+    make_folder(args.out_dir)
     about = describe(args, protocol, models)
     captions = [model.data for model in models if model.lines is not None]
     for line in [line for data in captions for line in data.description()]:
@@ -287,8 +286,12 @@ def evaluate(args):
 
 def parse_arguments(argv):
     parser = Parser("evaluate.py", __doc__)
-    parser.add_argument("--checkpoint", nargs="+", required=True, metavar="C", help="one checkpoint, or several to compare")
-    parser.add_argument("--out_dir", required=True, metavar="D", help="folder for metrics.json, report.md and index.html")
+    parser.add_argument(
+        "--checkpoint", nargs="+", type=path_name, required=True, metavar="C", help="one checkpoint, or several to compare"
+    )
+    parser.add_argument(
+        "--out_dir", type=path_name, required=True, metavar="D", help="folder for metrics.json, report.md and index.html"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -304,9 +307,13 @@ def parse_arguments(argv):
     parser.add_argument(
         "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
     )
-    parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
-    parser.add_argument("--val_file", metavar="FILE", help="where its --val_file is now, if it has moved")
-    parser.add_argument("--test_file", metavar="FILE", help="captions to measure on instead of the unseen ones of the run")
+    parser.add_argument(
+        "--captions_file", type=path_name, metavar="FILE", help="where the checkpoint's captions file is now, if it has moved"
+    )
+    parser.add_argument("--val_file", type=path_name, metavar="FILE", help="where its --val_file is now, if it has moved")
+    parser.add_argument(
+        "--test_file", type=path_name, metavar="FILE", help="captions to measure on instead of the unseen ones of the run"
+    )
     parser.add_argument("--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument(
@@ -315,18 +322,11 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def _terminate(_number, _frame):
-    raise SystemExit(143)
-
-
 def main(argv=None):
-    """Run the command line -> exit code: 0 done, 1 a failure, 130 interrupted. Raises SystemExit(2) for a wrong flag."""
+    """Run the command line -> exit code: 0 done, 1 a failure, 130 or 143 interrupted. Raises SystemExit(2) for a wrong flag."""
     args = parse_arguments(argv)
-    code = exit_code("evaluate.py", lambda: evaluate_and_tell(args), SMALLER_MODEL)
-    if code == 130:
-        partial_path = os.path.join(args.out_dir, "partial.json")
-        print(f"interrupted; the same command goes on with what is in {partial_path}", file=sys.stderr)
-    return code
+    left = f"the same command goes on with what is in {os.path.join(args.out_dir, 'partial.json')}"
+    return exit_code("evaluate.py", lambda: evaluate_and_tell(args), SMALLER_MODEL, left)
 
 
 def evaluate_and_tell(args):
@@ -341,5 +341,4 @@ def evaluate_and_tell(args):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 from dataclasses import dataclass, field
 
-from command_line import number
+from command_line import number, path_name
 from decoders.properties import PROPERTIES
 
 
@@ -76,15 +76,18 @@ class Settings:
         "",
         "data",
         "train on this file instead of the grammar: one description a line, a token file, CSV, TSV, JSON, each also as .gz",
+        path=True,
     )
     captions_column: str = _flag("", "data", "the column, or JSON key, that holds the captions; guessed where it is plain which")
-    val_file: str = _flag("", "data", "captions to validate on, instead of a share of --captions_file")
-    test_file: str = _flag("", "data", "captions to test on at the end, instead of a share of --captions_file")
+    val_file: str = _flag("", "data", "captions to validate on, instead of a share of --captions_file", path=True)
+    test_file: str = _flag("", "data", "captions to test on at the end, instead of a share of --captions_file", path=True)
 
-    grounding: str = _flag("", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges")
+    grounding: str = _flag(
+        "", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges", path=True
+    )
 
-    checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go")
-    log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go")
+    checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go", path=True)
+    log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go", path=True)
     log_interval: int = _flag(50, "output", "steps between two lines of metrics", low=1)
     keep_last: int = _flag(5, "output", "checkpoint_epoch_N.pt to keep, every 25th always; 0 keeps all", low=0)
     save_minutes: float = _flag(10.0, "output", "minutes between saves of last.pt inside an epoch", low=0)
@@ -119,7 +122,8 @@ def add_arguments(parser):
             options["action"] = argparse.BooleanOptionalAction
         else:
             bounds = {name: meta[name] for name in ("low", "high", "below") if name in meta}
-            options["type"] = choice(f.name) if f.type is str else number(f.type, **bounds)
+            text = path_name if meta.get("path") else choice(f.name)
+            options["type"] = text if f.type is str else number(f.type, **bounds)
             options["choices"] = meta.get("choices")
             options["metavar"] = None if meta.get("choices") else {int: "N", float: "X", str: "TEXT"}[f.type]
         groups[meta["group"]].add_argument(f"--{f.name}", **options)

@@ -134,7 +134,10 @@ FORMATS = {
         lines("1000268201_693b08cb0e child in dress", "1001773457_577c3a7d70 black dog"),
         [("child in dress", "1000268201_693b08cb0e"), ("black dog", "1001773457_577c3a7d70")],
     ),
-    "more commas than columns": (lines("image,caption", "a.jpg,A dog, running,fast"), [("A dog, running,fast", "a.jpg")]),
+    "more commas than columns": (
+        lines("image,caption", "a.jpg,A dog, running,fast", 'b.jpg,A "big", old cat'),
+        [("A dog, running,fast", "a.jpg"), ('A "big", old cat', "b.jpg")],
+    ),
 }  # fmt: skip
 
 

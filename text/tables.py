@@ -47,8 +47,9 @@ class Table:
         What is too much belongs to a caption that stands last: it holds the delimiter and is not in quotes.
         """
         if any(fields[len(self.names) :]) and column == self.caption:
-            last = len(self.names) - 1
-            return line.split(self.delimiter, last)[last].strip() if column == last and '"' not in line else None
+            parts = line.split(self.delimiter, len(self.names) - 1)
+            quoted = any(part.lstrip().startswith('"') for part in parts)
+            return parts[-1].strip() if column == len(parts) - 1 and not quoted else None
         return fields[column] if column < len(fields) else None
 
 
