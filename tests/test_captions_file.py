@@ -248,6 +248,14 @@ def test_files_of_their_own_to_validate_and_to_test(tmp_path):
     assert len({both.digest, only_val.digest, only_test.digest}) == 3
 
 
+def test_a_column_is_of_the_files_that_have_columns(tmp_path):
+    test = tmp_path / "test.txt"
+    test.write_text("a dog\na cat\n", encoding="utf-8")
+    table = "en,de\n" + "".join(f"a dog {i},ein Hund {i}\n" for i in range(9))
+    data = captions(tmp_path, table, column="de", test_file=str(test))
+    assert {*data.test} == {"a dog", "a cat"} and data.first_sentence() == "ein hund 0"
+
+
 def test_no_picture_of_the_test_file_is_trained_on_or_validated(tmp_path):
     val, test = tmp_path / "val.token", tmp_path / "test.token"
     val.write_text(token_file(6), encoding="utf-8")

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from data_utils import CaptionsFileError
 from text.formats import CaptionsReader
+from text.lines import CaptionsFileError
 
 
 def reader(tmp_path, content, name="captions.txt", column=""):

@@ -136,9 +136,10 @@ def _among(values, known):
     return known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
 
 
-def read_into(rows, path, column):
-    """Read a captions file into Rows -> (its report, hashes, groups). Raises CaptionsFileError, OSError."""
-    reader = CaptionsReader(path, column)
+def read_into(rows, path, column, or_none=False):
+    """Read a captions file into Rows -> (its report, hashes, groups). or_none: see CaptionsReader. Raises CaptionsFileError,
+    OSError."""
+    reader = CaptionsReader(path, column, or_none)
     report = CaptionsReport(reader.format)
     for caption in reader:
         report.lines += 1
@@ -234,7 +235,7 @@ class CaptionsData:
         rows, self.reports, found = Rows(), {}, {}
         for part, file in self.files.items():  # what must not be trained on comes first
             if file:
-                self.reports[part], *found[part] = read_into(rows, file, column)
+                self.reports[part], *found[part] = read_into(rows, file, column, or_none=part != "train")
         self.report = self.reports["train"]
         self._check_sizes({part: len(hashes) for part, (hashes, _) in found.items()})
         self.vocab = vocab or Vocabulary.of(rows.index)

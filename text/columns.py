@@ -131,7 +131,6 @@ def caption_column(names, columns, wanted=""):
 def picture_column(names, columns):
     """The number of the column that names the picture, None if there is none."""
     at = {plain(n): i for i, n in reversed(list(enumerate(names)))}
-    by_name = next((at[name] for name in PICTURES if name in at), None)
-    return (
-        next((i for i, values in enumerate(columns) if kind_of_column(values) == "picture"), None) if by_name is None else by_name
-    )
+    kinds = [kind_of_column(values) for values in columns]
+    by_contents = [kinds.index(kind) for kind in ("picture", "url") if kind in kinds]
+    return next((at[name] for name in PICTURES if name in at), by_contents[0] if by_contents else None)

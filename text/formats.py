@@ -30,11 +30,12 @@ class Caption(NamedTuple):
 class CaptionsReader:
     """The captions of a file, read as a stream each time it is iterated. Raises CaptionsFileError, OSError.
 
-    path: the file; column: the name of the column with the captions, or its number from 1, "" to guess it.
+    path: the file; column: the name of the column with the captions, or its number from 1, "" to guess it; with `or_none` plain
+    text, which has no columns, is read in spite of it.
     """
 
-    def __init__(self, path, column=""):
-        self.path, self.column = path, column
+    def __init__(self, path, column="", or_none=False):
+        self.path, self.column, self.or_none = path, column, or_none
         self.rows = self.broken = 0
         self.complaint = ""  # about the first row without a caption
         self._json = None  # an iterator that has not been used
@@ -74,7 +75,7 @@ class CaptionsReader:
             return "lines that begin with a picture's name", lambda: self._read_named(NAMED, "a picture's name, a space")
         if table := find_table(lines, self.column):
             return str(table), lambda: self._read_table(table)
-        if self.column:
+        if self.column and not self.or_none:
             raise ColumnError(f"--captions_column {self.column}: it is plain text, without columns; leave the flag out")
         if are_quoted_lines(shown):
             return "CSV of one column, without a header", lambda: self._read_table(Table(",", ["1"], 0, 0, None))
