@@ -23,9 +23,9 @@ import sys
 import torch
 
 from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Worker, median_and_range, take_turns
-from command_line import Parser, exit_code, number
+from command_line import Parser, exit_code, number, path_name
 from devices import choose_device, set_threads
-from files import write_atomically
+from files import make_folder, write_atomically
 
 RESULT_FORMAT = 2
 STANDARD = [name for name in CONFIGURATIONS if name != "tiny"]
@@ -174,8 +174,8 @@ def parse_arguments(argv):
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     add("--threads", type=number(int, 0), default=0, help="CPU threads; 0 takes what the machine has (default: 0)")
     add("--seed", type=number(int, 0), default=0, help="seed of weights, sentences and noise (default: 0)")
-    add("--json", metavar="FILE", help="write the figures to this file")
-    add("--compare", metavar="FILE", help="print ratios to the figures that --json wrote earlier")
+    add("--json", type=path_name, metavar="FILE", help="write the figures to this file")
+    add("--compare", type=path_name, metavar="FILE", help="print ratios to the figures that --json wrote earlier")
     options = parser.parse_args(argv)
     chosen = list(dict.fromkeys(STANDARD if options.configurations is None else options.configurations))
     if unknown := [name for name in chosen if name not in CONFIGURATIONS]:
@@ -231,6 +231,8 @@ def run_benchmark(options, result):
 def benchmark(options):
     """The whole command. Returns the exit code. Raises ValueError, OSError, Skipped."""
     then = load_result(options.compare) if options.compare else None
+    if options.json:
+        make_folder(os.path.dirname(options.json) or ".")
     device = describe_device(options)
     result = {"format": RESULT_FORMAT, "device": device, "options": vars(options), "speed": {}}
     print(", ".join(f"{k} {v}" for k, v in device.items()), flush=True)

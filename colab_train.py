@@ -25,8 +25,8 @@ import torch
 
 from checkpoints import CheckpointError
 from colab import drive_sync
-from colab.notebook_display import SAMPLES, LivePictures, in_notebook, show_picture
-from command_line import Parser, exit_code, number
+from colab.notebook_display import SAMPLES, LivePictures, in_notebook, modified, show_picture
+from command_line import Parser, exit_code, number, path_name
 from devices import choose_device
 from files import write_atomically
 from settings import PRESETS
@@ -217,9 +217,15 @@ def parse_arguments(argv):
     flag("name", nargs="?", choices=presets, metavar="quick|full", help="the preset")
     flag("--preset", choices=presets, help="the same, as a flag")
     flag("--run_name", metavar="TEXT", help="names the run's folders, so that runs do not mix (default: the preset)")
-    flag("--checkpoint_dir", metavar="DIR", help="(default: checkpoints/RUN_NAME)")
-    flag("--log_dir", metavar="DIR", help="(default: logs/RUN_NAME)")
-    flag("--drive_dir", metavar="DIR", default="", help="a folder on a mounted Drive; copies go to DIR/RUN_NAME (default: none)")
+    flag("--checkpoint_dir", type=path_name, metavar="DIR", help="(default: checkpoints/RUN_NAME)")
+    flag("--log_dir", type=path_name, metavar="DIR", help="(default: logs/RUN_NAME)")
+    flag(
+        "--drive_dir",
+        type=os.path.expanduser,
+        metavar="DIR",
+        default="",
+        help="a folder on a mounted Drive; copies go to DIR/RUN_NAME (default: none)",
+    )
     flag("--drive_keep", type=number(int, 1), default=2, metavar="N", help="copies of each kind that stay on Drive (default: 2)")
     flag("--drive_minutes", type=number(float, 0), default=5, metavar="X", help="minutes between two rounds of copies (default: 5)")
     args = parser.parse_args(own)
@@ -247,8 +253,12 @@ def device_of(rest):
     return "auto"
 
 
-def keep_samples(log_dir):
-    """A copy of the samples beside the run's other pictures: the next run writes its own over them."""
+def keep_samples(log_dir, before):
+    """A copy of the samples beside the run's other pictures: the next run writes its own over them. before: when those of an
+    earlier run were written, ns."""
+    if modified(SAMPLES) == before:
+        say(f"{SAMPLES} was not written")
+        return
     try:
         with open(SAMPLES, "rb") as f:
             write_atomically(os.path.join(log_dir, SAMPLES), f.read())
@@ -265,11 +275,12 @@ def train(args, rest):
     copy, newer = open_drive(args)
     pictures = LivePictures(args.log_dir) if in_notebook() else None
     folders = ["--checkpoint_dir", args.checkpoint_dir, "--log_dir", args.log_dir]
+    before = modified(SAMPLES)
     training = Training(["--preset", args.preset, "--resume", newer or "auto", *folders, *rest])
     with signals_go_to(training.pass_on):
         code = training.wait(pictures.refresh if pictures else lambda: None)
     if code == 0:
-        keep_samples(args.log_dir)
+        keep_samples(args.log_dir, before)
     if pictures:
         pictures.refresh()
     if copy:
@@ -280,7 +291,7 @@ def train(args, rest):
         say("training was killed, perhaps for want of memory; the same again goes on")
     elif code:
         say(f"training failed with exit code {code}; its last line says why")
-    elif pictures:
+    elif pictures and os.path.exists(os.path.join(args.log_dir, SAMPLES)):
         show_picture(os.path.join(args.log_dir, SAMPLES))
     return code
 

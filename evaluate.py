@@ -15,7 +15,6 @@ import hashlib
 import itertools
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -28,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
-from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
+from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
 from devices import choose_device, set_threads
 from evaluation import information, language, mutual, reading
 from evaluation.page import render_page
@@ -36,8 +35,9 @@ from evaluation.protocol import QUICK, Protocol, open_model
 from evaluation.real_text import real_text_section
 from evaluation.report import all_metrics, markdown
 from evaluation.scenes_section import scenes_section
-from files import write_atomically
+from files import make_folder, write_atomically
 
+FILES = ("captions_file", "val_file", "test_file", "captions_column")  # flags that are used instead of what the run had
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # beside the sections'
@@ -261,11 +261,14 @@ def evaluate(args):
     set_threads(args.threads)
     protocol = QUICK if args.quick else Protocol()
     args.checkpoint = args.checkpoint or [chosen_checkpoint(None)]
-    models = [open_model(path, device, args.captions_file) for path in args.checkpoint]
-    os.makedirs(args.out_dir, exist_ok=True)
+    files = {name: getattr(args, name) for name in FILES}
+    models = [open_model(path, device, files) for path in args.checkpoint]
+    make_folder(args.out_dir)
     about = describe(args, protocol, models)
-    captions_files = [args.captions_file or m.settings.captions_file for m in models if m.lines is not None]
-    partial = Partial(args.out_dir, [about, digest(*captions_files)], args.force)
+    captions = [model.data for model in models if model.lines is not None]
+    for line in [line for data in captions for line in data.description()]:
+        print(line, file=sys.stderr)
+    partial = Partial(args.out_dir, [about, [data.digest for data in captions]], args.force)
     several = len(models) if len(models) > 1 else 0
     progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + FRESH_COST * several)
     entries = []
@@ -301,7 +304,9 @@ def evaluate(args):
 def parse_arguments(argv):
     parser = Parser("evaluate.py", __doc__)
     add_checkpoint_flag(parser, nargs="+")
-    parser.add_argument("--out_dir", required=True, metavar="D", help="folder for metrics.json, report.md and index.html")
+    parser.add_argument(
+        "--out_dir", type=path_name, required=True, metavar="D", help="folder for metrics.json, report.md and index.html"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -317,7 +322,14 @@ def parse_arguments(argv):
     parser.add_argument(
         "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
     )
-    parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
+    parser.add_argument(
+        "--captions_file", type=path_name, metavar="FILE", help="where the checkpoint's captions file is now, if it has moved"
+    )
+    parser.add_argument("--val_file", type=path_name, metavar="FILE", help="where its --val_file is now, if it has moved")
+    parser.add_argument(
+        "--test_file", type=path_name, metavar="FILE", help="captions to measure on instead of the unseen ones of the run"
+    )
+    parser.add_argument("--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument(
         "--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)"
@@ -325,18 +337,11 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def _terminate(_number, _frame):
-    raise SystemExit(143)
-
-
 def main(argv=None):
-    """Run the command line -> exit code: 0 done, 1 a failure, 130 interrupted. Raises SystemExit(2) for a wrong flag."""
+    """Run the command line -> exit code: 0 done, 1 a failure, 130 or 143 interrupted. Raises SystemExit(2) for a wrong flag."""
     args = parse_arguments(argv)
-    code = exit_code("evaluate.py", lambda: evaluate_and_tell(args), SMALLER_MODEL)
-    if code == 130:
-        partial_path = os.path.join(args.out_dir, "partial.json")
-        print(f"interrupted; the same command goes on with what is in {partial_path}", file=sys.stderr)
-    return code
+    left = f"the same command goes on with what is in {os.path.join(args.out_dir, 'partial.json')}"
+    return exit_code("evaluate.py", lambda: evaluate_and_tell(args), SMALLER_MODEL, left)
 
 
 def evaluate_and_tell(args):
@@ -351,5 +356,4 @@ def evaluate_and_tell(args):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

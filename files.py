@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 
 
 @contextlib.contextmanager
@@ -43,6 +44,19 @@ def write_atomically(path, data):
             raise
         room = _room(os.path.dirname(os.path.abspath(path)))
         raise OSError(error.errno, f"{error.strerror}; {len(data) / 1e6:.1f} MB needed{room}", path) from None
+
+
+def make_folder(folder):
+    """Make a folder where there is none, and see that files can be made in it. Raises OSError, with the folder's name.
+
+    Shows before hours of work, not after them, that nothing can be written.
+    """
+    os.makedirs(folder, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, folder) from None
 
 
 def _flush_folder(folder):

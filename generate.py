@@ -8,8 +8,10 @@ Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.js
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
 """
 
+import contextlib
 import json
 import os
+import re
 import sys
 from itertools import islice
 
@@ -17,14 +19,17 @@ import torch
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
-from data_utils import UnknownWord, pad, read_lines
+from data_utils import UnknownWord, pad
 from devices import choose_device, set_threads
-from files import whole_file
+from files import make_folder, whole_file
 from pictures import BATCH, INVENTION, draw_sentences, load_pngs, read_pictures, save_pngs
+from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
 from text.vocabulary import normalized
+from training.signals import Interrupted, Signals
 from visualization import layer_sheet, scene_sheet
 
+LIST, SHEET, LAYERS = "captions.jsonl", "contact_sheet.png", "layers.png"
 ON_SHEET, IN_LAYERS = 96, 8  # sentences shown on contact_sheet.png and on layers.png
 
 
@@ -39,17 +44,25 @@ def typed_sentences(args):
         for number, text in enumerate(args.text, 1):
             yield f"--text {number}", text
     else:
-        for number, (line, cut, damaged) in enumerate(read_lines(args.texts_file), 1):
-            where = f"{args.texts_file}, line {number}"
-            if damaged:
-                raise ValueError(f"{where} has characters that are not UTF-8; save the file as UTF-8")
-            if cut:
+        reader = CaptionsReader(args.texts_file, args.captions_column)
+        for number, caption in enumerate(reader, 1):
+            where = reader.where(caption, number)
+            if caption.cut:
                 raise ValueError(f"{where} is too long; put one sentence on a line")
-            yield where, line.strip()
+            yield where, caption.text
+
+
+def describe_file(args):
+    """As what --texts_file is read, and its first sentence. Reads all of it. Raises OSError, CaptionsFileError."""
+    reader = CaptionsReader(args.texts_file, args.captions_column)
+    first = ""
+    for caption in reader:
+        first = first or caption.text
+    return f"{args.texts_file} read as {reader.format}; first sentence: {' '.join(first.split())}"
 
 
 def check_sentences(args, vocab, max_words):
-    """Look at every sentence before anything is written -> how many lines of a file are empty.
+    """Look at every sentence before anything is written -> how many there are, and how many lines of a file are empty.
 
     Raises ValueError that names the first sentence that cannot be drawn.
     """
@@ -67,7 +80,7 @@ def check_sentences(args, vocab, max_words):
         usable, empty = usable + bool(length), empty + (not length)
     if not usable:
         raise ValueError(f"{args.texts_file} holds no sentence; put one on each line")
-    return empty
+    return usable, empty
 
 
 def warn_of_unlike_sentences(args, vocab):
@@ -100,49 +113,124 @@ def sentences_in_blocks(args, circle, vocab, device):
 
 def generate(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
-    device = choose_device(args.device)
-    set_threads()
-    checkpoint = chosen_checkpoint(args.checkpoint)
-    circle, vocab, settings = load_model(checkpoint, device)
-    if args.layers and not hasattr(circle.scene_decoder, "layers"):
-        raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
-    empty = 0 if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
-    if not args.sample and not settings.captions_file:
-        warn_of_unlike_sentences(args, vocab)
-    os.makedirs(args.out_dir, exist_ok=True)
-    rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
-    done = exact = verbatim = 0
-    shown, labels = [], []
-    with whole_file(os.path.join(args.out_dir, "captions.jsonl"), "w", encoding="ascii") as out:
-        for texts in sentences_in_blocks(args, circle, vocab, device):
-            paths = save_pngs(draw_sentences(circle, vocab, texts, device), args.out_dir, done)
-            pictures = load_pngs(paths)
-            captions, _ = read_pictures(circle, vocab, pictures, device, args.temperature, rng)
-            for text, path, caption in zip(texts, paths, captions, strict=True):
-                match = normalized(caption) == normalized(vocab.decode(vocab.encode(text)))
-                row = {"text": text, "image": os.path.basename(path), "caption": caption, "exact_match": match}
-                row["verbatim"] = caption == text
-                verbatim += row["verbatim"]
-                out.write(json.dumps(row) + "\n")
-                exact += match
-                labels += [text if match else f"{text} -> {caption or '(nothing)'}"][: ON_SHEET - len(labels)]
-            if done < ON_SHEET:
-                shown.append(pictures[: ON_SHEET - done].clone())  # a view would keep its whole block in memory
-            if args.layers and not done:
-                draw_layers(circle, vocab, texts[:IN_LAYERS], device, os.path.join(args.out_dir, "layers.png"))
-            done += len(texts)
-        scene_sheet(torch.cat(shown), labels, os.path.join(args.out_dir, "contact_sheet.png"))
+    with Signals() as signals:
+        device = choose_device(args.device)
+        set_threads()
+        checkpoint = chosen_checkpoint(args.checkpoint)
+        circle, vocab, settings = load_model(checkpoint, device)
+        if args.layers and not hasattr(circle.scene_decoder, "layers"):
+            raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
+        about_file = describe_file(args) if args.texts_file else ""
+        total, empty = (args.sample, 0) if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
+        if not args.sample and not settings.captions_file:
+            warn_of_unlike_sentences(args, vocab)
+        if about_file:
+            print(about_file, file=sys.stderr)
+        make_folder(args.out_dir)
+        remove_earlier(args.out_dir)
+        drawn = Drawn(args.out_dir)
+        try:
+            draw_all(args, circle, vocab, device, signals, drawn)
+        except Interrupted as signal:
+            where = f", each is in {drawn.list}" if drawn.count else ""
+            print(f"generate.py: interrupted; {drawn.count} of {total} sentences are drawn{where}", file=sys.stderr)
+            return 128 + signal.args[0]
     if empty:
         print(f"{empty} empty line(s) of {args.texts_file} skipped")
-    first = f" (the first {ON_SHEET})" if done > ON_SHEET else ""
-    print(f"pictures: {paths_shown(args.out_dir, done)}; together: {os.path.join(args.out_dir, 'contact_sheet.png')}{first}")
-    as_typed = (
-        f" ({verbatim} as typed; capitals, spaces and kinds of quotation marks aside for the rest)" if verbatim < exact else ""
-    )
-    print(
-        f"{exact} of {done} sentences were read back exactly{as_typed}; each is in {os.path.join(args.out_dir, 'captions.jsonl')}"
-    )
+    first = f" (the first {ON_SHEET})" if drawn.count > ON_SHEET else ""
+    sheet = os.path.join(args.out_dir, SHEET)
+    print(f"pictures: {paths_shown(args.out_dir, drawn.count)}; together: {sheet}{first}")
+    aside = f" ({drawn.verbatim} as typed; capitals, spaces and kinds of quotation marks aside for the rest)"
+    as_typed = aside if drawn.verbatim < drawn.exact else ""
+    print(f"{drawn.exact} of {drawn.count} sentences were read back exactly{as_typed}; each is in {drawn.list}")
     return 0
+
+
+class Drawn:
+    """What a run has drawn into a folder so far."""
+
+    def __init__(self, folder):
+        self.folder, self.list = folder, os.path.join(folder, LIST)
+        self.count = self.exact = self.verbatim = 0
+        self.pictures, self.labels = [], []  # for the sheet
+
+    def add(self, texts, pictures, captions, matches):
+        """Take note of a block of sentences."""
+        labels = [
+            text if match else f"{text} -> {caption or '(nothing)'}" for text, caption, match in zip(texts, captions, matches)
+        ]
+        self.labels += labels[: ON_SHEET - len(self.labels)]
+        if self.count < ON_SHEET:
+            self.pictures.append(pictures[: ON_SHEET - self.count].clone())  # a view would keep its whole block in memory
+        self.count, self.exact = self.count + len(texts), self.exact + sum(matches)
+        self.verbatim += sum(text == caption for text, caption in zip(texts, captions))
+
+    def next_paths(self, count):
+        """The files of the next pictures."""
+        return [os.path.join(self.folder, f"{self.count + i:05d}.png") for i in range(count)]
+
+
+def draw_all(args, circle, vocab, device, signals, drawn):
+    """Draw each sentence, read it back and list it. Raises Interrupted, OSError, after it has made sure that each picture in the
+    folder is listed."""
+    rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
+    stopped, paths = None, []
+    with whole_file(drawn.list, "w", encoding="ascii") as out:
+        try:
+            for texts in sentences_in_blocks(args, circle, vocab, device):
+                paths = drawn.next_paths(len(texts))
+                draw_block(args, circle, vocab, device, signals, drawn, texts, rng, out)
+        except (Interrupted, OSError) as error:
+            remove(paths)
+            if not drawn.count:
+                raise
+            stopped = error
+        scene_sheet(torch.cat(drawn.pictures), drawn.labels, os.path.join(args.out_dir, SHEET))
+    if stopped:
+        raise stopped
+
+
+def draw_block(args, circle, vocab, device, signals, drawn, texts, rng, out):
+    """A block of sentences; `out` is the list. Raises Interrupted, OSError."""
+    signals.check()
+    pictures = draw_sentences(circle, vocab, texts, device)
+    signals.check()
+    paths = save_pngs(pictures, args.out_dir, drawn.count)
+    pictures = load_pngs(paths)
+    captions, _ = read_pictures(circle, vocab, pictures, device, args.temperature, rng)
+    signals.check()
+    if args.layers and not drawn.count:
+        draw_layers(circle, vocab, texts[:IN_LAYERS], device, os.path.join(args.out_dir, LAYERS))
+    matches = [normalized(c) == normalized(vocab.decode(vocab.encode(text))) for text, c in zip(texts, captions, strict=True)]
+    for text, path, caption, match in zip(texts, paths, captions, matches, strict=True):
+        row = {"text": text, "image": os.path.basename(path), "caption": caption, "exact_match": match, "verbatim": caption == text}
+        out.write(json.dumps(row) + "\n")
+    out.flush()  # a killed process leaves a list, by which the next one knows the pictures
+    drawn.add(texts, pictures, captions, matches)
+
+
+def remove_earlier(folder):
+    """Remove what an earlier run has left in a folder, so that no picture in it is of other sentences. Raises OSError.
+
+    Pictures are known by its list of them; a process that was killed leaves a list without the last pictures.
+    """
+    for name in os.listdir(folder):
+        killed = re.fullmatch(rf"\.{re.escape(LIST)}\.\d+\.tmp", name)
+        if re.fullmatch(r"\.\d{5,}\.png\.\d+\.tmp", name):
+            remove([os.path.join(folder, name)])
+        elif name == LIST or killed:
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as f:
+                images = re.findall(r'"image": "(\d{5,}\.png)"', f.read())
+            if killed:
+                images += [f"{i:05d}.png" for i in range(len(images), len(images) + BATCH)]
+            remove(os.path.join(folder, image) for image in [*images, SHEET, LAYERS, name])
+
+
+def remove(paths):
+    """Remove those of some files that are there. Raises OSError."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 @torch.no_grad()
@@ -169,9 +257,13 @@ def parse_arguments(argv):
     add_checkpoint_flag(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", nargs="+", action="extend", type=typed_text, metavar="T", help="sentences to draw")
-    source.add_argument("--texts_file", metavar="F", help="a text file of sentences to draw, one a line")
+    source.add_argument(
+        "--texts_file", type=path_name, metavar="F", help="sentences to draw, one a line, or a file of captions as for train.py"
+    )
     source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
     parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
+    text = "the column or JSON key of --texts_file that holds the sentences; guessed where it is plain which"
+    parser.add_argument("--captions_column", default="", metavar="NAME", help=text)
     parser.add_argument(
         "--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each part over its words"
     )

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 from dataclasses import dataclass, field
 
-from command_line import number
+from command_line import number, path_name
 from decoders.properties import PROPERTIES
 
 
@@ -94,10 +94,18 @@ class Settings:
         "noise, blur, resampling, JPEG and gray silhouettes before the captioner",
     )
 
-    num_samples: int = _flag(10000, "data", "sentences in an epoch", low=1)
+    num_samples: int = _flag(10000, "data", "sentences in an epoch; a captions file is repeated in new orders", low=1)
     fixed_data: bool = _flag(False, "data", "the same sentences every epoch instead of fresh ones")
     train_split: float = _flag(0.8, "data", "share of a captions file, or of fixed data, that is trained on", low=0.01, below=1)
-    captions_file: str = _flag("", "data", "train on this file, one description a line, instead of the grammar")
+    captions_file: str = _flag(
+        "",
+        "data",
+        "train on this file instead of the grammar: one description a line, a token file, CSV, TSV, JSON, each also as .gz",
+        path=True,
+    )
+    captions_column: str = _flag("", "data", "the column, or JSON key, that holds the captions; guessed where it is plain which")
+    val_file: str = _flag("", "data", "captions to validate on, instead of a share of --captions_file", path=True)
+    test_file: str = _flag("", "data", "captions to test on at the end, instead of a share of --captions_file", path=True)
 
     tokenizer: str = _flag(
         "words",
@@ -107,10 +115,12 @@ class Settings:
     )
     vocab_size: int = _flag(0, "data", "most words or pieces of a captions file; 0: all words, or 2000 pieces", low=0)
 
-    grounding: str = _flag("", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges")
+    grounding: str = _flag(
+        "", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges", path=True
+    )
 
-    checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go")
-    log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go")
+    checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go", path=True)
+    log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go", path=True)
     log_interval: int = _flag(50, "output", "steps between two lines of metrics", low=1)
     tensorboard: bool = _flag(False, "output", "also log to log_dir/tensorboard, which needs: pip install tensorboard")
     keep_last: int = _flag(5, "output", "checkpoint_epoch_N.pt to keep, every 25th always; 0 keeps all", low=0)
@@ -152,7 +162,8 @@ def add_arguments(parser):
             options["action"] = argparse.BooleanOptionalAction
         else:
             bounds = {name: meta[name] for name in ("low", "high", "below") if name in meta}
-            options["type"] = choice(f.name) if f.type is str else number(f.type, **bounds)
+            text = path_name if meta.get("path") else choice(f.name)
+            options["type"] = text if f.type is str else number(f.type, **bounds)
             options["choices"] = meta.get("choices")
             options["metavar"] = None if meta.get("choices") else {int: "N", float: "X", str: "TEXT"}[f.type]
         groups[meta["group"]].add_argument(f"--{f.name}", **options)
@@ -200,6 +211,9 @@ def check(settings):
     s = settings
     if s.d_model % s.n_heads:
         raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
+    for name in ("captions_column", "val_file", "test_file"):
+        if getattr(s, name) and not s.captions_file:
+            raise ValueError(f"--{name} needs --captions_file")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
     least = 2 * (len(PROPERTIES) * s.n_objects + 1)

@@ -16,12 +16,13 @@ import shlex
 import sys
 
 from checkpoints import word_classes_in
-from command_line import Parser, UserError, failure, in_one_line, is_out_of_memory
+from command_line import Parser, UserError, failure, in_one_line, is_out_of_memory, path_name, print_to_whoever_listens
 from devices import set_threads
 from settings import PRESETS, Settings, add_arguments, check, resolve
 from training.data import open_data
 from training.distributed import SINGLE_PROCESS, LostProcess, end, join, only_rank_0_prints, world_size
 from training.folders import hold_folders
+from training.notes import changed_schedule, poor_result, short_run, without_effect
 from training.resume import find_start
 from training.run import SAMPLES, Run
 from training.signals import Interrupted, Signals
@@ -33,7 +34,10 @@ def parse_arguments(argv):
     parser = Parser("train.py", __doc__)
     parser.add_argument("--preset", choices=sorted(PRESETS), help="a recipe; a flag that you type beats it")
     parser.add_argument(
-        "--resume", metavar="PATH", help="go on from a checkpoint; auto takes the newest good one of --checkpoint_dir"
+        "--resume",
+        type=path_name,
+        metavar="PATH",
+        help="go on from a checkpoint; auto takes the newest good one of --checkpoint_dir",
     )
     add_arguments(parser)
     typed = vars(parser.parse_args(argv))
@@ -59,7 +63,9 @@ def train(settings, typed, preset, resume, signals, group):
             if settings.tensorboard:
                 group.on_all(check_installed)
             data, unseen, final = group.on_all(lambda: open_data(settings, path, state))
-            trainer = prepared_trainer(settings, data, device, group, path, state)  # first: what does not fit leaves folders alone
+            trainer = prepared_trainer(
+                settings, typed, data, device, group, path, state
+            )  # first: what does not fit leaves folders alone
             group.on_rank_0(lambda: folders.enter_context(hold_folders(settings, state, path)))
             run = Run(trainer, unseen, signals)
             if state is not None:
@@ -71,7 +77,7 @@ def train(settings, typed, preset, resume, signals, group):
             raise out_of_memory(error, settings, group) from None
 
 
-def prepared_trainer(settings, data, device, group, path, state):
+def prepared_trainer(settings, typed, data, device, group, path, state):
     """A trainer, new or where its checkpoint left it; what a user should know of it goes to standard error."""
     trainer = Trainer(settings, data, device, group, word_classes_in(state) if state else None)
     if state is not None:
@@ -79,6 +85,11 @@ def prepared_trainer(settings, data, device, group, path, state):
         if trainer.epoch > settings.epochs:
             raise UserError(f"--epochs {settings.epochs} contradicts {path}, which has completed {trainer.epoch}; give more epochs")
         print(f"resuming {path} at epoch {trainer.epoch}, step {trainer.step} of {trainer.total}", file=sys.stderr)
+        lines = changed_schedule(settings, state["settings"], trainer.steps_per_epoch, trainer.step)
+    else:
+        lines = short_run(settings, trainer.total)
+    for line in [*without_effect(settings, typed), *lines]:
+        print(line, file=sys.stderr)
     if settings.use_amp and trainer.dtype is None:
         print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)
     if settings.compile and (reason := trainer.compile()):
@@ -123,12 +134,15 @@ def complete(run, final):
     if t.step not in run.checkpoints.steps_on_disk.values() and not run.checkpoints.save("last.pt"):
         raise UserError(f"the trained model could not be saved; {run.checkpoints.newest_on_disk()}")
     model = list(matches)[-1]
-    print(f"pictures: {SAMPLES}, {s.log_dir}/training_curves.png; model: {model}")
+    for line in poor_result(s, matches[model]):
+        print(line, file=sys.stderr)
+    pictures = [path for path in (SAMPLES, run.curves) if run.console.is_written(path)]
+    print_to_whoever_listens(f"{'pictures: ' * bool(pictures)}{', '.join(pictures)}{'; ' * bool(pictures)}model: {model}")
     for remark in run.remarks:
-        print(remark)
+        print_to_whoever_listens(remark)
     for path, match in matches.items():
         about = f"seed {s.seed}, {t.seconds:.0f} s of training" if path == model else "the weights of the last step"
-        print(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % with {path} ({about})")
+        print_to_whoever_listens(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % with {path} ({about})")
     return 0
 
 

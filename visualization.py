@@ -5,13 +5,13 @@ cannot be written.
 """
 
 import io
-import textwrap
 
 import numpy as np
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from files import write_atomically
+from imaging.fonts import draw_paragraph, draw_text, warn_of_missing
 from pictures import to_image
 
 BLACK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
@@ -27,23 +27,9 @@ def save_image(image, path):
     write_atomically(path, buffer.getvalue())
 
 
-def _font(size):
-    try:
-        return ImageFont.load_default(size)
-    except TypeError:  # Pillow before 10.1 has one size
-        return ImageFont.load_default()
-
-
-def _write(draw, at, text, width, size=12, fill=BLACK):
-    """Text wrapped to a width in px; returns the height used."""
-    lines = textwrap.wrap(text, max(8, int(width / (size * 0.52)))) or [""]
-    for i, line in enumerate(lines[:4]):
-        draw.text((at[0], at[1] + i * (size + 2)), line, fill=fill, font=_font(size))
-    return len(lines[:4]) * (size + 2)
-
-
 def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     """Pictures (n, 3, 64, 64) with a text under each."""
+    warn_of_missing(texts)
     side = 64 * zoom
     cell_w, cell_h = side + 16, side + 70
     columns = max(1, min(columns, len(pictures)))
@@ -53,7 +39,7 @@ def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     for i, (picture, text) in enumerate(zip(pictures, texts)):
         x, y = 8 + i % columns * cell_w, 8 + i // columns * cell_h
         sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x, y))
-        _write(draw, (x, y + side + 3), text, side)
+        draw_paragraph(draw, (x, y + side + 3), text, side, fill=BLACK)
     save_image(sheet, path)
 
 
@@ -63,9 +49,9 @@ def grid_sheet(pictures, row_names, column_names, path, zoom=1):
     sheet = Image.new("RGB", (left + side * len(column_names), top + side * len(row_names)), "white")
     draw = ImageDraw.Draw(sheet)
     for c, name in enumerate(column_names):
-        draw.text((left + c * side + 2, 6), name, fill=BLACK, font=_font(12))
+        draw_text(draw, (left + c * side + 2, 6), name, fill=BLACK)
     for r, name in enumerate(row_names):
-        draw.text((6, top + r * side + side // 2 - 8), name, fill=BLACK, font=_font(12))
+        draw_text(draw, (6, top + r * side + side // 2 - 8), name, fill=BLACK)
     for i, picture in enumerate(pictures):
         at = (left + i % len(column_names) * side, top + i // len(column_names) * side)
         sheet.paste(to_image(picture).resize((64 * zoom, 64 * zoom), Image.NEAREST), at)
@@ -74,6 +60,7 @@ def grid_sheet(pictures, row_names, column_names, path, zoom=1):
 
 def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
     """Original text, scene and recovered caption side by side; a wrong caption in red."""
+    warn_of_missing([*texts, *captions])
     side = 64 * zoom
     text_w, cell_h = 200, side + 14
     cell_w = 2 * text_w + side + 30
@@ -82,13 +69,14 @@ def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
     draw = ImageDraw.Draw(sheet)
     for c in range(columns):
         for x, title in ((10, "sentence"), (text_w + 10, "scene"), (text_w + side + 20, "read back")):
-            draw.text((c * cell_w + x, 8), title, fill=GRAY, font=_font(12))
+            draw_text(draw, (c * cell_w + x, 8), title, fill=GRAY)
     for i, (text, picture, caption) in enumerate(zip(texts, pictures, captions)):
         x, y = i % columns * cell_w, 30 + i // columns * cell_h
         middle = y + side // 2 - 22
-        _write(draw, (x + 10, middle), text, text_w - 20, 13)
+        draw_paragraph(draw, (x + 10, middle), text, text_w - 20, 13, BLACK)
         sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x + text_w + 10, y))
-        _write(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, BLACK if text == caption else WRONG)
+        color = BLACK if text == caption else WRONG
+        draw_paragraph(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, color)
     save_image(sheet, path)
 
 
@@ -97,18 +85,19 @@ def layer_sheet(sentences, pictures, layers, path, zoom=2):
 
     sentences: the words of each; pictures (n, 3, 64, 64); layers: of each what `layers` of its scene decoder returns.
     """
+    warn_of_missing(word for words in sentences for word in words)
     side = 64 * zoom
     step, text_w, cell_h = side + 10, 210, side + 44
     sheet = Image.new("RGB", (text_w + step * (1 + max(map(len, layers), default=0)), 26 + cell_h * len(sentences)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((text_w, 6), "scene", fill=GRAY, font=_font(12))
-    draw.text((text_w + step, 6), "part by part", fill=GRAY, font=_font(12))
+    draw_text(draw, (text_w, 6), "scene", fill=GRAY)
+    draw_text(draw, (text_w + step, 6), "part by part", fill=GRAY)
     for i, (words, scene, parts) in enumerate(zip(sentences, pictures, layers)):
         y = 26 + i * cell_h
-        _write(draw, (10, y + side // 2 - 20), " ".join(words), text_w - 20, 13)
+        draw_paragraph(draw, (10, y + side // 2 - 20), " ".join(words), text_w - 20, 13, BLACK)
         for k, (picture, places) in enumerate([(scene, []), *parts]):
             sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (text_w + k * step, y))
-            _write(draw, (text_w + k * step + 2, y + side + 4), " ".join(words[place] for place in places), side, 12)
+            draw_paragraph(draw, (text_w + k * step + 2, y + side + 4), " ".join(words[place] for place in places), side, 12, BLACK)
     save_image(sheet, path)
 
 

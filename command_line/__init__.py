@@ -6,7 +6,9 @@ import errno
 import math
 import os
 import re
+import signal
 import sys
+import threading
 
 LARGEST = 2**63 - 1  # of whole numbers: torch takes no larger seed, and no larger size
 
@@ -31,6 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         print_whatever_comes()
+        survive_lost_readers()
         return super().parse_known_args(args, namespace)
 
     def error(self, message):
@@ -47,6 +50,51 @@ def print_whatever_comes():
             stream.reconfigure(errors="replace")
 
 
+def _abandon(stream):
+    """What a stream still holds in memory, and all that follows, goes nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class _KeepsGoing:
+    """A text stream that drops what nobody can read any more: a closed pipe or terminal is no reason to lose a run."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        self._attempt(self._stream.write, text)
+        return len(text)
+
+    def flush(self):
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action, *args):
+        try:
+            action(*args)
+        except OSError:
+            _abandon(self._stream)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+def survive_lost_readers():
+    """Let standard error keep going where its reader has left, as in `2>&1 | head`."""
+    if not isinstance(sys.stderr, _KeepsGoing):
+        sys.stderr = _KeepsGoing(sys.stderr)
+
+
+def print_to_whoever_listens(*lines):
+    """Lines on standard output that come when the work is done: without a reader they are not missed."""
+    with contextlib.suppress(BrokenPipeError):
+        print(*lines, sep="\n", flush=True)
+        return
+    _abandon(sys.stdout)
+
+
 def typed_text(text):
     """Text of the command line as the user typed it: in the C locale Python does not understand UTF-8, and keeps its bytes.
 
@@ -59,10 +107,13 @@ def typed_text(text):
 
 
 def path_name(text):
-    """A file or folder for argparse: any name but none at all, which an unset variable of a shell leaves."""
+    """A file or folder for argparse: any name but none at all, which an unset variable of a shell leaves.
+
+    A leading ~ is the home folder: shells leave it as it is in `--out_dir=~/x`.
+    """
     if not text:
         raise argparse.ArgumentTypeError("no name is given")
-    return text
+    return os.path.expanduser(text)
 
 
 def number(kind, low=-math.inf, high=math.inf, below=math.inf, above=-math.inf):
@@ -153,19 +204,44 @@ def failure(program, error, smaller=""):
     return 1
 
 
-def exit_code(program, action, smaller=""):
-    """Call action() -> its exit code; 1 after an error that a user can mend, which is printed in one line; 130 after Ctrl-C.
+class Terminated(BaseException):
+    """SIGTERM asked the program to stop."""
 
-    `| head` closes the pipe when it has enough: that is no error. smaller: see `failure`.
+
+@contextlib.contextmanager
+def _sigterm_raises():
+    """SIGTERM raises Terminated meanwhile, so that half-written files are removed."""
+
+    def stop(*_):
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
+
+
+def exit_code(program, action, smaller="", left=""):
+    """Call action() -> its exit code; 1 after an error that a user can mend, 130 after Ctrl-C, 143 after SIGTERM, each said in
+    one line.
+
+    `| head` closes the pipe when it has enough: that is no error. smaller: see `failure`. left: what an interrupted program
+    leaves, and how it goes on.
     """
     try:
-        code = action()
-        sys.stdout.flush()
-        return code
+        with _sigterm_raises():
+            code = action()
+            sys.stdout.flush()
+            return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon(sys.stdout)
         return 0
     except Exception as error:
         return failure(program, error, smaller)
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, Terminated) as stop:
+        print(f"{program}: interrupted{left and '; '}{left}", file=sys.stderr, flush=True)
+        return 130 if isinstance(stop, KeyboardInterrupt) else 143

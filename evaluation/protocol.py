@@ -1,5 +1,6 @@
 """What an evaluation works with: the model under test, the protocol (how much is measured), and what a metric is."""
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -109,27 +110,33 @@ class ModelUnderTest:
         return batch
 
 
-def open_model(path, device, captions_file=None):
-    """A checkpoint -> ModelUnderTest. Raises CheckpointError, CaptionsFileError, OSError."""
+def open_model(path, device, files=None):
+    """A checkpoint -> ModelUnderTest. files: as `open_unseen` says. Raises CheckpointError, CaptionsFileError, OSError."""
     circle, vocab, settings = load_model(path, device)
-    lines, data = open_unseen(settings, vocab, captions_file)
+    lines, data = open_unseen(settings, vocab, files)
     return ModelUnderTest(
         circle=circle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
     )
 
 
-def open_unseen(settings, vocab, captions_file=None):
+def open_unseen(settings, vocab, files=None):
     """(unseen lines or None for the grammar, training data) of a run with these settings.
 
-    captions_file: where the run's file lies now, if it has moved. Raises OSError, CaptionsFileError.
+    files: {"captions_file", "val_file", "test_file", "captions_column": ...} that are to be used instead of the run's own,
+    where they are not None. Raises OSError, CaptionsFileError.
     """
+    files = {name: file for name, file in (files or {}).items() if file is not None}
     if not settings.captions_file:
+        if files:
+            raise CaptionsFileError(f"--{next(iter(files))}: this checkpoint was trained on the grammar; leave the flag out")
         return None, GrammarData(settings.num_samples if settings.fixed_data else 1 << 20, settings.seed + 99, False)
-    path = captions_file or settings.captions_file
+    settings = dataclasses.replace(settings, **files)
     try:
-        data = CaptionsData(path, settings.seed, settings.train_split, vocab, settings.tokenizer, settings.vocab_size)
-    except FileNotFoundError:
-        raise CaptionsFileError(f"{path}, on which this checkpoint was trained, is missing; name it with --captions_file") from None
+        data = CaptionsData.of_run(settings, vocab)
+    except FileNotFoundError as error:
+        flag = next(name for name in ("captions_file", "val_file", "test_file") if getattr(settings, name) == error.filename)
+        where = f"{error.filename}, on which this checkpoint was trained, is missing"
+        raise CaptionsFileError(f"{where}; name it with --{flag}") from None
     return data.test, data
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from command_line import Parser  # noqa: E402
+from command_line import Parser, path_name  # noqa: E402
 from devices import choose_device  # noqa: E402
 from evaluation.results_table import ROWS, checkpoint_metrics  # noqa: E402
 
@@ -58,7 +58,7 @@ def train(folder, flags, args):
 
 def main():
     parser = Parser("scripts/ablations.py", __doc__)
-    parser.add_argument("--out_dir", default="ablations")
+    parser.add_argument("--out_dir", type=path_name, default="ablations")
     parser.add_argument("--epochs", default="5")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--threads", default="0")

@@ -31,7 +31,7 @@ import torch  # noqa: E402
 
 import train  # noqa: E402
 from checkpoints import CheckpointError, load, newest_valid  # noqa: E402
-from command_line import Parser, UserError, exit_code, number  # noqa: E402
+from command_line import Parser, UserError, exit_code, number, path_name  # noqa: E402
 
 MODEL = """--d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32 --z_dim 54 --use_vae --dropout 0.1
     --lr 0.002 --keep_last 0 --log_interval 3"""
@@ -348,7 +348,7 @@ def main(argv=None):
     parser.add_argument("--disks", type=number(int, 0), default=6, help="runs on a full disk (default: 6)")
     parser.add_argument("--matrix", choices=("full", "short", "none"), default="full", help="resume equality (default: full)")
     parser.add_argument("--seed", type=number(int, 0), default=0, help="seed of the moments (default: 0)")
-    parser.add_argument("--out", help="write the figures to this file too, as JSON")
+    parser.add_argument("--out", type=path_name, help="write the figures to this file too, as JSON")
     args = parser.parse_args(argv)
     if not hasattr(os, "fork"):
         parser.error("needs os.fork, which Linux and macOS have")

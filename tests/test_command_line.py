@@ -2,11 +2,13 @@
 
 import ast
 import hashlib
+import importlib
 import io
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -21,6 +23,7 @@ import command_line
 import devices
 from checkpoints import PRETRAINED, CheckpointError, load
 from command_line import UserError, exit_code, failure, in_one_line, is_out_of_memory
+from files import whole_file
 
 # ---------------------------------------------------------------------------------------------
 # Wrong flags
@@ -111,6 +114,58 @@ def test_without_a_checkpoint_the_best_one_is_taken_and_named_or_one_line_says_w
     shutil.rmtree(tmp_path / "o", ignore_errors=True)
     named = run_here(script, "--checkpoint", best, *USES[script], cwd=tmp_path)
     assert named.stderr == "" and named.stdout == taken.stdout
+
+
+# ---------------------------------------------------------------------------------------------
+# Names of files
+# ---------------------------------------------------------------------------------------------
+
+NAMES = {  # flags of each script that name files, with what else it needs
+    "train": (["--checkpoint_dir", "--log_dir", "--captions_file", "--resume"], []),
+    "generate": (["--checkpoint", "--out_dir", "--texts_file"], ["--out_dir", "o", "--texts_file", "t"]),
+    "caption": (["--checkpoint"], ["x.png"]),
+    "evaluate": (["--checkpoint", "--out_dir", "--captions_file", "--val_file", "--test_file"], ["--checkpoint", "c", "--out_dir", "o"]),
+    "export": (["--checkpoint", "--out_dir"], ["--out_dir", "o"]),
+    "benchmark": (["--json", "--compare"], []),
+    "colab_train": (["--checkpoint_dir", "--log_dir", "--drive_dir"], ["quick"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", NAMES)
+def test_a_tilde_is_the_home_folder_and_no_name_an_error(script, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
+    parse = importlib.import_module(script).parse_arguments
+    flags, needed = NAMES[script]
+    for flag in flags:
+        assert "/home/me/x" in str(
+            vars(parse([*needed, f"{flag}=~/x"])) if script not in ("train", "colab_train") else parse([*needed, f"{flag}=~/x"])
+        )
+        if flag == "--drive_dir":  # none is asked for
+            continue
+        with pytest.raises(SystemExit) as usage:
+            parse([*needed, f"{flag}="])
+        assert usage.value.code == 2 and f"{flag}: no name is given" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------
+# Signals
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_said_removes_what_is_half_written_and_hands_handlers_back(number, tmp_path, capsys):
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def action():
+        with whole_file(tmp_path / "x"):
+            signal.raise_signal(number)
+
+    assert exit_code("x.py", action, left="o/partial.json is left") == 128 + number
+    assert capsys.readouterr().err == "x.py: interrupted; o/partial.json is left\n"
+    assert list(tmp_path.iterdir()) == []
+    assert {n: signal.getsignal(n) for n in before} == before
 
 
 # ---------------------------------------------------------------------------------------------

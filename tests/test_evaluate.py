@@ -13,8 +13,9 @@ from evaluation_cases import SMALL, check_metrics, check_order, measure_less, me
 
 import evaluate
 from checkpoints import model_state, save
-from data_utils import GrammarData, Vocabulary
+from data_utils import CaptionsFileError, GrammarData, Vocabulary
 from evaluation import baselines, labels, page, reading, results_table, robustness
+from evaluation.protocol import open_unseen
 from evaluation.report import all_metrics, full_label, markdown
 from models import Circle
 from settings import Settings
@@ -245,6 +246,20 @@ def test_captions_file_of_nothing_is_one_line(tmp_path, content, words, capsys):
     os.remove(tmp_path / "lines.txt")
     assert evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out")]) == 1
     assert "--captions_file" in capsys.readouterr().err
+
+
+def test_other_sentences_may_be_measured_and_the_grammar_has_no_file(tmp_path):
+    (tmp_path / "lines.txt").write_text("a b\nb c\nc d\nd a\n", encoding="utf-8")
+    (tmp_path / "test.csv").write_text('id,caption\n1,"a c"\n2,"b d"\n3,"a b"\n', encoding="utf-8")
+    settings = Settings(captions_file=str(tmp_path / "lines.txt"))
+    test_file = str(tmp_path / "test.csv")
+    lines, data = open_unseen(settings, Vocabulary.of("abcd"), {"test_file": test_file, "val_file": None})
+    assert sorted(lines) == ["a b", "a c", "b d"] and data.report.held_out == 1
+    (tmp_path / "test.csv").unlink()
+    with pytest.raises(CaptionsFileError, match="test.csv, .* is missing; name it with --test_file"):
+        open_unseen(settings, Vocabulary.of("abcd"), {"test_file": test_file})
+    with pytest.raises(CaptionsFileError, match="--test_file: this checkpoint was trained on the grammar"):
+        open_unseen(Settings(), Vocabulary.of("abcd"), {"test_file": "x"})
 
 
 # ---------------------------------------------------------------------------------------------

@@ -2,11 +2,16 @@
 
 import gc
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
-from conftest import run_script
+from conftest import run_script, script_command, script_env
 from parrot import KNOWN, blank, parrot
 from PIL import Image
 
@@ -100,7 +105,20 @@ def test_texts_file_skips_and_counts_empty_lines(tmp_path, capsys):
     file.write_bytes("\ufeff".encode() + b"\n  \r\na red ball\r\n\r\n" + KNOWN[1].encode())
     assert run(tmp_path / "o", "--texts_file", file) == 0
     assert [r["text"] for r in rows(tmp_path / "o")] == KNOWN[:2]
-    assert "3 empty line(s)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 empty line(s)" in said.out
+    assert said.err == f"{file} read as plain text, one sentence a line; first sentence: a red ball\n"
+
+
+def test_texts_file_may_be_a_table_or_json_as_for_training(tmp_path, capsys):
+    table = tmp_path / "texts.csv"
+    table.write_text(f'image,caption\na.jpg,{KNOWN[0]}\nb.jpg,"{KNOWN[1]}"\n', encoding="utf-8")
+    assert run(tmp_path / "o", "--texts_file", table) == 0
+    assert [r["text"] for r in rows(tmp_path / "o")] == KNOWN[:2]
+    assert "read as CSV, captions in column 'caption'" in capsys.readouterr().err
+    table.write_text(f"a,b\nx.jpg,{KNOWN[0]}\ny.jpg,{KNOWN[1]}\nz.jpg,a red zebra\n", encoding="utf-8")
+    assert run(tmp_path / "p", "--texts_file", table, "--captions_column", "b") == 1
+    assert "texts.csv, line 4: unknown word 'zebra'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -128,7 +146,7 @@ def test_bad_sentences_are_one_line_before_anything_is_written(tmp_path, monkeyp
         (b"a red ball\na zebra\n", "line 2: unknown word 'zebra'"),
         (b"\n \n\n", "holds no sentence"),
         (b"", "holds no sentence"),
-        (b"a red ball\na bl\xffe ball", "line 2 has characters that are not UTF-8"),
+        (b"a red ball\na bl\xffe ball", "line 2 is no UTF-8 text"),
         (b"a red ball " * 100000, "line 1 is too long"),
     ],
 )
@@ -224,3 +242,75 @@ def test_pictures_of_many_sentences_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "scene_sheet", count)
     assert run(tmp_path, "--sample", 500) == 0
     assert 96 <= seen[0] <= 96 + 96 + 50  # the sheet, its parts, the last block
+
+
+# ---------------------------------------------------------------------------------------------
+# Folders that hold an earlier run, and runs that are stopped
+# ---------------------------------------------------------------------------------------------
+
+
+def pictures_in(folder):
+    return sorted(p.name for p in folder.iterdir() if p.name[:5].isdigit())
+
+
+def test_a_smaller_run_leaves_no_picture_of_the_one_before(tmp_path):
+    mine = ["00099.png", "holiday.png", "notes.txt"]
+    assert run(tmp_path, "--text", *KNOWN, "--layers", checkpoint=blank("marks")) == 0
+    for name in mine:
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    assert run(tmp_path, "--text", *KNOWN[:2]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["00000.png", "00001.png", "captions.jsonl", "contact_sheet.png", *mine]
+    )
+    assert [r["text"] for r in rows(tmp_path)] == KNOWN[:2]
+
+
+def test_what_a_killed_run_leaves_is_gone_after_the_next_one(tmp_path):
+    assert run(tmp_path, "--sample", 6) == 0
+    listed = (tmp_path / "captions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "captions.jsonl").unlink()
+    (tmp_path / ".captions.jsonl.4711.tmp").write_text("".join(listed[:4]), encoding="utf-8")  # two pictures are not listed yet
+    (tmp_path / ".00006.png.4711.tmp").write_bytes(b"half")
+    assert run(tmp_path, "--sample", 2) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["00000.png", "00001.png", "captions.jsonl", "contact_sheet.png"]
+
+
+def test_a_refused_run_leaves_the_one_before_as_it_was(tmp_path):
+    assert run(tmp_path, "--text", *KNOWN) == 0
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert run(tmp_path, "--text", "a red zebra") == 1
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_list_of_all_pictures_that_are_there(tmp_path, number):
+    command = script_command("generate.py", "--checkpoint", parrot(), "--sample", 10**6, "--out_dir", "o")
+    process = subprocess.Popen(command, cwd=tmp_path, env=script_env(), stderr=subprocess.PIPE, encoding="utf-8")
+    while process.poll() is None and not (tmp_path / "o" / f"{generate.BATCH:05d}.png").exists():
+        time.sleep(0.05)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    listed = [r["image"] for r in rows(tmp_path / "o")]
+    assert process.returncode == 128 + number and len(listed) >= generate.BATCH
+    assert pictures_in(tmp_path / "o") == listed and not list((tmp_path / "o").glob(".*"))
+    where = os.path.join("o", "captions.jsonl")
+    assert said == f"generate.py: interrupted; {len(listed)} of 1000000 sentences are drawn, each is in {where}\n"
+    assert (tmp_path / "o" / "contact_sheet.png").exists()
+
+
+def test_a_failure_after_some_blocks_leaves_a_list_of_what_is_there(tmp_path, monkeypatch, capsys):
+    real, calls = generate.save_pngs, []
+
+    def full_later(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            real(args[0][:1], *args[1:])
+            raise OSError(28, "No space left on device", "somewhere")
+        return real(*args)
+
+    monkeypatch.setattr(generate, "BATCH", 4)
+    monkeypatch.setattr(generate, "save_pngs", full_later)
+    assert run(tmp_path / "o", "--sample", 20) == 1
+    assert capsys.readouterr().err.endswith("generate.py: somewhere: No space left on device\n")
+    assert pictures_in(tmp_path / "o") == [r["image"] for r in rows(tmp_path / "o")] == [f"{i:05d}.png" for i in range(8)]

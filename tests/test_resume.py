@@ -82,6 +82,7 @@ def test_epochs_may_grow_and_curves_go_on(tiny_run, tmp_path):
     done = run_script("train.py", "--resume", "checkpoints/checkpoint_epoch_2.pt", "--epochs", 3, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "at epoch 2, step 16 of 24" in done.stderr
+    assert "the learning rate goes on at" in done.stderr and "--epochs 3 instead of 2" in done.stderr
     after = rows(folder)
     assert after[: len(before)] == before
     assert [r["step"] for r in after[len(before) :]] == [24, 24]
@@ -161,6 +162,31 @@ def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monke
         said = capsys.readouterr().err
         assert name in said and "other sentences" in said and len(said.splitlines()) == 1
     assert train.main(["--resume", "auto", "--captions_file", "moved.txt"]) == 0
+
+
+def test_a_captions_file_that_is_not_there_any_more_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
+    lines = grammar.sample_sentences(60, "train", 0)
+    (tmp_path / "a.txt").write_text("\n".join(lines[:40]), encoding="utf-8")
+    (tmp_path / "test.txt").write_text("\n".join(lines[40:]), encoding="utf-8")
+    files = ["--captions_file", "a.txt", "--test_file", "test.txt"]
+    assert train.main([*map(str, TINY), "--num_samples", "64", "--epochs", "1", *files]) == 0
+    capsys.readouterr()
+    for name, flag in (("a.txt", "--captions_file"), ("test.txt", "--test_file")):
+        (tmp_path / name).rename(tmp_path / "moved.txt")
+        assert train.main(["--resume", "auto"]) == 1
+        run = os.path.join("checkpoints", "last.pt")
+        said = capsys.readouterr().err
+        assert (
+            said == f"train.py: {name}, on which the run of {run} was trained, is not there; if it was moved, name it: {flag} NEW\n"
+        )
+        assert train.main(["--resume", "auto", flag, "moved.txt"]) == 0
+        (tmp_path / "moved.txt").rename(tmp_path / name)
+    (tmp_path / "test.txt").write_text("\n".join(lines[41:]), encoding="utf-8")
+    capsys.readouterr()
+    assert train.main(["--resume", "auto"]) == 1
+    assert "or its --val_file or --test_file, holds other sentences" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------
@@ -250,6 +276,34 @@ def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgot
         process.communicate()
     done = run_script("train.py", "--resume", "auto", "--epochs", 1, *TINY, cwd=tmp_path)
     assert "in use" not in done.stderr and done.returncode == (1 if "contradicts" in done.stderr else 0), done.stderr
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(resume, tmp_path, monkeypatch, capsys):
+    """Also where an earlier run's lock can be opened."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
+    assert not resume or train.main([*map(str, TINY), "--num_samples", "64", "--epochs", "1"]) == 0
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    (tmp_path / "checkpoints" / "run.lock").touch()
+    capsys.readouterr()
+    (tmp_path / "checkpoints").chmod(0o555)
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # whom no permission stops
+
+        def refuse(dir):
+            raise PermissionError(13, "Permission denied", os.path.join(dir, "tmp"))
+
+        monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    try:
+        flags = ["--resume", "auto", "--epochs", "2"] if resume else [*map(str, TINY), "--num_samples", "64", "--epochs", "1"]
+        assert train.main(flags) == 1
+    finally:
+        (tmp_path / "checkpoints").chmod(0o755)
+    said = capsys.readouterr().err
+    assert (
+        said.splitlines()[-1] == "train.py: checkpoints cannot be written to (Permission denied); choose another --checkpoint_dir"
+    )
+    assert not any(line.startswith("epoch") for line in said.splitlines())
 
 
 @pytest.mark.slow

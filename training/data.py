@@ -7,6 +7,7 @@ from data_utils import CaptionsData, GrammarData
 from settings import fit_to_text
 from text.grammar import different_sentences
 from text.vocabulary import vocabulary_in
+from training.resume import FILES
 from training.trainer import data_digest
 
 VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
@@ -21,29 +22,41 @@ def open_data(settings, path=None, state=None):
         count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
         data = GrammarData(count, settings.seed, settings.fixed_data)
         return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(final, "test", FINAL_SEED)
-    try:
-        vocab = vocabulary_in(state) if state else None
-        s = settings
-        data = CaptionsData(s.captions_file, s.seed, s.train_split, vocab, s.tokenizer, s.vocab_size)
-        same = state is None or data_digest(data) == state.get("data")
-    except (KeyError, TypeError):  # the checkpoint has no vocabulary
-        same = False
-    if not same:
-        had = state["settings"]["captions_file"]
-        raise UserError(
-            f"--captions_file {settings.captions_file} holds other sentences than {had} did for {path}; start a new run"
-        )
-    sizes = f"{data.num_samples} to train on, {len(data.val)} to validate, {len(data.test)} to test"
-    print(f"{settings.captions_file}: {data.report}; {sizes}", file=sys.stderr)
+    data = _open_captions(settings, path, state)
+    print("\n".join(data.description()), file=sys.stderr)
     fit_to_text(settings, data.lengths())
     if settings.decoder == "marks" and settings.layout == "line":
         data.max_words = min(data.max_words, settings.n_sprites)
     unseen = data.test[:final]
     known, what = sum(map(data.has_trained_words, unseen)), "pieces" if settings.tokenizer == "bpe" else "words"
-    print(f"read as: {data.train[0]}", file=sys.stderr)
     print(
         f"{len(data.vocab)} {what}, at most {data.max_words} in a sentence; {known} of {len(unseen)} unseen sentences have only "
         f"words that training shows" + ("" if what == "pieces" else "; other words are left out of pictures and cannot come back"),
         file=sys.stderr,
     )
     return data, data.val[:VALIDATED], unseen
+
+
+def _open_captions(settings, path, state):
+    try:
+        data = CaptionsData.of_run(settings, vocabulary_in(state) if state else None, settings.num_samples)
+        same = state is None or data_digest(data) == state.get("data")
+    except (KeyError, TypeError):  # the checkpoint has no vocabulary
+        same = False
+    except FileNotFoundError as error:
+        if state is None:
+            raise
+        raise UserError(moved(error.filename, settings, path)) from None
+    if not same:
+        had = state["settings"]["captions_file"]
+        also = ", or its --val_file or --test_file," * bool(settings.val_file or settings.test_file)
+        raise UserError(
+            f"--captions_file {settings.captions_file}{also} holds other sentences than {had} did for {path}; start a new run"
+        )
+    return data
+
+
+def moved(file, settings, path):
+    """What to do where a file of the run that is resumed from `path` is not where it was."""
+    flag = next(name for name in FILES if getattr(settings, name) == file)
+    return f"{file}, on which the run of {path} was trained, is not there; if it was moved, name it: --{flag} NEW"

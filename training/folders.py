@@ -8,6 +8,7 @@ import sys
 
 from checkpoints import CHECKPOINT_NAME, CheckpointError, newest_valid
 from command_line import UserError
+from files import make_folder
 
 LOG_NAME = r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_epoch_\d+\.png|evolution\.json|tensorboard"
 
@@ -95,7 +96,7 @@ def hold_folders(settings, state, path):
         for flag, pattern in (("checkpoint_dir", CHECKPOINT_NAME), ("log_dir", LOG_NAME)):
             folder, cure = getattr(settings, flag), f"choose another --{flag}"
             try:
-                os.makedirs(folder, exist_ok=True)
+                make_folder(folder)
                 if flag == "checkpoint_dir" or os.path.realpath(folder) != os.path.realpath(settings.checkpoint_dir):
                     locks.enter_context(RunLock(folder, f"--{flag}"))
                 remove_leftovers(folder, pattern)

@@ -6,6 +6,7 @@ Of several processes, rank 0 validates, writes and prints; the others wait for i
 import dataclasses
 import math
 import os
+import time
 
 import torch
 
@@ -26,6 +27,7 @@ STOP_AFTER = 20  # non-finite steps in a row stop a run
 DISTRUST_AFTER = 3  # and so many hold back its saves: the weights may be ruined already, and must not replace better ones
 ON_SHEET, IN_SAMPLES = 24, 16  # scenes on scenes_epoch_N.png and in sample_generations.png
 SAMPLES = "sample_generations.png"
+CURVES_EVERY = 10  # seconds, at least: drawing them takes as long as a short epoch
 
 
 class Run:
@@ -41,6 +43,8 @@ class Run:
         self.board = TensorBoardLog(self.settings.log_dir, trainer.history, self.console) if has_board else None
         self.log = MetricsLog(self.settings.log_dir, trainer.history, self.console, self.board)
         self.remarks = []  # on what came back, at the end of a run on a captions file
+        self.curves = os.path.join(self.settings.log_dir, "training_curves.png")
+        self.curves_drawn = -math.inf  # when
 
     # ---- the loop -------------------------------------------------------------------------------
 
@@ -115,12 +119,12 @@ class Run:
         losses = {f"loss_{name}": value for name, value in means.items()}
         rate = t.optimizer.learning_rate(t.step)
         self.log.add({**self.row("train"), **losses, "severity": float(t.severity), "lr": rate, "skipped_steps": int(t.skipped)})
-        match = next((row["exact_match"] for row in reversed(t.history) if row["kind"] == "validation"), 0.0)
-        epoch = f"epoch {min(t.epoch + 1, s.epochs)}/{s.epochs}"
-        text = f"caption {means['caption']:.3f} kl {means['kl']:.0f} exact {100 * match:.1f}%"
-        self.console.progress(epoch, text)
+        match = next((row["exact_match"] for row in reversed(t.history) if row["kind"] == "validation"), None)
+        exact = "exact -" if match is None else f"exact {100 * match:.1f}%"  # before the first validation nobody knows
+        epoch, text = f"epoch {min(t.epoch + 1, s.epochs)}/{s.epochs}", f"caption {means['caption']:.3f} kl {means['kl']:.0f}"
+        self.console.progress(f"{exact} {epoch}", text)
         if not self.console.is_terminal:
-            self.console.say(f"{epoch} step {t.step}/{t.total} {t.seconds:.0f} s {text}")
+            self.console.say(f"{epoch} step {t.step}/{t.total} {exact} {text} {t.seconds:.0f} s")
 
     def log_validation(self, result):
         match, t = result.exact_match, self.trainer
@@ -159,8 +163,10 @@ class Run:
         drawn = self.console.try_to_write("scenes", scenes, lambda: scene_sheet(result.pictures[:ON_SHEET], texts, scenes))
         if self.board and drawn:
             self.board.add_scenes(scenes, self.trainer.step)
-        curves = os.path.join(self.settings.log_dir, "training_curves.png")
-        self.console.try_to_write("curves", curves, lambda: training_curves(self.trainer.history, curves))
+        last = self.trainer.epoch == self.settings.epochs
+        if last or time.monotonic() - self.curves_drawn >= CURVES_EVERY:
+            self.console.try_to_write("curves", self.curves, lambda: training_curves(self.trainer.history, self.curves))
+            self.curves_drawn = time.monotonic()
 
     def add_snapshot(self):
         """Draw and read the same few unseen sentences again, for evaluate.py's slider over epochs."""
