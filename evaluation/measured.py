@@ -28,6 +28,12 @@ MIXED = 0.1  # sRGB distance from a mixture of rim and ground below which a body
 OUTLINE_SIDE, OUTLINE_AREA = 24, 160.0  # an outline is a mask of this side, scaled to this area, px
 NEIGHBORS = np.ones((3, 3), bool)
 MIDDLE = 0.3  # radius of the middle of a thing, as a share of the thing's
+AROUND_DOT, INNERMOST = (
+    0.62,
+    0.5,
+)  # radius of what a dot and its hole may fill, as a share of the thing's; of its inner part, of that
+HAS_DOT = 0.25  # sRGB distance of the innermost pixels from the body from which on there is a dot
+LEAST_CORE = 6  # px from which a body's color can be told
 
 
 @dataclass
@@ -50,7 +56,7 @@ class MeasuredThing:
     rim_lab: np.ndarray  # (3,) mean color of the pixels around the body, less what bleeds from the body, CIELAB
     rim: np.ndarray  # (3,) what the rim adds to the ground, sRGB in [-1, 1], mean over 2 px; about 0 if there is no rim
     shading: np.ndarray  # (2,) how fast the body brightens to the right and down, sRGB in [0, 1] a radius sqrt(area / pi)
-    middle: np.ndarray  # (3,) what a dot or a hole in the middle adds to the body's color, sRGB in [-1, 1]; about 0 without one
+    dot: np.ndarray  # (4,) mean color of the middle, sRGB, and a 1, where it is unlike the body: a dot or a hole; else 0
 
     @property
     def rim_strength(self):
@@ -146,14 +152,19 @@ def measure_thing(rgb, mask, tones, others):
     crop = _crop(mask, 7)
     origin = np.array([crop[1].start, crop[0].start], np.float64)
     rgb, mask, others = rgb[crop], mask[crop], others[crop]
-    core = core_of(mask)
+    core, middle = core_of(mask), middle_of(mask)
+    if has_dot(rgb, core, middle):
+        core = core & ~middle if (core & ~middle).sum() >= LEAST_CORE else core
+    else:
+        middle = np.zeros_like(middle)
     for _ in range(2):  # the second time with a better core
         light = BodyColor(rgb, core)
         rim, sure = rim_color(rgb, ndimage.binary_fill_holes(mask), light.picture, tones)
         coverage = np.where(others, 0, body_coverage(rgb, light.picture, rim, sure, tones))  # (h, w) in [0, 1]
+        coverage = np.where(middle, 1, coverage)
         body = _parts_with(coverage > IS_BODY, core)
-        clear = body & (coverage > CLEARLY_BODY)
-        core = clear if clear.sum() >= 6 else core
+        clear = body & (coverage > CLEARLY_BODY) & ~middle
+        core = clear if clear.sum() >= LEAST_CORE else core
     filled = ndimage.binary_fill_holes(body)
     inner = ndimage.binary_erosion(filled, NEIGHBORS)
     edge = ndimage.binary_dilation(filled, NEIGHBORS) & ~inner
@@ -162,6 +173,7 @@ def measure_thing(rgb, mask, tones, others):
     y, x = np.nonzero(filled)
     center = np.array([x.mean(), y.mean()])
     radius = np.sqrt(area / np.pi)
+    inmost = _disc(filled, center, MIDDLE * radius)
     lab = to_lab(light.at(center))
     ground, rim = _ring(rgb, filled, coverage, light.picture, tones, others)
     return MeasuredThing(
@@ -172,7 +184,7 @@ def measure_thing(rgb, mask, tones, others):
         rim_lab=to_lab(rim),
         rim=rim - ground,
         shading=light.slope * radius,
-        middle=(rgb - light.picture)[_disc(filled, center, MIDDLE * radius)].mean(0),
+        dot=np.append(rgb[inmost].mean(0), 1.0) if middle.any() else np.zeros(4),
     )
 
 
@@ -195,6 +207,24 @@ def core_of(mask):
     depth = ndimage.distance_transform_edt(ndimage.binary_closing(np.pad(mask, 2), NEIGHBORS))[2:-2, 2:-2]
     core = mask & (depth >= CORE_DEPTH * ndimage.maximum_filter(depth, 7))
     return core if core.any() else mask
+
+
+def middle_of(mask):
+    """Which pixels of the mask of a thing, its holes filled, lie where a dot and the hole around it may be."""
+    filled = ndimage.binary_fill_holes(mask)
+    y, x = np.nonzero(filled)
+    return _disc(filled, (x.mean(), y.mean()), AROUND_DOT * np.sqrt(filled.sum() / np.pi)) & filled
+
+
+def has_dot(rgb, core, middle):
+    """Whether the innermost pixels of a thing are unlike the body around them: crop (h, w, 3) sRGB, its core and its middle."""
+    around = core & ~middle
+    if around.sum() < LEAST_CORE:
+        return False
+    y, x = np.nonzero(middle)
+    center = (x.mean(), y.mean())
+    inner = _disc(middle, center, INNERMOST * np.sqrt(middle.sum() / np.pi)) & middle
+    return float(np.linalg.norm((rgb - BodyColor(rgb, around).picture)[inner].mean(0))) > HAS_DOT
 
 
 class BodyColor:

@@ -64,7 +64,7 @@ PROPERTIES = {
     "rim": Property("sRGB", lambda thing: thing.rim, 0.15),
     "shading": Property("sRGB a radius", lambda thing: thing.shading, 0.12),
     "size": Property("log area ratio", lambda thing: np.log([thing.area]), 0.25),
-    "dot": Property("sRGB", lambda thing: thing.middle, 0.15),
+    "dot": Property("sRGB", lambda thing: thing.dot, 0.15),
     GROUND: Property("dE", lambda ground: np.concatenate([ground.lab, _stripes(ground)]), 4.0),
 }
 OF_THINGS = [name for name in PROPERTIES if name != GROUND]
