@@ -114,6 +114,7 @@ def open_model(path, device, files=None):
     """A checkpoint -> ModelUnderTest. files: as `open_unseen` says. Raises CheckpointError, CaptionsFileError, OSError."""
     circle, vocab, settings = load_model(path, device)
     lines, data = open_unseen(settings, vocab, files)
+    data.max_words = min(data.max_words, circle.language_model.max_words)  # longer sentences are cut where they are drawn
     return ModelUnderTest(
         circle=circle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
     )

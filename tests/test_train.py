@@ -256,6 +256,7 @@ def test_captions_file_of_another_language(tmp_path):
     lines = [f"{a} видит {b} и {c}" for a in words for b in words for c in words]
     (tmp_path / "my sentences.txt").write_text("\n".join(lines + ["", lines[0]]), encoding="utf-8")
     flags = ["--captions_file", "my sentences.txt", *[f for f in TINY if f not in ("--num_samples", "256")], "--epochs", 1]
+    flags += ["--tokenizer", "words"]
     done = run_script("train.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 empty skipped, 1 duplicates merged" in done.stderr and "unseen sentences" in done.stdout

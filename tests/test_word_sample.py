@@ -82,12 +82,12 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("decoder", ["marks", "conv"])
-def test_no_tensor_of_a_step_grows_with_the_vocabulary_but_its_tables(decoder):
+@pytest.mark.parametrize("how", [{"layout": "kinds", "n_sprites": 9}, {"layout": "line", "n_sprites": 12}, {"decoder": "conv"}])
+def test_no_tensor_of_a_step_grows_with_the_vocabulary_but_its_tables(how):
     sizes = []
     for vocab_size in (6000, 24000):
         width = 16
-        model = dict(d_model=width, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder, n_sprites=9)
+        model = dict(d_model=width, n_heads=2, n_layers=1, hidden_dim=32, z_dim=72, **how)
         settings = resolve({**model, "captions_file": "x"})
         circle = Circle(settings, vocab_size, 12)
         networks, optimizer = TrainingNetworks(circle, None, CPU), Optimizer(circle, settings, 10, CPU, None)
