@@ -77,7 +77,7 @@ def test_the_script_trains_each_seed_once_and_prints_the_matrices(tmp_path, monk
     command = ["--out_dir", str(tmp_path), "--seeds", "3", "4", "--quick", "--threads", "1", "--", *TINY, "--epochs", "1"]
     assert mutual_intelligibility.main(command) == 0
     out = capsys.readouterr().out
-    assert out.count("| seed 3 |") == 4 and "by luck" in out and "(n = 24, seed 501)" in out
+    assert out.count("\n| seed 3 |") == 4 and "by luck" in out and "(n = 24, seed 501)" in out
     kept = json.loads((tmp_path / "mutual.json").read_text(encoding="utf-8"))
     assert kept["seeds"] == [3, 4] and len(kept["own"]) == len(kept["fresh"]["share"]) == 2
     weights = (tmp_path / "seed_3" / "checkpoints" / "best.pt").read_bytes()
