@@ -80,7 +80,7 @@ def cost_of_rounding(path, folder, sentences, seed):
 
 def metrics_of_captions(folder, n, seed, captions_file):
     """The table of a model of a captions file. Raises CheckpointError, CaptionsFileError, OSError."""
-    model = open_model(str(folder), torch.device("cpu"), captions_file)
+    model = open_model(str(folder), torch.device("cpu"), {"captions_file": captions_file})
     sentences = model.sentences(n, "test", seed)
     captions, _ = read_pictures(model.circle, model.vocab, model.draw(sentences), model.device)
     rows = [

@@ -36,7 +36,7 @@ def make(args):
     if os.path.getsize(weights) > LIMIT:
         size = os.path.getsize(weights) / 1e6
         raise UserError(f"{weights} has {size:.1f} MB, more than {LIMIT / 1e6:.0f}; it was written, but do not commit it")
-    sentences = open_model(args.checkpoint, cpu, args.captions_file).sentences(args.n, "test", args.seed)
+    sentences = open_model(args.checkpoint, cpu, {"captions_file": args.captions_file}).sentences(args.n, "test", args.seed)
     state["half_precision"] = cost_of_rounding(args.checkpoint, args.out_dir, sentences, args.seed)
     save_export(args.out_dir, state, half=True)
     card = os.path.join(args.out_dir, NAME)

@@ -25,7 +25,7 @@ CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
 def measure(args):
     """Print the tables. Returns the exit code. Raises what `exit_code` turns into one line."""
     set_threads()
-    model = open_model(chosen_checkpoint(args.checkpoint), choose_device("auto"), args.captions_file)
+    model = open_model(chosen_checkpoint(args.checkpoint), choose_device("auto"), {"captions_file": args.captions_file})
     sentences = list(dict.fromkeys(line.strip() for line, _, _ in read_lines(args.texts_file) if line.strip()))
     order = np.random.default_rng(args.seed).permutation(len(sentences))[: args.num]
     sentences = [sentences[i] for i in order]
