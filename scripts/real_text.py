@@ -12,12 +12,12 @@ import numpy as np  # noqa: E402
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
 from command_line import Parser, exit_code, number  # noqa: E402
-from data_utils import read_lines  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
 from evaluation import robustness  # noqa: E402
 from evaluation.protocol import open_model  # noqa: E402
 from evaluation.real_text import GROUPS, SCORES, real_text_scores  # noqa: E402
 from evaluation.report import markdown_table  # noqa: E402
+from text.formats import CaptionsReader  # noqa: E402
 
 CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
 
@@ -26,7 +26,7 @@ def measure(args):
     """Print the tables. Returns the exit code. Raises what `exit_code` turns into one line."""
     set_threads()
     model = open_model(chosen_checkpoint(args.checkpoint), choose_device("auto"), {"captions_file": args.captions_file})
-    sentences = list(dict.fromkeys(line.strip() for line, _, _ in read_lines(args.texts_file) if line.strip()))
+    sentences = list(dict.fromkeys(c.text.strip() for c in CaptionsReader(args.texts_file) if c.text.strip()))
     order = np.random.default_rng(args.seed).permutation(len(sentences))[: args.num]
     sentences = [sentences[i] for i in order]
     scores, groups, captions = real_text_scores(model, sentences, model.data.has_trained_words, args.seed)
@@ -49,7 +49,9 @@ def measure(args):
 def main(argv=None):
     parser = Parser("real_text.py", __doc__)
     add_checkpoint_flag(parser)
-    parser.add_argument("--texts_file", required=True, metavar="F", help="a text file of sentences, one a line")
+    parser.add_argument(
+        "--texts_file", required=True, metavar="F", help="sentences, one a line, or a file of captions as for train.py"
+    )
     parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
     parser.add_argument("--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)")
     parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="of the choice of sentences (default: 0)")
