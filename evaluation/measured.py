@@ -219,12 +219,12 @@ def middle_of(mask):
 def has_dot(rgb, core, middle):
     """Whether the innermost pixels of a thing are unlike the body around them: crop (h, w, 3) sRGB, its core and its middle."""
     around = core & ~middle
-    if around.sum() < LEAST_CORE:
+    if around.sum() < LEAST_CORE or not middle.any():
         return False
     y, x = np.nonzero(middle)
     center = (x.mean(), y.mean())
     inner = _disc(middle, center, INNERMOST * np.sqrt(middle.sum() / np.pi)) & middle
-    return float(np.linalg.norm((rgb - BodyColor(rgb, around).picture)[inner].mean(0))) > HAS_DOT
+    return inner.any() and float(np.linalg.norm((rgb - BodyColor(rgb, around).picture)[inner].mean(0))) > HAS_DOT
 
 
 class BodyColor:

@@ -86,7 +86,10 @@ def test_temperature_draws_words_from_the_generator(model):
     assert read(1) == read(1) != read(2)
 
 
-def test_unknown_words_are_named(model):
+def test_unknown_words_are_left_out_of_pictures(model):
+    """They are refused where a user types them; unseen sentences of a captions file may have some."""
     circle, vocab, _ = model
     with pytest.raises(UnknownWord, match="'zebra'"):
-        draw_sentences(circle, vocab, ["a red zebra"], "cpu")
+        vocab.encode("a red zebra")
+    with_one, without = draw_sentences(circle, vocab, ["a red zebra", "a red"], "cpu")
+    assert torch.equal(with_one, without)

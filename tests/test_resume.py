@@ -175,6 +175,7 @@ def test_a_captions_file_that_is_not_there_any_more_is_asked_for(tmp_path, monke
     capsys.readouterr()
     for name, flag in (("a.txt", "--captions_file"), ("test.txt", "--test_file")):
         (tmp_path / name).rename(tmp_path / "moved.txt")
+        capsys.readouterr()
         assert train.main(["--resume", "auto"]) == 1
         run = os.path.join("checkpoints", "last.pt")
         said = capsys.readouterr().err
