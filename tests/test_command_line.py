@@ -368,6 +368,7 @@ def test_a_locale_that_knows_no_foreign_letters_ends_nothing(locale, tmp_path, m
         return done.stdout
 
     flags = [f for f in TINY if f not in ("--num_samples", "256")]
+    flags += ["--tokenizer", "words"]
     run("train.py", "--captions_file", "мои фразы.txt", *flags, "--epochs", 1, "--log_dir", "журнал", "--num_samples", 64)
     assert "café" in load(tmp_path / "checkpoints" / "last.pt")["vocabulary"]
     assert "captions_file" in (tmp_path / "журнал" / "training_summary.txt").read_text(encoding="utf-8")

@@ -145,6 +145,6 @@ def test_pictures_that_could_not_be_written_are_not_named_at_the_end(tmp_path):
     assert done.returncode == 0 and "warning: samples sample_generations.png could not be written" in done.stderr
     first, last = done.stdout.splitlines()
     assert first == f"pictures: {os.path.join('logs', 'training_curves.png')}; model: {os.path.join('checkpoints', 'best.pt')}"
-    assert last.startswith("exact match on 1000 unseen sentences")
+    assert last.startswith("exact match on 256 unseen sentences")
     rows = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(rows[-1])["kind"] == "validation"

@@ -219,7 +219,7 @@ def test_type_swap_slide_erase_and_invent(browser, server):
     image = page.locator("#scene img").first
     natural = image.evaluate("e => [e.naturalWidth, e.naturalHeight, getComputedStyle(e).imageRendering, e.clientWidth]")
     assert natural[:3] == [64, 64, "pixelated"] and natural[3] > 200
-    assert "thing 1" in visitor.shows("#layers", "thing 1")
+    assert "ground" in visitor.shows("#layers", "ground")
     page.locator("#word input").click()
     page.get_by_role("option", name="star", exact=True).or_(page.get_by_role("option", name="blue", exact=True)).first.click()
     assert page.locator("#swapped img").count() == 3 or visitor.shows("#swapped", "changes visibly")
