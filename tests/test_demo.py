@@ -185,7 +185,7 @@ class Visitor:
     def __init__(self, browser, server, **options):
         self.asked, self.faults = [], []
         self.page = browser.new_context(**options).new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(120_000)
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.goto(server.url)
