@@ -264,7 +264,7 @@ class CaptionsData:
         if vocab and tokenizer == "words" and (strange := next((w for w in self._trained_words() if w not in vocab.index), None)):
             raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
         self._numbers = [self.vocab.encode_unit(unit) for unit in self._units]  # of the words or pieces of each unit
-        self.max_words = int(self._lengths_of(np.arange(len(self._starts) - 1)).max())
+        self.max_words = int(self._lengths_of(slice(None)).max())
 
     @classmethod
     def of_run(cls, settings, vocab=None, num_samples=None):
@@ -328,9 +328,8 @@ class CaptionsData:
         return self._lengths_of(self._order)
 
     def _lengths_of(self, rows):
-        of_unit = np.array([len(numbers) for numbers in self._numbers])
-        ends = np.concatenate([[0], np.cumsum(of_unit[self._flat])])
-        return ends[self._starts[rows + 1]] - ends[self._starts[rows]]
+        of_unit = np.array([min(len(numbers), 255) for numbers in self._numbers], np.uint8)  # a byte a word, as files are long
+        return np.add.reduceat(of_unit[self._flat], self._starts[:-1], dtype=np.int32)[rows]
 
     def sentence(self, row):
         """A sentence: its words joined by spaces, or its text as it was typed; row: its place in the order of reading."""
