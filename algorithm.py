@@ -148,6 +148,6 @@ def losses_of_properties(values, features):
     color = losses.visibility_loss(lab["color"], lab["ground"]) if lab.keys() >= {"color", "ground"} else 0.0
     for name, around in (("rim", "color"), ("rim", "ground"), ("dot", "ground")):  # a hole around a dot is dark, as the ground
         if lab.keys() >= {name, around}:  # a body has any color; the last value of a rim or a dot is that of no word
-            contrast = (45.0, 25.0) if around == "ground" else (25.0, -100.0)
+            contrast = (45.0, 25.0) if around == "ground" else (35.0, -100.0)
             color = color + losses.visibility_loss(lab[name][:-1], lab[around], *contrast)
     return {"color": color, "repulsion": sum(losses.value_repulsion(points) for points in features.values())}

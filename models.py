@@ -218,10 +218,10 @@ class Circle(nn.Module):
 
     def values_of_words(self):
         """What the words of the vocabulary set in scenes of the objects decoder: {property: values (n, numbers)}, the default
-        last, and {property: features (n, F)} (`PropertyNetworks.features`)."""
+        last, and {what is kept apart: points (n, F)} (`PropertyNetworks.points`)."""
         decoder = self.scene_decoder
         values = {name: v for name, (_, v) in decoder.values_of_words(self.language_model.embedding.weight).items()}
-        return values, {name: decoder.properties.features(name, v) for name, v in values.items()}
+        return values, decoder.properties.points(values)
 
     def marks_of_words(self, words):
         """What some words (n,) look like in scenes of marks in line -> masks (n, side, side), colors (n, 3)."""

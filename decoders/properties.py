@@ -29,6 +29,7 @@ NETWORKS = {
 CLEARLY_DIFFERENT = {
     "color": 25.0, "shape": 0.5, "place": 0.45, "rim": 40.0, "shading": 0.55, "dot": 40.0, "size": 0.16, GROUND: 1.0,
 }  # fmt: skip
+LIGHTNESS = 0.7  # of how much a difference of lightness counts beside one of hue: a picture can be darker as a whole
 
 
 class Outline(nn.Module):
@@ -123,16 +124,22 @@ class PropertyNetworks(nn.Module):
         """The ground that no word sets, (6,): one dark color without stripes."""
         return torch.cat([torch.sigmoid(self.ground_logit), self.ground_logit.new_zeros(3)])
 
+    def points(self, values):
+        """{property: values (n, numbers)} -> {what is kept apart: points (n, F)}: `features` of each property and, so that no two
+        outlines differ by their turn alone, their forms."""
+        out = {name: self.features(name, v) for name, v in values.items()}
+        return out | ({"form": self.outline.form(values["shape"])} if "shape" in values else {})
+
     def features(self, name, values):
         """Values (n, numbers) -> points (n, F) whose distance is 1 where two values are clearly different."""
         if name == "color":
-            values = srgb_to_lab(values)
+            values = srgb_to_lab(values) * values.new_tensor([LIGHTNESS, 1, 1])
         elif name in OPTIONAL:  # one that is hardly there has hardly a color
             values = torch.cat([srgb_to_lab(values[:, :3]) * values[:, 3:], 50 * values[:, 3:]], 1)
         elif name == "size":
             values = values.log()
         elif name == "shape":
-            values = torch.cat([self.silhouettes(values), self.outline.form(values)], 1)
+            values = self.silhouettes(values)
         elif name == GROUND:
             stripes = values[:, 3:4]
             values = torch.cat([srgb_to_lab(values[:, :3]) / 20, stripes, 4 * values[:, 4:] * stripes], 1)
