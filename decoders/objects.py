@@ -26,7 +26,7 @@ TERRITORIES = {
     2: (((-16, 0), (16, 0)), (3.0, 18.0), 1.1),
     3: (((-16, -16), (16, -16), (0, 16)), (3.8, 3.8), 1.0),
 }
-SOFTNESS = 1.5  # steepness of edges, per px
+SOFTNESS = 2.2  # steepness of edges, per px
 LIGHT = 0.45  # how far shading takes a color towards white or black at most
 HOLE, DOT = 0.52, 0.34  # radii of the hole in a thing with a dot, and of the dot in it, as shares of the thing's
 STRIPES = 0.2  # how far the strongest stripes of the ground go towards white and black
@@ -187,7 +187,7 @@ class ObjectsSceneDecoder(nn.Module):
         radius = value["size"] * self.scale[k][:, None, None]  # (B, N, 1)
         inside, distance = self.properties.outline(value["shape"], x, y, radius)
         within = torch.sigmoid(SOFTNESS * inside)
-        rim_width = 1.2 + 0.12 * radius
+        rim_width = 1.5 + 0.12 * radius
         rim = torch.sigmoid(SOFTNESS * (inside + rim_width)) * (1 - within) * value["rim"][..., 3:]
         hole, dot = (torch.sigmoid(SOFTNESS * (r * radius - distance)) * value["dot"][..., 3:] for r in (HOLE, DOT))
         number = torch.arange(self.n_objects, device=x.device)
