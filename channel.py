@@ -115,9 +115,9 @@ class _Reorder(torch.autograd.Function):
         return gradient[ctx.back], None, None
 
 
-# The corruptions that training uses; two shares are silhouettes, the hardest. The others that `evaluate.py` measures are
-# never trained on.
-CORRUPTIONS = ("none", "noise", "blur", "resample", "jpeg", "shift", "silhouettes", "silhouettes")
+# The corruptions that training uses; the hardest have two shares: noise, JPEG, silhouettes. The others that `evaluate.py`
+# measures are never trained on.
+CORRUPTIONS = ("none", "noise", "noise", "blur", "resample", "jpeg", "jpeg", "shift", "silhouettes", "silhouettes")
 
 
 def corrupt(kind, picture, scene, rows, severity, rng, host_rng):

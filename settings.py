@@ -234,7 +234,7 @@ def check(settings):
 
 
 NUMBERS_OF_A_MARK = 12  # of the latent
-ENOUGH = 0.98  # share of the sentences that have a place for each of their words or pieces
+ENOUGH = 0.99  # share of the sentences that have a place for each of their words or pieces
 
 
 def fit_to_text(settings, lengths):
