@@ -274,7 +274,7 @@ def evaluate(args):
     entries = []
     for i, model in enumerate(models):
         sections, left_out = evaluate_model(model, i, protocol, args.seed, partial, progress)
-        entries.append({"name": model.name, "sections": sections, "left_out": left_out})
+        entries.append({"name": model.name, "given": model.given, "sections": sections, "left_out": left_out})
     result = {**about, "models": entries}
     if len(models) > 1:
         result["summary"] = summarize(entries)

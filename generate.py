@@ -20,11 +20,13 @@ import torch
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from data_utils import UnknownWord, pad
+from decoders.objects import given_words
 from devices import choose_device, set_threads
 from files import make_folder, whole_file
 from pictures import BATCH, INVENTION, draw_sentences, load_pngs, read_pictures, save_pngs
 from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
+from text.grounding import given_line
 from text.vocabulary import normalized
 from training.signals import Interrupted, Signals
 from visualization import layer_sheet, scene_sheet
@@ -124,6 +126,8 @@ def generate(args):
         total, empty = (args.sample, 0) if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
         if not args.sample and not settings.captions_file:
             warn_of_unlike_sentences(args, vocab)
+        if given := given_line(given_words(circle, vocab), settings.grounding):
+            print(f"note: {given}", file=sys.stderr)
         if about_file:
             print(about_file, file=sys.stderr)
         make_folder(args.out_dir)

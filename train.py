@@ -17,8 +17,10 @@ import sys
 
 from checkpoints import word_classes_in
 from command_line import Parser, UserError, failure, in_one_line, is_out_of_memory, path_name, print_to_whoever_listens
+from decoders.objects import given_words
 from devices import set_threads
 from settings import PRESETS, Settings, add_arguments, check, resolve
+from text.grounding import given_line
 from training.data import open_data
 from training.distributed import SINGLE_PROCESS, LostProcess, end, join, only_rank_0_prints, world_size
 from training.folders import hold_folders
@@ -88,7 +90,8 @@ def prepared_trainer(settings, typed, data, device, group, path, state):
         lines = changed_schedule(settings, state["settings"], trainer.steps_per_epoch, trainer.step)
     else:
         lines = short_run(settings, trainer.total)
-    for line in [*without_effect(settings, typed), *lines]:
+    given = given_line(given_words(trainer.circle, data.vocab), settings.grounding)
+    for line in [*without_effect(settings, typed), *lines, *([f"note: {given}"] if given else [])]:
         print(line, file=sys.stderr)
     if settings.use_amp and trainer.dtype is None:
         print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)

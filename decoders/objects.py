@@ -63,6 +63,13 @@ def assign_properties(classes):
     return out
 
 
+def given_words(circle, vocab):
+    """What a user says some words look like and pictures show -> {word: {part: value}}, as `load_grounding` tells it; {} for a
+    model that was told nothing."""
+    parts = getattr(circle.scene_decoder, "given_parts", {})
+    return {vocab.words[word]: said for word, said in parts.items()}
+
+
 class ObjectsSceneDecoder(nn.Module):
     """Draws a sentence as things on a ground. Raises ValueError if z_dim leaves a cell fewer than 2 numbers, or for word
     classes that do not fit."""
@@ -101,13 +108,17 @@ class ObjectsSceneDecoder(nn.Module):
     def _register_given(self, classes, of_kind):
         """For each property of which a user speaks, what words set, (V + 1, numbers), NaN where nothing is said; the last row:
         no word."""
+        said = {int(word): parts for word, parts in classes.given.items()}
+        sets = {word: of_kind[classes.kind[word]] for word in said}
+        shown = {word: {p: v for p, v in said[word].items() if PROPERTIES.index(GIVEN[p][0]) == sets[word]} for word in said}
+        self.given_parts = {word: parts for word, parts in shown.items() if parts}  # not of another property than the kind's
         self.given = []  # names of properties
-        for number, name in enumerate(PROPERTIES):
+        for name in PROPERTIES:
             table = np.full((len(classes.kind) + 1, NETWORKS[name][0]), np.nan, np.float32)
-            for word, parts in classes.given.items():
+            for word, parts in self.given_parts.items():
                 for part, value in parts.items():
-                    if GIVEN[part][0] == name and of_kind[classes.kind[int(word)]] == number:
-                        table[int(word), GIVEN[part][1]] = self.properties.given_numbers(part, value)
+                    if GIVEN[part][0] == name:
+                        table[word, GIVEN[part][1]] = self.properties.given_numbers(part, value)
             if not np.isnan(table).all():
                 self.given.append(name)
                 self.register_buffer(f"given_{name}", torch.tensor(table), persistent=False)

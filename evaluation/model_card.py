@@ -15,6 +15,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 from checkpoints import EXPORT_FILES, load_export, load_model, settings_of
+from decoders.objects import given_words
 from evaluation.page import TEMPLATES
 from evaluation.protocol import open_model
 from evaluation.report import markdown_table
@@ -22,6 +23,7 @@ from evaluation.results_table import checkpoint_metrics, results_table
 from metrics import exact_match, word_accuracy
 from pictures import draw_sentences, read_pictures
 from settings import PRESETS, Settings
+from text.grounding import given_line
 from text.vocabulary import SPECIALS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +130,7 @@ def model_card(folder, n, seed, captions_file=None):
     else:
         table = results_table([checkpoint_metrics(str(folder), n, seed, torch.device("cpu"))], n, seed)
         example = EXAMPLE
+    circle, vocab, _ = load_model(str(folder), torch.device("cpu"))
     shown = os.path.relpath(folder, ROOT) if ROOT in folder.resolve().parents else folder.name
     environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     return environment.get_template("model_card.md.j2").render(
@@ -146,6 +149,7 @@ def model_card(folder, n, seed, captions_file=None):
         example=example,
         command=training_command(settings),
         training=state.get("training"),
+        given=given_line(given_words(circle, vocab), settings.grounding),
         half=state.get("half_precision"),
         table=table,
     )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from evaluation import labels, mutual
 from evaluation.page_data import page_content
 from evaluation.protocol import OWN
-from evaluation.report import ARROWS, all_metrics, format_value, full_label, short_names
+from evaluation.report import ARROWS, all_metrics, format_value, full_label, given_lines, short_names
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # The markers of baselines: shape and color together (Okabe & Ito's colors), so that neither is needed alone
@@ -311,6 +311,7 @@ def render_page(result, model, protocol, seed):
             sections=_sections(result, baseline_curves),
             headlines=headlines(result),
             names=names,
+            given=[(name, line) for name, line in zip(names, given_lines(result)) if line],
             fresh_tables=mutual.tables(result["fresh_reading"]) if "fresh_reading" in result else [],
             compared=compared_models(result) if len(names) > 1 else [],
             corruption_legend=markers_of(baseline_curves),

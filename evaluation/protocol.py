@@ -9,6 +9,7 @@ import torch
 
 from checkpoints import load_model
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
+from decoders.objects import given_words
 from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
 from evaluation.renderer import HandMadeRenderer
 from pictures import draw_sentences
@@ -74,6 +75,11 @@ class ModelUnderTest:
     def max_words(self):
         """Words or pieces of the longest sentence that the model draws."""
         return self.circle.language_model.max_words
+
+    @property
+    def given(self):
+        """What a user said some words look like, as `given_words` tells it; {} if all emerged."""
+        return given_words(self.circle, self.vocab)
 
     def sentences(self, n, split, seed):
         """n different unseen sentences, others for another seed; of a captions file as many as there are."""

@@ -5,6 +5,7 @@ import re
 from evaluation import mutual
 from evaluation.labels import BASELINES, CAPTIONERS, EXPLAINED, TITLES
 from evaluation.protocol import OWN
+from text.grounding import given_line
 
 ARROWS = {"high": " ↑", "low": " ↓", "": ""}  # which way is better
 
@@ -52,6 +53,12 @@ def all_metrics(model):
     return {id: metric for section in model["sections"].values() for id, metric in section["metrics"].items()}
 
 
+def given_lines(result):
+    """A metrics.json's content -> for each model the line that says what was given, "" if all emerged."""
+    of = zip(result["models"], result["checkpoints"])
+    return [given_line(model["given"], checkpoint["settings"]["grounding"]) for model, checkpoint in of]
+
+
 def markdown_table(headings, rows):
     """Headings and rows of cells, in any type that str takes -> a Markdown table without an end of line."""
     cells = [[str(c).replace("|", "\\|") for c in row] for row in [headings, *rows]]
@@ -87,8 +94,8 @@ def markdown(result):
         f"↑ more is better, ↓ less is better. Fresh captioners were trained for {result['protocol']['steps']} steps of 64 sentences. "
         "What each metric means: docs/measures.md.",
     ]
-    for model in result["models"]:
-        lines += ["", f"## {model['name']}"]
+    for model, line in zip(result["models"], given_lines(result)):
+        lines += ["", f"## {model['name']}", *(["", f"{line}."] if line else [])]
         for section, content in model["sections"].items():
             lines += ["", f"### {TITLES[section]}", "", EXPLAINED[section], "", metrics_tables(content["metrics"])]
             lines += _details(section, content["details"])

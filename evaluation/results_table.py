@@ -6,12 +6,15 @@ from typing import NamedTuple
 import numpy as np
 
 from checkpoints import load_model
+from decoders.objects import given_words
 from evaluation.legibility import legibility_metrics
+from evaluation.report import short_names
 from evaluation.robustness import STANDARD, standard_conditions
-from evaluation.scenes_section import LABELS, OF_KIND, measured
+from evaluation.scenes_section import GIVEN, LABELS, OF_KIND, measured, told_as_given
 from metrics import exact_match
 from pictures import draw_sentences, read_pictures
 from text.grammar import SPLITS, different_sentences
+from text.grounding import given_line
 
 
 class Row(NamedTuple):
@@ -38,7 +41,7 @@ CONDITIONS = {  # id of robustness.STANDARD: what is shown
 ROWS = {  # id: how it is shown
     **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[1:]},
     **{f"corruption/{id}": Row(f"exact match, `test`, {CONDITIONS[id]}") for id in STANDARD},
-    **{id: Row(label) for id, label in {**LABELS, **OF_KIND}.items() if id != "scenes/topographic_similarity"},
+    **{id: Row(label) for id, label in {**LABELS, **GIVEN, **OF_KIND}.items() if id != "scenes/topographic_similarity"},
     "scenes/topographic_similarity": Row(LABELS["scenes/topographic_similarity"], percent=False, digits=3),
     "legibility/naive_4_mean": Row("naive reader, 4 pictures a word, mean of 4 slots (5 draws)"),
     "legibility/color_histogram_64": Row("color word from the color histogram, 64 pictures a word"),
@@ -69,9 +72,22 @@ def checkpoint_metrics(path, n, seed, device, splits=SPLITS[2:]):
     draw = functools.partial(draw_sentences, circle, vocab, device=device)
     found, _ = measured(draw, seed, 1.0, lambda pictures: read_pictures(circle, vocab, pictures, device)[0])
     out.update({id: value for id, (value, _) in found.items()})
+    told = told_as_given(draw, given_words(circle, vocab), seed, 1.0)
+    out.update({id: found["accuracy"] for id, found in told.items()})
     legible = legibility_metrics(circle, vocab, device, seed)
     out.update({id: legible[id] for id in ROWS if id in legible})
     return {id: out[id] for id in ROWS if out.get(id) is not None}
+
+
+def lines_of_given(paths, device):
+    """What was given to the models of some checkpoints -> lines, with the names of the checkpoints if there are several; [] if
+    all emerged. Raises CheckpointError, OSError."""
+    checkpoints = {}  # line: names
+    for path, name in zip(paths, short_names([str(path) for path in paths])):
+        circle, vocab, settings = load_model(path, device)
+        if line := given_line(given_words(circle, vocab), settings.grounding):
+            checkpoints.setdefault(line, []).append(name)
+    return [f"{', '.join(names)}: {line}" if len(paths) > 1 else line for line, names in checkpoints.items()]
 
 
 def results_table(checkpoints, n, seed):

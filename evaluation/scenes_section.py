@@ -3,6 +3,7 @@
 import functools
 
 from evaluation import scenes
+from evaluation.given import ASPECTS, given_accuracy
 from evaluation.protocol import metric
 from pictures import draw_sentences, read_pictures
 
@@ -15,6 +16,7 @@ LABELS = {  # of metrics by id, beside one for each kind of word
     "scenes/naive_reader": "naive reader on measured properties, 4 examples a word",
     "scenes/topographic_similarity": "topographic similarity on measured properties",
 }
+GIVEN = {f"scenes/given_{name}": f"given {name} told by a reader that knows the grounding file alone" for name in ASPECTS}
 OF_KIND = {f"scenes/one_property/{kind}": f"one word swapped, one property: {kind}" for kind in scenes.KINDS}
 
 
@@ -47,6 +49,15 @@ def measured(draw, seed, scale, read=None):
     return out, swaps
 
 
+def told_as_given(draw, given, seed, scale):
+    """Whether what a user said is drawn so -> {id of GIVEN: what `given_accuracy` returns of an aspect}; {} if nothing was said.
+
+    given: {word: parts}, of `given_words`; draw, scale: as of `measured`.
+    """
+    found = given_accuracy(draw, given, seed, max(4, int(300 * scale))) if given else {}
+    return {f"scenes/given_{name}": told for name, told in found.items()}
+
+
 def scenes_section(model, protocol, seed, advance):
     """Things of scenes, beside a random scene decoder and the hand-made renderer (measured on a quarter of the sentences)."""
 
@@ -54,11 +65,13 @@ def scenes_section(model, protocol, seed, advance):
         return read_pictures(model.circle, model.vocab, pictures, model.device)[0]
 
     own, swaps = measured(model.draw, seed, protocol.scenes, read)
+    told = told_as_given(model.draw, model.given, seed, protocol.scenes)
     advance(0.6)
-    others = {}
+    others, told_of_others = {}, {}
     for name, baseline in model.baselines(seed).items():
         draw = functools.partial(draw_sentences, baseline, model.vocab, device=model.device)
         others[name] = measured(draw, seed, 0.25 * protocol.scenes)[0]
+        told_of_others[name] = told_as_given(draw, model.given, seed, 0.25 * protocol.scenes)
         advance(0.2)
     out = {}
     for id, (value, n) in own.items():
@@ -73,5 +86,11 @@ def scenes_section(model, protocol, seed, advance):
             better="high",
             group=id.split("/")[2] if id in OF_KIND else "",
         )
+    for id, own in told.items():
+        beside = {"chance": own["chance"], **{name: found[id]["accuracy"] for name, found in told_of_others.items()}}
+        note = "the random scene decoder has the same grounding"
+        out |= metric(id, GIVEN[id], own["accuracy"], own["n"], seed, baselines=beside, better="high", note=note)
     nearest = scenes.value_distances(model.draw, seed, swaps["main"], max(3, int(12 * protocol.scenes)))
-    return {"metrics": out, "details": {"sets": swaps["main"], "table": swaps["table"], "nearest": nearest}}
+    mistaken = {id: own["mistaken"] for id, own in told.items()}
+    details = {"sets": swaps["main"], "table": swaps["table"], "nearest": nearest, "given_mistaken": mistaken}
+    return {"metrics": out, "details": details}

@@ -10,9 +10,11 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from decoders.objects import given_words
 from pictures import as_64x64, from_image, to_image
 from playground import fragments
 from playground.model import DAMAGE, MAX_BYTES, MAX_PIXELS, damage
+from text.grounding import given_line
 
 EDITOR_SIDE = 384  # px: six times a scene, so that the brush is easier to aim
 ERASED = "#808080"
@@ -130,11 +132,13 @@ def guarded(handler, outputs):
 
 def build(play, name):
     """The page of a `Playground` -> gradio.Blocks. name: of the model, as the page tells it."""
+    told = given_line(given_words(play.circle, play.vocab))
+    given = f" {html.escape(told[0].upper() + told[1:])}." if told else ""
     with gr.Blocks(title="A visual language", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(
             "# A visual language learned from text alone\n"
             "Type a sentence. A model draws it, and a captioner, which sees only the picture, reads it back. "
-            f"No picture was ever given as an example. Model: {html.escape(name)}"
+            f"No picture was ever given as an example.{given} Model: {html.escape(name)}"
         )
         parts = SimpleNamespace(pixels=gr.State(None), drawn_text=gr.State(""), invented=gr.State(0))
         lay_out_scene(parts, play.example())

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from command_line import Parser, exit_code, number  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
-from evaluation.results_table import checkpoint_metrics, results_table  # noqa: E402
+from evaluation.results_table import checkpoint_metrics, lines_of_given, results_table  # noqa: E402
 
 
 def tell(args):
@@ -18,6 +18,8 @@ def tell(args):
     set_threads()
     device = choose_device("auto")
     print(results_table([checkpoint_metrics(path, args.n, args.seed, device) for path in args.checkpoints], args.n, args.seed))
+    for line in lines_of_given(args.checkpoints, device):
+        print(f"\n{line}")
     return 0
 
 

@@ -45,7 +45,7 @@ def result_of(model):
             "details": {"curves": {"this_model": {"plain_convolutions": [[2, 0.1], [3, 0.4]]}}, "steps": 3},
         },
     }
-    entry = {"name": model.name, "sections": sections, "left_out": {"Soft": "<needs & slots>"}}
+    entry = {"name": model.name, "given": model.given, "sections": sections, "left_out": {"Soft": "<needs & slots>"}}
     about = {
         "seed": 7,
         "version": "0123abcd",

@@ -1,5 +1,6 @@
 """What a user says some words look like: a small TOML file, `red = {color = "#e6194b"}`."""
 
+import os
 import re
 
 try:
@@ -33,6 +34,25 @@ def load_grounding(path):
     if not out:
         raise GroundingError(f"{path} holds no word")
     return out
+
+
+def given_line(given, path=""):
+    """{word: parts} that a model was told, as `load_grounding` returns them, and the file -> one line for whoever reads of the
+    model; "" if nothing was given.
+
+    >>> given_line({"red": {"color": [1, 0, 0]}, "blue": {"color": [0, 0, 1]}, "left": {"x": 0, "y": 0.5}}, "my/own.toml")
+    'given, not emerged (own.toml): color of red, blue; place of left'
+    """
+    words = {}  # what is told: of which words
+    for word, parts in given.items():
+        names = [part for part in PARTS if part in parts]
+        if "x" in names and "y" in names:
+            names[names.index("x") : names.index("y") + 1] = ["place"]
+        for name in names:
+            words.setdefault(name, []).append(word)
+    told = "; ".join(f"{name} of {', '.join(of)}" for name, of in words.items())
+    file = f" ({os.path.basename(path)})" if path else ""
+    return f"given, not emerged{file}: {told}" if told else ""
 
 
 def _number(where, part, value):

@@ -11,8 +11,10 @@ import time
 import torch
 
 from command_line import UserError
+from decoders.objects import given_words
 from files import write_atomically
 from pictures import draw_sentences, read_pictures
+from text.grounding import given_line
 from training import snapshots
 from training.clock import TrainingClock
 from training.console import Console
@@ -202,6 +204,7 @@ class Run:
     def summary(self, results):
         """What training_summary.txt says; results: {path of a checkpoint: RoundTrips}, the model to use last."""
         t, what = self.trainer, "unseen sentences, read from PNG files"
+        given = given_line(given_words(t.circle, t.data.vocab), self.settings.grounding)
         lines = [
             *(
                 f"exact match on {len(r.sentences)} {what}: {100 * r.exact_match:.2f} % with {p}"
@@ -211,6 +214,7 @@ class Run:
             f"seconds of training: {t.seconds:.0f}",
             f"steps: {t.step}",
             f"steps skipped for non-finite gradients: {int(t.skipped)}",
+            *([given] if given else []),
             "",
             "settings:",
             *(f"  {name} = {value}" for name, value in dataclasses.asdict(self.settings).items()),
