@@ -3,8 +3,9 @@
     python caption.py out/00000.png photo.jpg
     python caption.py --checkpoint checkpoints/checkpoint_epoch_5.pt out/00000.png
 
-Prints {"image", "caption", "log_prob"} a line, in the order given. A file that cannot be read gets
-one line on standard error, the rest is still done, and the exit code is 1.
+Prints {"image", "caption", "log_prob", "scene_probability"} a line, in the order given. The last says how likely the picture is
+a scene of this model at all; below 0.5 its caption means nothing. A file that cannot be read gets one line on standard error, the
+rest is still done, and the exit code is 1.
 """
 
 import json
@@ -15,7 +16,8 @@ import torch
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from command_line import SMALLER_MODEL, Parser, exit_code, typed_text
 from devices import choose_device, set_threads
-from pictures import PictureError, from_image, open_picture, read_pictures
+from pictures import PictureError, draw_sentences, from_image, open_picture, read_pictures
+from scene_check import SceneCheck, unexplained
 
 BLOCK = 32  # pictures read at once: what is done so far is shown soon, and memory stays flat
 
@@ -32,8 +34,8 @@ def caption(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
-    circle, vocab, _ = load_model(chosen_checkpoint(args.checkpoint), device)
-    failed = False
+    circle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), device)
+    check, failed = None, False
     for start in range(0, len(args.images), BLOCK):
         names, pictures = [], []
         for path in args.images[start : start + BLOCK]:
@@ -45,9 +47,13 @@ def caption(args):
                 failed = True
         if not pictures:
             continue
-        captions, log_probs = read_pictures(circle, vocab, torch.stack(pictures), device)
-        for name, text, log_prob in zip(names, captions, log_probs, strict=True):
-            print(json.dumps({"image": typed_text(name), "caption": text, "log_prob": round(log_prob, 4) + 0.0}))
+        check = check or SceneCheck.of(circle, vocab, settings, device)
+        pictures = torch.stack(pictures)
+        captions, log_probs = read_pictures(circle, vocab, pictures, device)
+        probabilities = check.probability(unexplained(pictures, draw_sentences(circle, vocab, captions, device))).tolist()
+        for name, text, log_prob, probability in zip(names, captions, log_probs, probabilities, strict=True):
+            row = {"image": typed_text(name), "caption": text, "log_prob": round(log_prob, 4) + 0.0}
+            print(json.dumps({**row, "scene_probability": round(probability, 4)}))
         sys.stdout.flush()
     return int(failed)
 

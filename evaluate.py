@@ -3,6 +3,7 @@
     python evaluate.py --checkpoint checkpoints/best.pt --out_dir report
     python evaluate.py --checkpoint checkpoints/best.pt --out_dir report --quick     about two minutes
     python evaluate.py --checkpoint a.pt b.pt c.pt --out_dir report                  mean, deviation, who reads whom
+    python evaluate.py --checkpoint best.pt --out_dir report --real_pictures photos  beside real pictures
 
 Writes metrics.json, report.md and index.html (open it with a double click). An interrupted evaluation goes on
 where it was with the same command.
@@ -32,6 +33,8 @@ from devices import choose_device, set_threads
 from evaluation import information, language, mutual, reading
 from evaluation.page import render_page
 from evaluation.protocol import QUICK, Protocol, open_model
+from evaluation.real_pictures import open_real_pictures
+from evaluation.real_section import real_pictures_section
 from evaluation.real_text import real_text_section
 from evaluation.report import all_metrics, markdown
 from evaluation.scenes_section import scenes_section
@@ -51,6 +54,7 @@ class Section(NamedTuple):
     cost: int  # its time beside the other sections', about
     needs_slots: bool  # of the grammar
     needs_lines: bool = False  # of a captions file
+    needs_pictures: bool = False  # of --real_pictures
 
 
 SECTIONS = {
@@ -64,6 +68,7 @@ SECTIONS = {
     "bottleneck": Section(information.bottleneck_section, 6, False),
     "language_model": Section(information.language_model_section, 2, False),
     "coherence": Section(information.coherence_section, 2, False),
+    "real_pictures": Section(real_pictures_section, 15, False, needs_pictures=True),
     "captioners": Section(reading.captioners_section, 40, False),
 }
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
@@ -193,7 +198,7 @@ def evaluate_model(model, number, protocol, seed, partial, progress):
     """All sections of one ModelUnderTest -> ({section: result}, {section or metric: why it was left out})."""
     sections, left_out = {}, {}
     for name, section in SECTIONS.items():
-        if section.needs_lines and model.lines is None:
+        if section.needs_lines and model.lines is None or section.needs_pictures and model.real is None:
             progress.skip(section.cost)
             continue
         if section.needs_slots and model.lines is not None:
@@ -234,7 +239,7 @@ def summarize(models):
     return out
 
 
-def describe(args, protocol, models):
+def describe(args, protocol, models, real):
     """What metrics.json says of the evaluation itself."""
     checkpoints = []
     for path, model in zip(args.checkpoint, models):
@@ -247,6 +252,7 @@ def describe(args, protocol, models):
         "quick": args.quick,
         "protocol": dataclasses.asdict(protocol),
         "checkpoints": checkpoints,
+        "real_pictures": real and {"source": real.source, "pictures": len(real.paths), "crops": len(real)},
     }
 
 
@@ -263,12 +269,15 @@ def evaluate(args):
     args.checkpoint = args.checkpoint or [chosen_checkpoint(None)]
     files = {name: getattr(args, name) for name in FILES}
     models = [open_model(path, device, files) for path in args.checkpoint]
+    real = open_real_pictures(args.real_pictures, protocol.real, args.seed) if args.real_pictures else None
+    for model in models:
+        model.real, model.others = real, [other for other in models if other is not model]
     make_folder(args.out_dir)
-    about = describe(args, protocol, models)
+    about = describe(args, protocol, models, real)
     captions = [model.data for model in models if model.lines is not None]
-    for line in [line for data in captions for line in data.description()]:
+    for line in [line for data in [*captions, *([real] if real else [])] for line in data.description()]:
         print(line, file=sys.stderr)
-    partial = Partial(args.out_dir, [about, [data.digest for data in captions]], args.force)
+    partial = Partial(args.out_dir, [about, [data.digest for data in captions], real and real.digest], args.force)
     several = len(models) if len(models) > 1 else 0
     progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + FRESH_COST * several)
     entries = []
@@ -330,6 +339,15 @@ def parse_arguments(argv):
         "--test_file", type=path_name, metavar="FILE", help="captions to measure on instead of the unseen ones of the run"
     )
     parser.add_argument("--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one")
+    parser.add_argument(
+        "--real_pictures",
+        type=path_name,
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="compare scenes with the pictures in a folder; without DIR with photographs that scikit-learn, matplotlib and, where it "
+        "is installed, scikit-image ship",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument(
         "--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)"

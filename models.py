@@ -167,11 +167,11 @@ class AutoregressiveLanguageModel(nn.Module):
         return math.sqrt(table.shape[1]) * kinds + number
 
     @torch.no_grad()
-    def sample(self, n, rng, temperature=1.0):
-        """n invented sentences -> (n, up to max_words) word numbers, padded with PAD."""
+    def sample(self, n, rng, temperature=1.0, most=None):
+        """n invented sentences -> (n, up to max_words) word numbers, padded with PAD; cut after `most` words if it is given."""
         ids = torch.zeros(n, 0, dtype=torch.int64, device=self.embedding.weight.device)
         alive = torch.ones(n, 1, dtype=torch.bool, device=ids.device)
-        for _ in range(self.max_words):
+        for _ in range(min(self.max_words, most or self.max_words)):
             logits = self(ids).logits[:, -1] / temperature
             logits[:, [PAD, BOS]] = float("-inf")
             if not ids.shape[1]:

@@ -105,10 +105,11 @@ def printable(path):
     return path if path.isprintable() else ascii(path)
 
 
-def open_picture(path, name=None, max_pixels=MAX_PIXELS):
+def open_picture(path, name=None, max_pixels=MAX_PIXELS, resize=None):
     """A picture file of any size, mode and format -> RGB Pillow image of 64x64.
 
-    name: what messages call it (default: its path); max_pixels: more are refused before anything is decoded.
+    name: what messages call it (default: its path); max_pixels: more are refused before anything is decoded; resize: a function
+    of a Pillow image that makes it smaller in another way than to 64x64.
 
     The first frame of an animation, turned as its EXIF says, on white where it is transparent,
     16-bit levels scaled; the sides are squeezed to a square. A 64x64 RGB file keeps every value.
@@ -127,7 +128,7 @@ def open_picture(path, name=None, max_pixels=MAX_PIXELS):
             warnings.simplefilter("ignore")  # odd metadata is no reason to bother anybody
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
-                return as_64x64(image, name, max_pixels)
+                return as_rgb(image, name, max_pixels, resize or _to_square)
     except PictureError:
         raise
     except FileNotFoundError:
@@ -173,6 +174,11 @@ def _quiet(wanted):
 
 def as_64x64(image, name, max_pixels=MAX_PIXELS):
     """An open Pillow image of any kind -> RGB, 64x64. Raises PictureError, and what Pillow raises."""
+    return as_rgb(image, name, max_pixels, _to_square)
+
+
+def as_rgb(image, name, max_pixels, resize):
+    """An open Pillow image of any kind -> RGB, as small as `resize` makes it. Raises PictureError, and what Pillow raises."""
     width, height = image.size
     if width * height > max_pixels:
         raise PictureError(f"{name} has {width} x {height} pixels, more than {max_pixels // 10**6} million; make it smaller")
@@ -184,7 +190,7 @@ def as_64x64(image, name, max_pixels=MAX_PIXELS):
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # a damaged orientation mark beside sound pixels
         pass
-    image = _to_square(_to_8_bit(image))
+    image = resize(_to_8_bit(image))
     if image.mode == "RGBA":  # after shrinking, which weighs colors by their opacity, so that large ones stay cheap
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")

@@ -12,6 +12,7 @@ TITLES = {  # of sections
     "bottleneck": "Bottleneck and diversity",
     "language_model": "The language model",
     "coherence": "Coherence",
+    "real_pictures": "Real pictures",
 }
 
 # What each section measures, in a sentence or two for people who see it for the first time
@@ -31,6 +32,8 @@ EXPLAINED = {
     "bottleneck": "How much of a sentence passes through its picture, and how many different pictures there are.",
     "language_model": "How well the language model knows the sentences, and what it says when it invents some.",
     "coherence": "Whether pictures are made of shapes or of fine texture. Neither end is better; the baselines show the scale.",
+    "real_pictures": "How scenes differ from real pictures of the same size, and whether the model knows that such a picture is no "
+    "scene of its own: it draws again what it read, and compares. A captioner says something to every picture.",
     "captioners": "The scene decoder is frozen, and new captioners learn its pictures from nothing. "
     "A language that is easy to learn is learned early.",
 }
@@ -65,6 +68,15 @@ BASELINES = {
     "captions_file": "the file itself",
     "random_words": "random words",
     "one_sentence": "one sentence",
+    "real_pictures": "real pictures",
+    "real_halves": "halves of the real pictures",
+    "edit_distance": "edit distance of the captions",
+    "own_halves": "halves of own scenes",
+    "own_scenes": "own scenes",
+    "shuffled_blocks": "own scenes, squares shuffled",
+    "other_models": "scenes of other models",
+    "log_prob": "log probability of the caption",
+    "log_prob_per_word": "the same per word",
 }
 
 CAPTIONERS = {"caption_network": "caption network", "plain_convolutions": "plain convolutions"}

@@ -66,7 +66,7 @@ def symbols_of(pictures, seed, kinds=24):
 def structure_section(model, protocol, seed, advance):
     """Topographic similarity, disentanglement and synonyms, beside other scene decoders and shuffled pictures."""
     free = model.sentences(protocol.structure, "test", seed + 3)
-    words = _topographic_similarity("words", model.draw_with_baselines(free, seed), _edit_distances(free), protocol, seed)
+    words = _topographic_similarity("words", model.draw_with_baselines(free, seed), edit_distances(free), protocol, seed)
     advance(0.4)
     if model.lines is not None:
         return {"metrics": words, "details": {}}
@@ -81,7 +81,7 @@ def structure_section(model, protocol, seed, advance):
     return {"metrics": found, "details": {}}
 
 
-def _edit_distances(sentences):
+def edit_distances(sentences):
     """Word edit distance of all pairs of n sentences -> condensed (n (n - 1) / 2,)."""
     rows = [s.split() for s in sentences]
     pairs = [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))]

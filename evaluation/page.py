@@ -9,6 +9,7 @@ from markupsafe import Markup
 from evaluation import labels, mutual
 from evaluation.page_data import page_content
 from evaluation.protocol import OWN
+from evaluation.real_section import distribution_plots
 from evaluation.report import ARROWS, all_metrics, format_value, full_label, given_lines, short_names
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -289,6 +290,7 @@ def _sections(result, baseline_curves):
                 "learning": learning_plot(details) if id == "captioners" else [],
                 "steps": details.get("steps"),
                 "sets": what_sets_what(details["table"]) if id == "scenes" else None,
+                "distributions": distribution_plots(details) if id == "real_pictures" else [],
                 "invented": details.get("invented", [])[:12],
             }
         )

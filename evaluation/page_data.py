@@ -17,6 +17,7 @@ from evaluation.language import word_scenes
 from evaluation.legibility import FOUR_SLOTS
 from evaluation.page_inside import insides, interpolation, word_maps
 from evaluation.quiz import color_matrix, quiz
+from evaluation.real_section import side_by_side
 from pictures import draw_sentences, read_pictures
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from text.vocabulary import tokenize
@@ -272,4 +273,5 @@ def page_content(model, protocol, seed, confusion):
         "kinds": kinds,
         "quiz": quiz(model, seed) if model.lines is None else None,
         "quiz_filter": color_matrix(),
+        "real": side_by_side(model, seed) if model.real else None,
     }

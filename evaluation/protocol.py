@@ -34,6 +34,7 @@ class Protocol:
     vendi: int = 500  # sentences whose pictures are compared with one another
     invented: int = 500  # sentences that the language model invents
     scenes: float = 1.0  # share of the sentences whose scenes are measured
+    real: int = 500  # scenes, and crops of real pictures, that are compared
     quick: bool = False
 
 
@@ -50,6 +51,7 @@ QUICK = Protocol(
     vendi=200,
     invented=100,
     scenes=0.25,
+    real=150,
     quick=True,
 )
 
@@ -65,6 +67,8 @@ class ModelUnderTest:
     name: str = ""  # the checkpoint's path
     lines: list = None
     data: object = None  # batches for fresh captioners
+    real: object = None  # RealPictures to compare with, if there are any
+    others: list = ()  # the other ModelsUnderTest of the evaluation
 
     @property
     def splits(self):

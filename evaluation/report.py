@@ -5,6 +5,7 @@ import re
 from evaluation import mutual
 from evaluation.labels import BASELINES, CAPTIONERS, EXPLAINED, TITLES
 from evaluation.protocol import OWN
+from evaluation.real_section import name_of
 from text.grounding import given_line
 
 ARROWS = {"high": " ↑", "low": " ↓", "": ""}  # which way is better
@@ -122,6 +123,18 @@ def _details(section, details):
             rows.append([kind, "yes" if c["trained_on"] else "no", points, halves_at])
         table = markdown_table(["corruption", "trained on", "strength: exact match", "halves at"], rows)
         return ["", "Exact match against strength (mild to severe):", "", table]
+    if section == "real_pictures":
+        rows = []
+        for name, quantiles in details["quantiles"].items():
+            rows.append(
+                [
+                    name_of(name),
+                    *(" / ".join(f"{v:.3g}" for v in quantiles[id][1:-1]) for id in ("unexplained", "log_prob_per_word")),
+                ]
+            )
+        at = " / ".join(f"{100 * v:g}" for v in details["at"][1:-1])
+        table = markdown_table(["", "left unexplained by the redrawn caption", "log probability of the caption a word"], rows)
+        return ["", f"Real pictures: {details['source']}. Percentiles {at}:", "", table]
     if section == "language_model":
         return ["", "Invented: " + "; ".join(details["invented"][:8])]
     return []

@@ -21,6 +21,7 @@ SMALL = Protocol(
     vendi=20,
     invented=10,
     scenes=0.02,
+    real=12,
     quick=True,
 )
 

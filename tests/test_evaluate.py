@@ -34,6 +34,7 @@ def evaluation(tiny_run, tmp_path_factory):
     """The tiny run evaluated with the small protocol -> (folder, metrics.json's content)."""
     folder = tmp_path_factory.mktemp("evaluation")
     arguments = ["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(folder), "--quick", "--threads", "1"]
+    arguments += ["--real_pictures"]
     with pytest.MonkeyPatch.context() as patch:
         measure_less(patch)
         assert evaluate.main(arguments) == 0
@@ -89,6 +90,7 @@ def test_nothing_is_overwritten_without_force(evaluation, tiny_run, capsys, smal
 def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypatch, small_protocol):
     """The second start measures only what the first had not, and the end is that of a run in one go."""
     arguments = ["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(tmp_path), "--quick", "--threads", "1"]
+    arguments += ["--real_pictures"]
 
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -247,7 +247,7 @@ class CaptionsData:
 
             in_words, most_words, self._joint = split_text, MAX_LINE_UNITS, ""
         self.seed = seed
-        self.files = {"test": test_file, "val": val_file, "train": path}
+        self.files, self.column = {"test": test_file, "val": val_file, "train": path}, column
         rows, self.reports, found = Rows(self._joint), {}, {}
         for part, file in self.files.items():  # what must not be trained on comes first
             if file:
