@@ -268,8 +268,8 @@ def evaluate(args):
     protocol = QUICK if args.quick else Protocol()
     args.checkpoint = args.checkpoint or [chosen_checkpoint(None)]
     files = {name: getattr(args, name) for name in FILES}
-    models = [open_model(path, device, files) for path in args.checkpoint]
     real = open_real_pictures(args.real_pictures, protocol.real, args.seed) if args.real_pictures else None
+    models = [open_model(path, device, files) for path in args.checkpoint]
     for model in models:
         model.real, model.others = real, [other for other in models if other is not model]
     make_folder(args.out_dir)

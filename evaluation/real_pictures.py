@@ -61,7 +61,7 @@ def shipped_pictures():
     packages, paths = [], []
     for package, folder, names in SHIPPED:
         spec = importlib.util.find_spec(package)
-        if spec is None:
+        if spec is None or spec.origin is None:
             continue
         at = Path(spec.origin).parent / folder
         found = [str(at / name) for name in names.split() if (at / name).is_file()]
@@ -89,14 +89,19 @@ def open_real_pictures(folder, n, seed):
 
     As many of each picture; of more than n pictures, n are drawn by lot, the same for the same seed. Raises UserError.
     """
-    rng = np.random.default_rng([seed, 41])
+    rng, left_out = np.random.default_rng([seed, 41]), []
     if folder is True:
         packages, paths = shipped_pictures()
         source = f"shipped by {', '.join(packages)}" + ("" if "skimage" in packages else "; more with pip install scikit-image")
     else:
-        paths, source = files_of(folder), printable(folder)
+        source, paths = printable(folder), []
+        for path in files_of(folder):
+            if os.path.splitext(path)[1].lower() in Image.registered_extensions():
+                paths.append(path)
+            else:
+                left_out.append(f"{printable(path)} has no name of a picture")
     paths = [paths[i] for i in sorted(rng.permutation(len(paths))[:n])]
-    crops, used, left_out, of_each = [], [], [], -(-n // len(paths))
+    crops, used, of_each = [], [], -(-n // max(1, len(paths)))
     for path in paths:
         try:
             crops.append(crops_of(open_picture(path, resize=no_larger), of_each, rng))
@@ -107,9 +112,8 @@ def open_real_pictures(folder, n, seed):
         reason = f" (the first of {len(left_out)} others: {left_out[0]})" if left_out else ""
         count = "no picture" if not used else "one picture"
         raise UserError(f"--real_pictures: {source} holds {count} that can be read{reason}; at least {LEAST} are needed")
-    return RealPictures(
-        source, None if folder is True else folder, used, torch.cat(crops), np.repeat(np.arange(len(used)), of_each), left_out
-    )
+    picture_of_crop = np.repeat(np.arange(len(used)), of_each)
+    return RealPictures(source, None if folder is True else folder, used, torch.cat(crops), picture_of_crop, left_out)
 
 
 def no_larger(image):
@@ -128,6 +132,6 @@ def crops_of(image, n, rng):
     for _ in range(n):
         side = shorter * (min(1.0, PICTURE_SIZE / shorter) ** rng.random())
         left, top = (rng.random() * (length - side) for length in image.size)
-        box = (left, top, left + side, top + side)
+        box = (left, top, min(left + side, image.width), min(top + side, image.height))
         out.append(from_image(image.resize((PICTURE_SIZE, PICTURE_SIZE), Image.BICUBIC, box)))
     return torch.stack(out)
