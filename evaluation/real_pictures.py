@@ -87,7 +87,8 @@ def files_of(folder):
 def open_real_pictures(folder, n, seed):
     """About n crops of the pictures in a folder, or without one (True) of those that packages ship -> RealPictures.
 
-    As many of each picture; of more than n pictures, n are drawn by lot, the same for the same seed. Raises UserError.
+    As many of each picture, two or more; of more than n / 2 pictures, so many are drawn by lot, the same for the same seed.
+    Raises UserError.
     """
     rng, left_out = np.random.default_rng([seed, 41]), []
     if folder is True:
@@ -100,7 +101,7 @@ def open_real_pictures(folder, n, seed):
                 paths.append(path)
             else:
                 left_out.append(f"{printable(path)} has no name of a picture")
-    paths = [paths[i] for i in sorted(rng.permutation(len(paths))[:n])]
+    paths = [paths[i] for i in sorted(rng.permutation(len(paths))[: n // 2])]
     crops, used, of_each = [], [], -(-n // max(1, len(paths)))
     for path in paths:
         try:

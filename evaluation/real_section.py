@@ -115,14 +115,13 @@ def area(own, others):
 def told_apart(own, readings, corrupted, seed):
     """Readings of own scenes, {id of SETS: readings}, {corruption: readings of own scenes after it} -> metrics."""
     found = {}
-    pairs = [(name, name, SETS[name], own, readings[name]) for name in readings]
-    for kind, scenes in corrupted.items():
-        label = f"{SETS['real_pictures']}, own scenes after {kind.replace('_', ' ')}"
-        pairs.append((f"real_pictures/{kind}", "real_pictures", label, scenes, readings["real_pictures"]))
-    for id, group, label, scenes, others in pairs:
+    pairs = [(name, OWN, name, own) for name in readings]
+    pairs += [(f"real_pictures/{kind}", f"{OWN}/{kind}", "real_pictures", scenes) for kind, scenes in corrupted.items()]
+    for id, subject, group, scenes in pairs:
+        others = readings[group]
         found |= metric(
             f"real/auroc/{id}",
-            f"AUROC, own scenes against {label}",
+            f"AUROC, {name_of(subject)} against {name_of(group)}",
             area(-scenes["unexplained"], -others["unexplained"]),
             len(scenes["log_prob"]) + len(others["log_prob"]),
             seed,
