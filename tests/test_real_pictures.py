@@ -16,6 +16,7 @@ from PIL import Image
 import caption
 import evaluate
 import generate
+from channel import shift
 from checkpoints import PRETRAINED
 from command_line import UserError
 from evaluation import picture_statistics, real_captions, real_section
@@ -162,8 +163,14 @@ def left_by(model, pictures):
 
 
 def test_unexplained_is_nothing_for_the_same_picture_and_much_for_another():
-    a, b = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).round()
-    assert unexplained(a, a).tolist() == [0.0] and 1.5 < float(unexplained(a, b)) < 2.5
+    a, b = (
+        torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        .round()
+        .repeat_interleave(4, 3)
+        .repeat_interleave(4, 4)
+    )
+    assert unexplained(a, a).tolist() == [0.0] and 0.9 < float(unexplained(a, b)) < 2.5
+    assert float(unexplained(shift(a, 2, -2), a)) < 0.2 < 0.35 < float(unexplained(shift(a, 4, 0), a))  # not where it stands
     plain = torch.full((1, 3, 64, 64), 0.5)
     assert float(unexplained(plain, plain + 0.1)) > 50  # little is left over, but there was little to explain
 
