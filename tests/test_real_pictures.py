@@ -204,6 +204,7 @@ def test_a_model_that_reads_nothing_right_is_not_sure(pretrained):
     assert check.slope <= 0 and torch.isfinite(check.probability(torch.tensor([0.0, 1.0, 1e9]))).all()
 
 
+@pytest.mark.slow
 def test_the_section_has_other_models_where_there_are_some(pretrained):
     other = open_model(blank(), torch.device("cpu"))
     pretrained.real, pretrained.others = open_real_pictures(True, 9, 0), [other]
