@@ -44,7 +44,7 @@ def _tell_what_is_cut(data, settings, what):
     cut, most = int((data.lengths() > data.max_words).sum()), data.max_words
     if not cut:
         return
-    line = f"{cut} of {data.trained} sentences to train on have more than {most} {what}, for which a picture has places"
+    line = f"{cut} of {data.trained} sentences to train on have more than {most} {what}, and a picture has no place for more"
     if cut > data.trained / 2:
         more = ", or give more --n_sprites" if what == "pieces" and most < MOST_PLACES else ""
         raise UserError(f"{settings.captions_file}: {line}; put shorter sentences on a line{more}")
