@@ -18,6 +18,7 @@ NAMED = re.compile(rf"({FLICKR_ID.pattern}|{CLIP}|\S+?\.(?:jpe?g|png|gif|bmp|web
 MOST = 0.9  # share of lines that show what a file is
 WITHOUT_CAPTION = 0.05  # share of rows without a caption that is skipped; with more the file is broken
 ROW_CHARACTERS = 1 << 24
+LONGEST_NAME = 300  # characters of a picture's name or address
 
 
 class Caption(NamedTuple):
@@ -82,7 +83,7 @@ class CaptionsReader:
             raise ColumnError(f"--captions_column {self.column}: it is plain text, without columns; leave the flag out")
         if are_quoted_lines(shown):
             return "CSV of one column, without a header", lambda: self._read_table(Table(",", ["1"], 0, 0, None))
-        if kind_of_column(shown) in ("picture", "url"):
+        if kind_of_column([line[:LONGEST_NAME] for line in shown]) in ("picture", "url"):
             raise ColumnError("is a list of names of pictures, without captions; name the file that has them")
         return "plain text, one sentence a line", self._read_prose
 
