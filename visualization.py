@@ -14,7 +14,7 @@ from files import write_atomically
 from imaging.fonts import LINE_SPACING, draw_paragraph, draw_text, warn_of_missing, wrap
 from pictures import to_image
 
-LETTERS, MOST_LINES = 12, 12  # px; under a scene, where a real sentence and what came back for it must be seen
+LETTERS, MOST_LINES = 12, 16  # px; under a scene, where a real sentence and what came back for it must be seen
 BLACK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
 
 
