@@ -23,9 +23,11 @@ def whole_file(path, mode="wb", durable=True, **options):
                 f.flush()
                 os.fsync(f.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(beside)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # of a full disk while writing
+            raise OSError(error.errno, error.strerror, path) from None
         raise
     if durable:
         _flush_folder(folder)

@@ -27,6 +27,7 @@ from pictures import BATCH, INVENTION, draw_sentences, load_pngs, read_pictures,
 from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
 from text.grounding import given_line
+from text.lines import shown
 from text.vocabulary import normalized
 from training.signals import Interrupted, Signals
 from visualization import layer_sheet, scene_sheet
@@ -60,7 +61,7 @@ def describe_file(args):
     first = ""
     for caption in reader:
         first = first or caption.text
-    return f"{args.texts_file} read as {reader.format}; first sentence: {' '.join(first.split())}"
+    return f"{args.texts_file} read as {reader.format}; first sentence: {shown(first)}"
 
 
 def check_sentences(args, vocab, max_words):

@@ -233,6 +233,7 @@ def check(settings):
         raise ValueError("--tokenizer bpe needs --captions_file; every word of the grammar is known")
 
 
+MOST_PLACES = 64  # for marks in a picture
 NUMBERS_OF_A_MARK = 12  # of the latent
 ENOUGH = 0.99  # share of the sentences that have a place for each of their words or pieces
 

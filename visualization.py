@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from files import write_atomically
-from imaging.fonts import draw_paragraph, draw_text, warn_of_missing
+from imaging.fonts import LINE_SPACING, draw_paragraph, draw_text, warn_of_missing, wrap
 from pictures import to_image
 
+LETTERS, MOST_LINES = 12, 16  # px; under a scene, where a real sentence and what came back for it must be seen
 BLACK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
 
 
@@ -31,7 +32,8 @@ def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     """Pictures (n, 3, 64, 64) with a text under each."""
     warn_of_missing(texts)
     side = 64 * zoom
-    cell_w, cell_h = side + 16, side + 70
+    lines = max((len(wrap(text, side, LETTERS, MOST_LINES)) for text in texts), default=0)
+    cell_w, cell_h = side + 16, side + 10 + max(4, lines) * round(LETTERS * LINE_SPACING)
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * cell_w + 8, rows * cell_h + 8), "white")
@@ -39,7 +41,7 @@ def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     for i, (picture, text) in enumerate(zip(pictures, texts)):
         x, y = 8 + i % columns * cell_w, 8 + i // columns * cell_h
         sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x, y))
-        draw_paragraph(draw, (x, y + side + 3), text, side, fill=BLACK)
+        draw_paragraph(draw, (x, y + side + 3), text, side, LETTERS, BLACK, MOST_LINES)
     save_image(sheet, path)
 
 
@@ -73,10 +75,10 @@ def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
     for i, (text, picture, caption) in enumerate(zip(texts, pictures, captions)):
         x, y = i % columns * cell_w, 30 + i // columns * cell_h
         middle = y + side // 2 - 22
-        draw_paragraph(draw, (x + 10, middle), text, text_w - 20, 13, BLACK)
+        draw_paragraph(draw, (x + 10, middle), text, text_w - 20, 13, BLACK, most=6)
         sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x + text_w + 10, y))
         color = BLACK if text == caption else WRONG
-        draw_paragraph(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, color)
+        draw_paragraph(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, color, most=6)
     save_image(sheet, path)
 
 

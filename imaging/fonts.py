@@ -143,9 +143,9 @@ def draw_text(draw, at, text, size=12, fill=(0, 0, 0)):
         x += font.getlength(characters)
 
 
-def draw_paragraph(draw, at, text, width, size=12, fill=(0, 0, 0)):
-    """A text in lines that fit into a width in px; returns the height used, px."""
-    lines, step = wrap(text, width, size), round(size * LINE_SPACING)
+def draw_paragraph(draw, at, text, width, size=12, fill=(0, 0, 0), most=4):
+    """A text in lines that fit into a width in px, at most `most`; returns the height used, px."""
+    lines, step = wrap(text, width, size, most), round(size * LINE_SPACING)
     for i, line in enumerate(lines):
         draw_text(draw, (at[0], at[1] + i * step), line, size, fill)
     return len(lines) * step

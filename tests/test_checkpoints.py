@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import subprocess
@@ -12,6 +13,7 @@ from conftest import ROOT
 
 import checkpoints
 from checkpoints import CheckpointError, load, newest_valid, prune, save, write_atomically
+from files import whole_file
 from training.folders import LOG_NAME, RunLock, remove_leftovers, set_aside
 
 
@@ -55,6 +57,12 @@ except OSError as error:
     assert "2.0 MB needed" in said and "MB free" in said and str(path) in said
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["last.pt"]
+
+
+def test_a_full_disk_names_the_file_that_it_had_no_room_for(tmp_path):
+    with pytest.raises(OSError, match="No space") as error, whole_file(tmp_path / "00000.png"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a write says it, without a name
+    assert error.value.filename == tmp_path / "00000.png" and os.listdir(tmp_path) == []
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):

@@ -134,6 +134,45 @@ FORMATS = {
         lines("1000268201_693b08cb0e child in dress", "1001773457_577c3a7d70 black dog"),
         [("child in dress", "1000268201_693b08cb0e"), ("black dog", "1001773457_577c3a7d70")],
     ),
+    "comments before the header": (
+        lines("# captions, made by me", "# CC-BY", "image,caption", "a.jpg,A dog, running", "b.jpg,A cat"),
+        [("A dog, running", "a.jpg"), ("A cat", "b.jpg")],
+    ),
+    "a title before the header": (
+        lines("My captions", "", "image;caption", "a.jpg;A dog, running", "b.jpg;A cat"),
+        [("A dog, running", "a.jpg"), ("A cat", "b.jpg")],
+    ),
+    "files that were joined": (KAGGLE + "\ufeff" + KAGGLE.replace("dress", "hat"), [
+        ("A child in a pink dress .", "a.jpg"), ('A girl , going into a "house" .', "a.jpg"), ("Dogs , two .", "b.jpg"),
+        ("A child in a pink hat .", "a.jpg"), ('A girl , going into a "house" .', "a.jpg"), ("Dogs , two .", "b.jpg"),
+    ]),
+    "ends of lines that files do not have": (
+        lines("image,caption", "a.jpg,A dog\u2028runs\x0bfast", "b.jpg,A\x1ccat\x85sits"),
+        [("A dog\u2028runs\x0bfast", "a.jpg"), ("A\x1ccat\x85sits", "b.jpg")],
+    ),
+    "tsv of three columns": (
+        lines("image\tcaption\tsplit", *(f"{i}.jpg\tA dog {i}\ttrain" for i in range(12))),
+        [(f"A dog {i}", f"{i}.jpg") for i in range(12)],
+    ),
+    "tsv with a header": (
+        lines("image\tcaption", *(f"{i}.jpg\tA dog {i}" for i in range(12))), [(f"A dog {i}", f"{i}.jpg") for i in range(12)]
+    ),
+    "pictures and spaces under a header": (
+        lines("image   caption", *(f"{i}.jpg   A dog {i}" for i in range(12))), [(f"A dog {i}", f"{i}.jpg") for i in range(12)]
+    ),
+    "pictures and colons": (lines("a.jpg: A dog, running", "b.jpg: A cat"), [("A dog, running", "a.jpg"), ("A cat", "b.jpg")]),
+    "video clips and spaces": (
+        lines("-4wsuPCjDBc_5_15 a dog is eating", "mv89psg6zh4_33_46 a bird is bathing"),
+        [("a dog is eating", "-4wsuPCjDBc_5_15"), ("a bird is bathing", "mv89psg6zh4_33_46")],
+    ),
+    "numbers, commas in captions": (
+        lines("0,A dog, running", "1,A cat", "2,A bird, a fish, a cow"),
+        [("A dog, running", "0"), ("A cat", "1"), ("A bird, a fish, a cow", "2")],
+    ),
+    "rows in json, with a header": (
+        json.dumps([["image", "caption"], ["a.jpg", "A dog runs."], ["b.jpg", "Cats"]]),
+        [("A dog runs.", "a.jpg"), ("Cats", "b.jpg")],
+    ),
     "more commas than columns": (
         lines("image,caption", "a.jpg,A dog, running,fast", 'b.jpg,A "big", old cat'),
         [("A dog, running,fast", "a.jpg"), ('A "big", old cat', "b.jpg")],
@@ -166,6 +205,11 @@ PROSE = {
     "a known word first": lines("Captions of dogs.", "A dog runs."),
     "bars": lines("A dog runs.", "Either | or, he said.", "A cat sits."),
     "hashes": lines("#1 dog of the year", "#2 dog of the year"),
+    "comments alone": lines("# A dog, running", "# A cat", "# A bird"),
+    "speech alone": lines('"Hello," he said.', '"Bye," she said.', '"Well," they said.'),
+    "thousands": lines("2,000 dogs ran, and I", "3,000 cats slept", "4,000 birds flew"),
+    "a file's name in each": lines("Look at a.jpg now", "Look at b.jpg now"),
+    "a tab at the end": lines("A dog sits.", "A cat sits.", "A bird\tflies."),
 }
 
 
@@ -211,6 +255,10 @@ def test_a_named_column_is_taken(tmp_path, content, column, first):
         (TWO, "", "its columns 'caption_en', 'caption_de' can all hold captions; name one: --captions_column caption_en"),
         (TWO, "caption_fr", "--captions_column caption_fr is none of its columns: 'image', 'caption_en', 'caption_de'"),
         (lines("a dog runs\tein Hund rennt", "a cat\teine Katze"), "", "its columns '1', '2' can all hold captions"),
+        (lines("en,de", "the dog runs,der Hund rennt", "it is big,er ist groß"), "", "its columns 'en', 'de' can all hold captions"),
+        (lines('"the dog, it runs","der Hund, er rennt"', '"a cat","eine Katze"'), "", "its columns '1', '2' can all hold captions"),
+        (lines("a.jpg", "b.jpg", "c.jpg"), "", "captions.txt is a list of names of pictures, without captions"),
+        (lines("http://x.org/1", "http://x.org/2"), "", "is a list of names of pictures, without captions"),
         (lines("image,width", "a.jpg,30"), "", "none of its columns is known to hold captions: 'image', 'width'"),
         (lines("a dog runs", "a cat sits"), "caption", "it is plain text, without columns; leave the flag out"),
         (lines('{"a": "one dog runs", "b": "two dogs run"}', '{"a": "x y", "b": "y z"}'), "", "its columns 'a', 'b' can all"),
@@ -236,6 +284,7 @@ INSTANCES = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"imag
         (json.dumps(COCO, indent=1)[:-40], "is broken JSON at line 3\\d .*expected COCO's"),
         (json.dumps(INSTANCES), 'has "annotations" without a "caption"; of COCO take captions_'),
         (json.dumps({"type": "FeatureCollection", "features": [{"geometry": {"x": 1}}]}), "is JSON without captions; expected COCO's"),
+        (json.dumps({"database": {"a": {"annotations": [{"sentence": "a dog"}]}}}), "is JSON without captions; expected COCO's"),
         (json.dumps({"cells": [], "metadata": {}, "nbformat": 4}, indent=1), "is a notebook"),
         (lines(*map(json.dumps, RECORDS)) + '{"image": "c', "is broken JSON at line 4 .*expected one object a line"),
         (lines(*map(json.dumps, RECORDS)) + "A dog runs\n", "is broken JSON at line 4"),

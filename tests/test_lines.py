@@ -152,6 +152,9 @@ BINARY = {
     "a WebP picture": picture("WEBP"),
     "a BMP picture": picture("BMP"),
     "a TIFF picture": picture("TIFF"),
+    "a HEIF picture": b"\0\0\0\x18ftypheic" + bytes(50),
+    "a sound file": b"\xff\xfb\x90\0" + bytes(300),
+    "an Arrow table": b"FEA1" + bytes(60),
     "a Parquet table": b"PAR1\x15\x04\x15",
     "a Python pickle": b"\x80\x04\x95\x0b\x00",
     "an xz archive": b"\xfd7zXZ\0\0\x04",
@@ -162,7 +165,7 @@ BINARY = {
 TEXTS = {
     "an SVG picture": '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"><text>a dog</text></svg>\n',
     "an HTML page": "<!DOCTYPE html>\n<html><body><p>a dog runs</p></body></html>\n",
-    "an XML document": "<?xml version='1.0'?>\n<captions>\n<c>a dog runs</c>\n</captions>\n",
+    "an XML or HTML document": "<?xml version='1.0'?>\n<captions>\n<c>a dog runs</c>\n</captions>\n",
     "a file of subtitles (SRT)": "1\n00:00:01,000 --> 00:00:02,000\nA dog runs.\n\n2\n00:00:03,000 --> 00:00:04,000\nA cat.\n",
     "a file of subtitles (WebVTT)": "WEBVTT\n\n00:01.000 --> 00:02.000\nA dog runs.\n",
     "a file of subtitles (ASS)": "[Script Info]\nTitle: x\n",
@@ -173,7 +176,30 @@ TEXTS = {
     "a YAML file": "- image: a.jpg\n  caption: a dog runs\n",
     "an SQL dump": "-- dump\nINSERT INTO captions VALUES (1, 'a dog runs');\n",
     "a file of Flickr30k Entities": "[/EN#1/people Two young guys] look at [/EN#2/bodyparts their hands] .\n",
+    "a Markdown document": "# Captions\n\n- a dog runs\n- a cat sits\n",
+    "a TOML or INI file": '[[captions]]\ntext = "a dog runs"\n',
+    "a list or dict as Python prints it": "{'image': 'a.jpg', 'caption': 'a dog runs'}\n",
+    "a JavaScript file": 'var captions = [\n"a dog runs",\n];\n',
 }
+
+
+OTHERS_OF_A_KIND = [
+    ("an XML or HTML document", "<p>A dog runs.</p>\n<p>A cat sits.</p>\n"),
+    ("an XML or HTML document", "<captions><c>a dog runs</c><c>a cat sits</c></captions>"),
+    ("an SVG picture", '<!-- made by hand -->\n<svg width="3">\n<text>a dog</text>\n</svg>\n'),
+    ("a YAML file", "captions:\n  - a dog runs\n  - a cat sits\n"),
+    ("a YAML file", "image: a.jpg\ncaption: a dog runs\n\nimage: b.jpg\ncaption: a cat sits\n"),
+    ("a Markdown table", "+---+-----+\n| a | dog |\n+---+-----+\n"),
+    ("a Markdown document", "Captions\n========\na dog runs\n"),
+    ("a list or dict as Python prints it", "['a dog runs', 'a cat sits']\n"),
+    ("a TOML or INI file", "[first]\ncaption=a dog runs\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), OTHERS_OF_A_KIND)
+def test_files_of_a_kind_that_begin_otherwise_are_refused_too(tmp_path, name, content):
+    with pytest.raises(CaptionsFileError, match=f"captions.txt is {name}"):
+        lines.read_head(written(tmp_path, content))
 
 
 @pytest.mark.parametrize("name", [*BINARY, *TEXTS])
@@ -193,7 +219,14 @@ def test_other_kinds_of_files_are_refused_by_name(tmp_path, name):
         "svg is a format\nA dog runs\n", "Insert into the box a ball\nA dog\n", "<start> a dog runs <end>\n<start> a cat <end>\n",
         "[laughs] a man walks\n[cries] a dog\n", "1. a dog\n2. a cat\n", "12:30 a dog runs\n", "# a dog\n# a cat\n",
         "- a dog runs\n- a cat sits\n", "The ftyp of it\n", "A great WEBP image\n", "BM is a bank\n", "Rar! said he\n",
+        "Dogs: they run.\nCats: they sit.\n", "[2] a dog runs\n[3] a cat\n", "'Tis late\n'Twas early\n", "A dog runs -\n--- a cat\n",
+        "Let x = [y] be\nand so on\n", "Image of a dog: it runs\nIt: what?\n",
     ],
 )  # fmt: skip
 def test_prose_that_begins_strangely_is_text(tmp_path, prose):
     assert lines.read_head(written(tmp_path, prose)) == prose
+
+
+def test_a_sentence_in_a_message_is_short_and_does_not_change_the_terminal():
+    assert lines.shown(" a\tred\nball ") == "a red ball" and lines.shown("犬\u200d🙂") == "犬\u200d🙂"
+    assert "\x1b" not in lines.shown("\x1b[31mred") and len(lines.shown("a" * 60_000)) == lines.SHOWN + 1

@@ -4,7 +4,9 @@ import pytest
 from conftest import TINY
 
 import train
+from command_line import UserError
 from settings import PRESETS, Settings, resolve
+from training.data import open_data
 from training.notes import changed_schedule, poor_result, short_run, without_effect
 
 
@@ -101,3 +103,19 @@ def test_flags_of_a_captions_file_need_one(flag, capsys):
     with pytest.raises(SystemExit) as usage:
         train.main([flag, "x"])
     assert usage.value.code == 2 and f"{flag} needs --captions_file" in capsys.readouterr().err
+
+
+def test_sentences_longer_than_a_picture_are_counted_and_a_file_of_them_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("".join(f"dog {i} ran\n" for i in range(300)) + "dog " * 90 + "\n", encoding="utf-8")
+    data = open_data(resolve({"captions_file": "a.txt", "train_split": 0.99}))[0]
+    said = capsys.readouterr().err
+    assert f"note: 1 of {data.trained} sentences to train on have more than {data.max_words} pieces" in said
+    assert "generate.py refuses such sentences" in said
+    (tmp_path / "b.txt").write_text("".join(f"{i} {'dog ' * 90}\n" for i in range(9)), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"b\.txt: 7 of 7 sentences to train on have more than 64 pieces.*; put shorter sentences on a line$"
+    ):
+        open_data(resolve({"captions_file": "b.txt"}))
+    with pytest.raises(UserError, match="more than 4 pieces.*or give more --n_sprites"):
+        open_data(resolve({"captions_file": "b.txt", "n_sprites": 4, "z_dim": 24}))

@@ -50,3 +50,12 @@ def test_sheets_of_scenes_rows_and_round_trips(tmp_path):
     for name in "acd":
         drawn(tmp_path / f"{name}.png")
     assert (drawn(tmp_path / "d.png") == visualization.WRONG).all(-1).any()
+
+
+def test_what_came_back_for_a_long_sentence_is_seen_under_its_scene(tmp_path):
+    long = "The woman who sells bread at the station forgot her umbrella on the bench behind the church before breakfast"
+    sheets = set()
+    for end in ("a cat.", "a cow."):
+        visualization.scene_sheet(torch.zeros(1, 3, 64, 64), [f"{long}. -> {long}, said {end}"], tmp_path / "a.png")
+        sheets.add((tmp_path / "a.png").read_bytes())
+    assert len(sheets) == 2

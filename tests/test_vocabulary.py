@@ -61,3 +61,11 @@ def test_words_of_any_script(line, words):
 def test_words_joined_by_spaces_are_the_same_words(text):
     words = tokenize(text)
     assert tokenize(" ".join(words)) == words and all(w and not w.isspace() for w in words)
+
+
+@pytest.mark.parametrize(
+    ("typed", "plain"),
+    [("doesn´t", "doesn't"), ("‹ja›", "'ja'"), ("5′ 3″", "5' 3\""), ("so…", "so..."), ("a－b", "a-b"), ("« oui »", '" oui "')],
+)
+def test_more_kinds_of_apostrophes_quotation_marks_dashes_and_ellipses_are_the_same_words(typed, plain):
+    assert tokenize(typed) == tokenize(plain)

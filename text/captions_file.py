@@ -10,7 +10,7 @@ import numpy as np
 
 from text.columns import kind_of
 from text.formats import CaptionsReader
-from text.lines import CaptionsFileError
+from text.lines import CaptionsFileError, shown
 from text.order import shuffled
 from text.padding import pad
 from text.vocabulary import Vocabulary, tokenize
@@ -289,7 +289,7 @@ class CaptionsData:
     def description(self):
         """Lines for people: how each file was read, and what was left out; a sentence as it was read; the sizes of the parts."""
         lines = [f"{file} {self._how_read(part)}" for part, file in reversed(self.files.items()) if file]
-        lines.append(f"first sentence as read: {self.first_sentence()}")
+        lines.append(f"first sentence as read: {shown(self.first_sentence())}")
         lines.append(f"{self.trained} to train on, {len(self.val)} to validate, {len(self.test)} to test")
         return lines
 

@@ -3,19 +3,22 @@
 A file of another kind is refused by name, and so is one that looks like one of these and is broken.
 """
 
+import io
 import re
 from typing import NamedTuple
 
-from text.columns import FLICKR_ID, ColumnError, picture_of, strings_of
+from text.columns import CAPTIONS, FLICKR_ID, ColumnError, kind_of_column, picture_of, plain, strings_of
 from text.json_captions import BrokenJson, looks_like_json, read_json
 from text.lines import HEAD, CaptionsFileError, read_head, read_lines
 from text.tables import BrokenTable, Table, are_quoted_lines, find_table, rows_of
 
 TOKEN = re.compile(r"([^\t]+#\d+)\t(.*)")  # Flickr8k.token.txt: name.jpg#0<tab>caption
-NAMED = re.compile(rf"({FLICKR_ID.pattern}|\S+?\.(?:jpe?g|png|gif|bmp|webp|tiff?)(?:#\d+)?)[ \t]+(.*)", re.I)
+CLIP = r"[\w-]{11}_\d+_\d+"  # of a video on YouTube, as MSVD names it
+NAMED = re.compile(rf"({FLICKR_ID.pattern}|{CLIP}|\S+?\.(?:jpe?g|png|gif|bmp|webp|tiff?)(?:#\d+)?)(?:\s*[:–—-])?[ \t]+(.*)", re.I)
 MOST = 0.9  # share of lines that show what a file is
 WITHOUT_CAPTION = 0.05  # share of rows without a caption that is skipped; with more the file is broken
 ROW_CHARACTERS = 1 << 24
+LONGEST_NAME = 300  # characters of a picture's name or address
 
 
 class Caption(NamedTuple):
@@ -40,7 +43,7 @@ class CaptionsReader:
         self.complaint = ""  # about the first row without a caption
         self._json = None  # an iterator that has not been used
         head = read_head(path)
-        lines = head.splitlines(keepends=True)
+        lines = io.StringIO(head).readlines()  # str.splitlines knows ends of lines that files do not have
         if len(lines) > 1 and len(head) >= HEAD // 4:  # the head may end in the middle of a line
             lines.pop()
         try:
@@ -71,14 +74,17 @@ class CaptionsReader:
         shown = [line for line in lines if line.strip()]
         if _share(TOKEN, shown) > 0.5:
             return "token file, name#number and a tab before each caption", lambda: self._read_named(TOKEN, "NAME#NUMBER, a tab")
-        if _share(NAMED, shown) >= MOST:
-            return "lines that begin with a picture's name", lambda: self._read_named(NAMED, "a picture's name, a space")
         if table := find_table(lines, self.column):
             return str(table), lambda: self._read_table(table)
+        header = int(_names_caption(shown)) if shown else 0
+        if _share(NAMED, shown[header:]) >= MOST:
+            return "lines that begin with a picture's name", lambda: self._read_named(NAMED, "a picture's name, a space", header)
         if self.column and not self.or_none:
             raise ColumnError(f"--captions_column {self.column}: it is plain text, without columns; leave the flag out")
         if are_quoted_lines(shown):
             return "CSV of one column, without a header", lambda: self._read_table(Table(",", ["1"], 0, 0, None))
+        if kind_of_column([line[:LONGEST_NAME] for line in shown]) in ("picture", "url"):
+            raise ColumnError("is a list of names of pictures, without captions; name the file that has them")
         return "plain text, one sentence a line", self._read_prose
 
     # ---- the formats ----------------------------------------------------------------------------
@@ -94,10 +100,12 @@ class CaptionsReader:
             self.rows += 1
             yield Caption(line.strip(), None, self.rows, cut)
 
-    def _read_named(self, pattern, expected):
+    def _read_named(self, pattern, expected, header=0):
         for number, line in enumerate(self._lines(), 1):
             found = pattern.match(line)
-            if found or not line.strip():
+            if header and line.strip():
+                header -= 1
+            elif found or not line.strip():
                 self.rows += 1
                 yield Caption(found[2].strip(), picture_of(found[1]), number) if found else Caption("", None, number)
             else:
@@ -109,8 +117,8 @@ class CaptionsReader:
             if not any(fields):
                 self.rows += 1
                 yield Caption("", None, number)
-            elif header:
-                header -= 1
+            elif header or fields == table.names:  # again where files were joined
+                header = max(0, header - 1)
             elif (value := table.field(fields, table.caption, line)) is None:
                 yield self._without_caption(number, table.complaint(fields))
             else:
@@ -129,6 +137,12 @@ class CaptionsReader:
         self.broken += 1
         self.complaint = self.complaint if self.broken > 1 else f"line {number}: {complaint}"
         return Caption("", None, number)
+
+
+def _names_caption(lines):
+    """Whether the first line is a header: its last word is a name for captions, and it has no more words than a header."""
+    words = lines[0].split()
+    return 1 < len(words) < 5 and plain(words[-1]) in CAPTIONS
 
 
 def _share(pattern, lines):

@@ -166,7 +166,9 @@ def _records_in_list(value):
     if _are(str, value):
         return NAMELESS[0], [{"caption": text} for text in value]
     if _are(list, value):
-        return "a list of rows", [{str(i): field for i, field in enumerate(row, 1)} for row in value]
+        header = any(plain(name) in CAPTIONS for name in value[0])
+        names = [*map(str, value[0] if header else range(1, max(map(len, value)) + 1))]
+        return "a list of rows", [dict(zip(names, row)) for row in value[header:]]
     return "", []
 
 
@@ -188,6 +190,7 @@ def _records_in_object(value, wanted):
         return "objects under keys", [{"picture": key, **record} for key, record in value.items()]
     if _has_captions([value], wanted):
         return "one object", [value]
-    if all(_are(str, v) for v in values if not isinstance(v, str)) and not any(plain(key) in PICTURES for key in value):
+    texts = all(isinstance(v, str) or isinstance(v, list) and _are(str, v) for v in values)
+    if texts and not any(plain(key) in PICTURES for key in value):
         return NAMELESS[1], [{"picture": key, "caption": v} for key, v in value.items()]
     return "", []

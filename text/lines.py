@@ -6,6 +6,7 @@ import io
 import os
 import re
 import stat
+import unicodedata
 import zlib
 from contextlib import contextmanager
 
@@ -23,6 +24,20 @@ BYTE_ORDER_MARKS = [(b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b
 NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # how Python keeps bytes that it cannot decode
 SUSPECTS = 200  # lines by which an encoding is guessed
 LEAST_CONFIDENCE = 0.1  # below it Windows-1252, the most common one, is the better guess
+
+
+SHOWN = 200  # characters of a sentence that a message shows
+
+
+def shown(text):
+    """The beginning of a text in one line for a terminal: without control characters, which could change what it shows.
+
+    >>> shown("a\\tred \\x07ball")
+    'a red \ufffdball'
+    """
+    text = " ".join(text[: 2 * SHOWN].split())
+    text = "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in text)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -97,7 +112,7 @@ def read_lines(path, limit=LINE_CHARACTERS):
                 raise CaptionsFileError(f"{path}, {_complaint(encoding, number, line, f)}")
             if "\0" in line:
                 raise CaptionsFileError(f"{path}, line {number} has NUL characters, which no text has; save the file as UTF-8")
-            yield line, cut
+            yield line.lstrip("\ufeff"), cut  # within a file they are left where files were joined
 
 
 def _complaint(encoding, number, line, rest):
@@ -114,8 +129,7 @@ def _complaint(encoding, number, line, rest):
         if len(suspects) == SUSPECTS:
             break
     name, text = guess_encoding([s.encode("utf-8", "surrogateescape") for s in suspects])
-    shown = " ".join(text.split())[:60]
-    return f"line {number} is no UTF-8 text (it looks like {name}: {shown!r}); save the file as UTF-8"
+    return f"line {number} is no UTF-8 text (it looks like {name}: {shown(text)[:60]!r}); save the file as UTF-8"
 
 
 def guess_encoding(lines):

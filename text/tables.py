@@ -10,6 +10,8 @@ from text.columns import CAPTIONS, PICTURES, SAMPLE, caption_column, kind_of, ki
 DELIMITERS = {"\t": "tabs", "|": "“|”", ";": "semicolons", ",": "commas"}
 NAME_CHARACTERS, NAME_WORDS = 40, 4  # of a column's name, at most
 MOST = 0.9  # share of rows that must be alike
+TITLES = 5  # lines before the header of a table
+NUMBERED = re.compile(r'"?\d+"?[,;](?=[^\s\d])')  # a number and a caption, and not a number with a comma in it
 LINES_OF_A_FIELD = 100  # a quote that is open for longer was never closed
 HARD = ("picture", "url", "number")  # kinds of values by which a table is told from prose with commas
 
@@ -84,7 +86,7 @@ def rows_of(lines, delimiter):
 def _fields(line, delimiter):
     """The fields of a row, None if a quote is open at its end."""
     try:
-        row = next(csv.reader(line.splitlines(True) or [""], delimiter=delimiter, strict=True, skipinitialspace=True), [])
+        row = next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True), [])
     except csv.Error as error:
         if "unexpected end" in str(error) or line.count('"') % 2:
             return None
@@ -102,11 +104,13 @@ def find_table(lines, wanted=""):
     skipped, delimiters = 0, list(DELIMITERS)
     if lines and (said := re.fullmatch(r"sep=(.)\s*", lines[0])):  # Excel's own
         skipped, delimiters = 1, [said[1]]
-    samples = {delimiter: _sample(lines[skipped:], delimiter) for delimiter in delimiters}
+    lines = lines[skipped:]
+    samples = {delimiter: _sample(lines, delimiter) for delimiter in delimiters}
     for find in (_with_header, _by_contents):
         for delimiter, rows in samples.items():
-            if rows and (table := find(rows, delimiter, wanted)):
-                table.header += skipped
+            before = _before_table(rows) if rows else 0
+            if rows and (table := find(rows[before:], delimiter, wanted, lines)):
+                table.header += skipped + before
                 return table
     return None
 
@@ -130,6 +134,15 @@ def _sample(lines, delimiter):
     return rows[: SAMPLE + 1]
 
 
+def _before_table(rows):
+    """How many rows stand before a table: comments that begin with #, and titles before a row that names captions."""
+    comments = next((i for i, row in enumerate(rows) if not row[0].startswith("#")), 0)
+    if comments == 1 and len(rows[0]) == len(rows[1]):
+        comments = 0  # a header may begin so, too
+    titles = next((i for i, row in enumerate(rows[comments:][:TITLES]) if len(row) > 1), 0)
+    return comments + titles * any(plain(name) in CAPTIONS for name in rows[comments + titles] if titles)
+
+
 def _alike(rows):
     """Share of rows that have as many fields as the first one."""
     return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
@@ -146,7 +159,7 @@ def _looks_like_names(row):
     return bool(named) and short and len(set(named)) == len(named)
 
 
-def _with_header(rows, delimiter, wanted):
+def _with_header(rows, delimiter, wanted, _):
     """A table whose first row names a column of captions or of pictures."""
     names = rows[0]
     if not _looks_like_names(names):
@@ -162,24 +175,41 @@ def _with_header(rows, delimiter, wanted):
     return Table(delimiter, names, 1, caption_column(names, columns, wanted), picture_column(names, columns))
 
 
-def _by_contents(rows, delimiter, wanted):
-    """A table without known names: rows of equal width with something beside text, or anything parted by tabs or |."""
+def _by_contents(rows, delimiter, wanted, lines):
+    """A table without known names: rows of equal width with something beside text, or without a space behind any comma, or
+    anything parted by tabs or |."""
     first = [kind_of(row[0]) for row in rows]
-    if delimiter in ",;" and first.count("picture") >= MOST * len(rows) and _has_commas_of_prose(rows, delimiter):
+    named = first.count("picture") >= MOST * len(rows) or _share_of(lines, lambda line: NUMBERED.match(line)) >= MOST
+    if delimiter in ",;" and named and _has_commas_of_prose(rows):
         return Table(delimiter, ["1", "2"], 0, caption_column(["1", "2"], [first, []], wanted or "2"), 0)
     width = len(rows[0])
     if width < 2 or _alike(rows) < MOST:
         return None
     kinds = [kind_of_column(values) for values in _columns(rows[1:], width)]
     if delimiter in ",;" and not wanted and not set(HARD) & set(kinds):
-        return None  # prose with as many commas in every line
+        if _share_of(lines, lambda line: _is_tight(line, delimiter)) < MOST:
+            return None  # prose with as many commas in every line
     header = _is_header(rows[0], kinds)
     names = rows[0] if header else [str(i + 1) for i in range(width)]
     columns = _columns(rows[header:], width)
     return Table(delimiter, names, int(header), caption_column(names, columns, wanted), picture_column(names, columns))
 
 
-def _has_commas_of_prose(rows, delimiter):
+def _share_of(lines, fits):
+    lines = [line for line in lines[: SAMPLE + 1] if line.strip()]
+    return sum(bool(fits(line)) for line in lines) / max(1, len(lines))
+
+
+def _is_tight(line, delimiter):
+    """Whether a line has more than one field, and no space behind a delimiter, as only prose has it."""
+    try:
+        row = next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return False
+    return len(row) > 1 and not any(field.startswith(" ") for field in row[1:])
+
+
+def _has_commas_of_prose(rows):
     """Whether a picture's name and a caption stand in each row, and further delimiters belong to the caption."""
     return all(len(row) > 1 for row in rows) and len({len(row) for row in rows}) > 1
 

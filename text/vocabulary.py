@@ -80,8 +80,10 @@ class Vocabulary:
 
 # Signs of direction and of line breaking are no part of a word; a space of no width parts two.
 _INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]) | {0x200B: " "}
-# Typographic and plain apostrophes, quotation marks and dashes are the same words.
-_PLAIN = str.maketrans({**dict.fromkeys("‘’‚‛ʼ＇", "'"), **dict.fromkeys("“”„‟«»＂", '"'), **dict.fromkeys("‐‑‒–—―−", "-")})
+# Typographic and plain apostrophes, quotation marks, dashes and ellipses are the same words.
+_PLAIN = str.maketrans(
+    {**dict.fromkeys("‘’‚‛ʼ＇´′‹›", "'"), **dict.fromkeys("“”„‟«»＂″", '"'), **dict.fromkeys("‐‑‒–—―−－", "-"), "…": "..."}
+)
 # Scripts without spaces between words: each of their letters is a word. Thai, Lao, Khmer, Burmese; kana; Chinese.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

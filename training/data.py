@@ -4,7 +4,7 @@ import sys
 
 from command_line import UserError
 from data_utils import CaptionsData, GrammarData
-from settings import fit_to_text
+from settings import MOST_PLACES, fit_to_text
 from text.grammar import different_sentences
 from text.vocabulary import vocabulary_in
 from training.resume import FILES
@@ -27,14 +27,28 @@ def open_data(settings, path=None, state=None):
     fit_to_text(settings, data.lengths())
     if settings.decoder == "marks" and settings.layout == "line":
         data.max_words = min(data.max_words, settings.n_sprites)
+    what = "pieces" if settings.tokenizer == "bpe" else "words"
+    _tell_what_is_cut(data, settings, what)
     unseen = data.test[:final]
-    known, what = sum(map(data.has_trained_words, unseen)), "pieces" if settings.tokenizer == "bpe" else "words"
+    known = sum(map(data.has_trained_words, unseen))
     print(
         f"{len(data.vocab)} {what}, at most {data.max_words} in a sentence; {known} of {len(unseen)} unseen sentences have only "
         f"words that training shows" + ("" if what == "pieces" else "; other words are left out of pictures and cannot come back"),
         file=sys.stderr,
     )
     return data, data.val[:VALIDATED], unseen
+
+
+def _tell_what_is_cut(data, settings, what):
+    """Say how many sentences to train on have no place for their ends. Raises UserError if that are most of them."""
+    cut, most = int((data.lengths() > data.max_words).sum()), data.max_words
+    if not cut:
+        return
+    line = f"{cut} of {data.trained} sentences to train on have more than {most} {what}, and a picture has no place for more"
+    if cut > data.trained / 2:
+        more = ", or give more --n_sprites" if what == "pieces" and most < MOST_PLACES else ""
+        raise UserError(f"{settings.captions_file}: {line}; put shorter sentences on a line{more}")
+    print(f"note: {line}; their ends are not drawn, and generate.py refuses such sentences", file=sys.stderr)
 
 
 def _open_captions(settings, path, state):

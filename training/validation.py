@@ -51,7 +51,7 @@ def validate_from_files(circle, vocab, device, sentences, signals):
     return RoundTrips(sentences, torch.cat(pictures), captions)
 
 
-ENOUGH_STEPS, LITTLE = 3000, 0.5  # steps after which real sentences come back; an exact match that may be for want of steps
+ENOUGH_STEPS, LITTLE = 1000, 0.5  # steps after which real sentences come back; an exact match that may be for want of steps
 
 
 def remarks(result, data, steps):
@@ -61,7 +61,9 @@ def remarks(result, data, steps):
     lines = []
     if known and len(known) < len(pairs):
         share = 100 * exact_match(*zip(*known))
-        lines.append(f"exact match on the {len(known)} of them with only words that training shows: {share:.2f} %")
+        lines.append(
+            f"exact match on the {len(known)} of {len(pairs)} unseen sentences with only words that training shows: {share:.2f} %"
+        )
     if hasattr(data.vocab, "merges"):
         lines.append(f"come back as they were typed: {100 * verbatim_match(result.sentences, result.captions):.2f} %")
     else:
