@@ -55,6 +55,7 @@ BASELINES = {
     "majority": "majority",
     "blank_picture": "blank picture",
     "other_picture": "another sentence's picture",
+    "hand_made_code": "hand-made code of squares",
     "uncorrupted": "uncorrupted",
     "white_noise": "white noise",
     "shuffled_pictures": "pictures shuffled",

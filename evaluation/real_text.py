@@ -8,6 +8,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 import metrics
 from evaluation import robustness
+from evaluation.hand_made_code import HandMadeCode
 from evaluation.protocol import metric
 from pictures import draw_sentences, read_pictures
 from text.vocabulary import tokenize
@@ -85,12 +86,16 @@ def real_text_scores(model, sentences, has_trained_words, seed):
     captions = read(pictures)
     salad = [shuffled_words(s, rng) for s in sentences]
     of_salad = read(draw_sentences(model.circle, model.vocab, salad, model.device))
+    code = HandMadeCode(model.vocab, model.max_words)
+    coded = code.draw(sentences)
     scores = {
         "clean": text_scores(sentences, captions),
         "salad": text_scores(salad, of_salad),
         "in_a_row": text_scores(sentences, read(corrupted_in_a_row(pictures, seed))),
         "blank_picture": text_scores(sentences, read(torch.full((1, 3, 64, 64), 0.5)) * len(sentences)),
         "other_picture": text_scores(sentences, captions[1:] + captions[:1]),
+        "hand_made_code": text_scores(sentences, code.read(coded)),
+        "hand_made_code_in_a_row": text_scores(sentences, code.read(corrupted_in_a_row(coded, seed))),
     }
     exact = np.array([metrics.exact_match([a], [b]) for a, b in zip(sentences, captions)])
     groups = groups_of(sentences, has_trained_words)
@@ -103,12 +108,13 @@ def real_text_section(model, protocol, seed, advance):
     scores, groups, captions = real_text_scores(model, sentences, model.data.has_trained_words, seed)
     n, found = len(sentences), {}
     for id, (label, high, better) in SCORES.items():
-        beside = {name: scores[name][id] for name in ("blank_picture", "other_picture")}
+        beside = {name: scores[name][id] for name in ("blank_picture", "other_picture", "hand_made_code")}
         found |= metric(f"real_text/{id}", label, scores["clean"][id], n, seed, baselines=beside, high=high, better=better)
     clean = {"uncorrupted": scores["clean"]["exact_match"]}
     for name, label in (("salad", "words of each sentence shuffled"), ("in_a_row", "after blur 1, noise 0.1 and JPEG 50 in a row")):
         value = scores[name]["exact_match"]
-        found |= metric(f"real_text/{name}", f"exact match, {label}", value, n, seed, baselines=clean, better="high")
+        beside = clean | ({"hand_made_code": scores["hand_made_code_in_a_row"]["exact_match"]} if name == "in_a_row" else {})
+        found |= metric(f"real_text/{name}", f"exact match, {label}", value, n, seed, baselines=beside, better="high")
     for name, (value, count) in groups.items():
         label = f"exact match, {GROUPS[name]}"
         found |= metric(f"real_text/of/{name}", label, value, count, seed, baselines=clean, better="high", group=name)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from evaluation.real_text import corrupted_in_a_row, groups_of, real_text_section, shuffled_words, text_scores
+from text.pieces import PieceVocabulary
 
 TEXTS = ["A dog's ball.", "Two men — in blue hats — walk up the long and narrow street to the old market.", "A zebra."]
 
@@ -12,7 +13,8 @@ TEXTS = ["A dog's ball.", "Two men — in blue hats — walk up the long and nar
 class Copier:
     """A model under test that hides a sentence's number in the color of its picture, and reads it there."""
 
-    circle = vocab = device = None
+    circle = device = None
+    vocab, max_words = PieceVocabulary.of(TEXTS, 300), 90
 
     def __init__(self, wrong=()):
         self.wrong, self.known = wrong, list(TEXTS)
@@ -77,5 +79,6 @@ def test_the_section_says_what_comes_back_and_what_a_blank_picture_gives(section
     found = section(Copier(wrong=(2,)))
     assert found["exact_match"]["value"] == found["verbatim"]["value"] == pytest.approx(2 / 3)
     assert found["exact_match"]["baselines"]["other_picture"] == 0
+    assert found["exact_match"]["baselines"]["hand_made_code"] == 1
     assert found["of/new_words"]["value"] == 0 and found["of/trained_words"]["value"] == 1 and found["of/trained_words"]["n"] == 2
     assert found["salad"]["baselines"] == {"uncorrupted": pytest.approx(2 / 3)}
