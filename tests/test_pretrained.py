@@ -25,17 +25,29 @@ import make_pretrained  # noqa: E402
 import measure_pretrained  # noqa: E402
 
 
+TWO_METRICS = {"exact_match/test": 0.25, "corruption/jpeg_50": 0.125}
+
+
 @pytest.fixture
 def two_metrics(monkeypatch):
     """The card without the metrics that take minutes."""
-    monkeypatch.setattr(model_card, "checkpoint_metrics", lambda *_: {"exact_match/test": 0.25, "corruption/jpeg_50": 0.125})
+    monkeypatch.setattr(model_card, "checkpoint_metrics", lambda *_: TWO_METRICS)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A pretrained folder made of the parrot -> its path."""
+    folder = tmp_path_factory.mktemp("made") / "grammar"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_card, "checkpoint_metrics", lambda *_: TWO_METRICS)
+        assert make_pretrained.main([parrot(), "--out_dir", str(folder), "--n", "5"]) == 0
+    return folder
 
 
 @pytest.fixture
-def shipped(two_metrics, tmp_path, monkeypatch):
-    """A pretrained folder made of the parrot, in an empty working folder -> its path."""
-    folder = tmp_path / "shipped" / "grammar"
-    assert make_pretrained.main([parrot(), "--out_dir", str(folder), "--n", "5"]) == 0
+def shipped(made, two_metrics, tmp_path, monkeypatch):
+    """A copy of the pretrained folder, in an empty working folder -> its path."""
+    folder = shutil.copytree(made, tmp_path / "shipped" / "grammar")
     monkeypatch.setattr(checkpoints, "PRETRAINED", str(folder))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
