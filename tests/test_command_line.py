@@ -52,7 +52,8 @@ WRONG = {
 
 @pytest.mark.parametrize("script", WRONG)
 def test_a_wrong_flag_is_one_line_with_a_pointer_to_help(script, tmp_path):
-    done = run_script(script, *WRONG[script], cwd=tmp_path)
+    run = run_script if script == "train.py" else run_here  # one as a real process
+    done = run(script, *WRONG[script], cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
     assert done.stderr.startswith(f"{script}: ") and done.stderr.endswith(f"; see python {script} --help\n")
     assert done.stderr.count("\n") == 1
@@ -93,6 +94,7 @@ USES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", USES)
 def test_without_a_checkpoint_the_best_one_is_taken_and_named_or_one_line_says_what_to_do(script, tmp_path):
     best = os.path.join("checkpoints", "best.pt")
@@ -269,6 +271,7 @@ def test_memory_that_runs_out_in_the_middle_of_a_run_leaves_its_last_checkpoint(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "place", "flags"),
     [

@@ -114,6 +114,7 @@ def to_nobody(command, cwd, both, unbuffered):
     return process.returncode, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", LISTENED_TO)
 @pytest.mark.parametrize("both", [False, True], ids=["stdout", "both"])
 def test_a_reader_that_leaves_ends_nothing_and_is_no_error(script, both, tmp_path):

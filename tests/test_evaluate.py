@@ -46,10 +46,12 @@ def evaluation(tiny_run, tmp_path_factory):
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_metric_is_finite_in_range_and_beside_baselines(evaluation):
     assert check_metrics(evaluation[1]) > 80
 
 
+@pytest.mark.slow
 def test_all_sections_splits_and_slots_are_there(evaluation):
     sections = evaluation[1]["models"][0]["sections"]
     assert set(sections) == {name for name, section in evaluate.SECTIONS.items() if not section.needs_lines}
@@ -69,6 +71,7 @@ def test_all_sections_splits_and_slots_are_there(evaluation):
     assert counts.shape == (11, 12) and counts.sum() == sections["circle"]["metrics"]["slot_accuracy/test/color"]["n"]
 
 
+@pytest.mark.slow
 def test_report_tells_the_metrics_of_the_json(evaluation):
     folder, result = evaluation
     text = (folder / "report.md").read_text(encoding="utf-8")
@@ -77,6 +80,7 @@ def test_report_tells_the_metrics_of_the_json(evaluation):
     assert not (folder / "partial.json").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_without_force(evaluation, tiny_run, capsys, small_protocol):
     folder, _ = evaluation
     before = {name: (folder / name).read_bytes() for name in evaluate.OUTPUTS}
@@ -86,6 +90,7 @@ def test_nothing_is_overwritten_without_force(evaluation, tiny_run, capsys, smal
     assert before == {name: (folder / name).read_bytes() for name in evaluate.OUTPUTS}
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypatch, small_protocol):
     """The second start measures only what the first had not, and the end is that of a run in one go."""
@@ -167,12 +172,14 @@ def test_captions_file_leaves_slots_out_by_name(tmp_path, small_protocol):
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_id_stands_for_one_metric_and_is_no_label(evaluation):
     ids = [id for section in evaluation[1]["models"][0]["sections"].values() for id in section["metrics"]]
     assert len(ids) == len(set(ids))
     assert all(id == id.strip() and " " not in id for id in ids)
 
 
+@pytest.mark.slow
 def test_every_id_has_what_is_shown_for_it(evaluation):
     assert set(labels.TITLES) == set(labels.EXPLAINED) == set(evaluate.SECTIONS)
     assert set(labels.CAPTIONERS) == set(baselines.CAPTIONERS)
@@ -192,6 +199,7 @@ def renamed_labels(result):
     return result, old
 
 
+@pytest.mark.slow
 def test_a_renamed_label_changes_the_shown_text_only(evaluation):
     """All that joins, summarizes or finds metrics goes by ids: other labels leave every value where it was."""
     result = evaluation[1]
@@ -269,6 +277,7 @@ def test_other_sentences_may_be_measured_and_the_grammar_has_no_file(tmp_path):
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_metrics_are_ordered_as_they_should_be(evaluation):
     check_order(evaluation[1])
 

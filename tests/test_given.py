@@ -55,7 +55,9 @@ def under_test(path):
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     path = tmp_path_factory.mktemp("given") / "own.toml"
-    path.write_text('red = {color = "#e6194d"}\nblue = {color = "#3366e6"}\nleft = {x = 0.2}\nright = {x = 0.7}\n')
+    path.write_text(
+        'red = {color = "#e6194d"}\nblue = {color = "#3366e6"}\nleft = {x = 0.2}\nright = {x = 0.7}\n', encoding="utf-8"
+    )
     return under_test(path)
 
 

@@ -24,7 +24,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import make_pretrained  # noqa: E402
 import measure_pretrained  # noqa: E402
 
-
 TWO_METRICS = {"exact_match/test": 0.25, "corruption/jpeg_50": 0.125}
 
 

@@ -59,6 +59,7 @@ def test_progress_and_last_line(tmp_path):
     assert "\r" not in done.stderr and "epoch 1/1 step 2/8" in done.stderr  # plain lines where no terminal is
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
     done = run_script("train.py", *TINY, "--epochs", 2, "--seed", 0, cwd=tmp_path, env={"PYTHONHASHSEED": "5"})
     assert done.returncode == 0, done.stderr
