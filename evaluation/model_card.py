@@ -20,15 +20,15 @@ from evaluation.page import TEMPLATES
 from evaluation.protocol import open_model
 from evaluation.report import markdown_table
 from evaluation.results_table import checkpoint_metrics, results_table
-from metrics import exact_match, word_accuracy
+from metrics import exact_match, verbatim_match, word_accuracy
 from pictures import draw_sentences, read_pictures
-from settings import PRESETS, Settings
+from settings import PRESETS, Settings, resolve
 from text.grounding import given_line
 from text.vocabulary import SPECIALS
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "README.md"  # of a card, beside the weights
-EXAMPLE = "a large red ball in the left"
+EXAMPLE, EXAMPLE_OF_TEXT = "a large red ball in the left", "Two dogs' toys lie in the snow."
 LOADS = 5  # of which the median time is told
 
 
@@ -37,14 +37,18 @@ def training_command(settings):
 
     >>> training_command(Settings(seed=3, use_vae=True))
     'python train.py --use_vae --seed 3'
+    >>> training_command(resolve({"captions_file": "my.txt"}, "quick"))
+    'python train.py --preset quick --captions_file my.txt'
     """
 
     def flags(preset):
-        base = dataclasses.asdict(dataclasses.replace(Settings(), **PRESETS.get(preset, {})))
+        typed = {"captions_file": settings.captions_file} if settings.captions_file else {}
+        base = dataclasses.asdict(resolve(typed, preset)) | {"captions_file": ""}
+        chosen = {name for name in ("n_sprites", "z_dim") if not base[name]}  # by the run, from its sentences
         out = ["--preset", preset] if preset else []
         for f in dataclasses.fields(Settings):
             value = getattr(settings, f.name)
-            if value == base[f.name] or f.metadata["group"] == "output" or f.name in ("device", "threads"):
+            if value == base[f.name] or f.metadata["group"] == "output" or f.name in {"device", "threads", *chosen}:
                 continue
             if f.type is bool:
                 out.append(f"--{'' if value else 'no-'}{f.name}")
@@ -87,6 +91,7 @@ def metrics_of_captions(folder, n, seed, captions_file):
     captions, _ = read_pictures(model.circle, model.vocab, model.draw(sentences), model.device)
     rows = [
         ["exact match, `test`", f"{100 * exact_match(sentences, captions):.2f} %"],
+        ["verbatim: as it was typed, `test`", f"{100 * verbatim_match(sentences, captions):.2f} %"],
         ["word accuracy, `test`", f"{100 * word_accuracy(sentences, captions):.2f} %"],
     ]
     return markdown_table([f"metric (n = {len(sentences)} unseen lines, seed {seed})", "value"], rows)
@@ -126,7 +131,8 @@ def model_card(folder, n, seed, captions_file=None):
     settings = settings_of(state, str(folder))
     if settings.captions_file:
         table = metrics_of_captions(folder, n, seed, captions_file)
-        example = " ".join(state["vocabulary"][len(SPECIALS) :][:3])
+        is_open = settings.tokenizer == "bpe"
+        example = EXAMPLE_OF_TEXT if is_open else " ".join(state["vocabulary"][len(SPECIALS) :][:3])
     else:
         table = results_table([checkpoint_metrics(str(folder), n, seed, torch.device("cpu"))], n, seed)
         example = EXAMPLE
