@@ -31,6 +31,7 @@ from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
 from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
 from devices import choose_device, set_threads
 from evaluation import information, language, mutual, reading
+from evaluation.alphabet import alphabet_section
 from evaluation.page import render_page
 from evaluation.protocol import QUICK, Protocol, open_model
 from evaluation.real_pictures import open_real_pictures
@@ -55,6 +56,13 @@ class Section(NamedTuple):
     needs_slots: bool  # of the grammar
     needs_lines: bool = False  # of a captions file
     needs_pictures: bool = False  # of --real_pictures
+    needs_codes: bool = False  # of train.py --use_vq
+
+    def concerns(self, model):
+        """Whether it is about such models at all; what it lacks otherwise is said on the page."""
+        lacks_lines = self.needs_lines and model.lines is None
+        lacks_pictures = self.needs_pictures and model.real is None
+        return not (lacks_lines or lacks_pictures or self.needs_codes and not model.circle.has_codes)
 
 
 SECTIONS = {
@@ -66,6 +74,7 @@ SECTIONS = {
     "structure": Section(language.structure_section, 10, False),
     "meaning": Section(language.meaning_section, 8, True),
     "bottleneck": Section(information.bottleneck_section, 6, False),
+    "alphabet": Section(alphabet_section, 3, False, needs_codes=True),
     "language_model": Section(information.language_model_section, 2, False),
     "coherence": Section(information.coherence_section, 2, False),
     "real_pictures": Section(real_pictures_section, 15, False, needs_pictures=True),
@@ -198,7 +207,7 @@ def evaluate_model(model, number, protocol, seed, partial, progress):
     """All sections of one ModelUnderTest -> ({section: result}, {section or metric: why it was left out})."""
     sections, left_out = {}, {}
     for name, section in SECTIONS.items():
-        if section.needs_lines and model.lines is None or section.needs_pictures and model.real is None:
+        if not section.concerns(model):
             progress.skip(section.cost)
             continue
         if section.needs_slots and model.lines is not None:

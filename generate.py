@@ -3,6 +3,7 @@
     python generate.py --text "a red ball" "a tiny blue star" --out_dir out
     python generate.py --texts_file sentences.txt --out_dir out
     python generate.py --checkpoint checkpoints/checkpoint_epoch_5.pt --sample 100 --out_dir out
+    python generate.py --from_codes "color=3 shape=7 / shape=1 place=4 / ground=2" --out_dir out    after train.py --use_vq
 
 Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.jsonl with
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
@@ -17,13 +18,14 @@ from itertools import islice
 
 import torch
 
+from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from data_utils import UnknownWord, pad
 from decoders.objects import given_words
 from devices import choose_device, set_threads
 from files import make_folder, whole_file
-from pictures import BATCH, INVENTION, draw_sentences, load_pngs, read_pictures, save_pngs
+from pictures import BATCH, INVENTION, codes_of_sentences, draw_sentences, load_pngs, read_pictures, save_pngs
 from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
 from text.grounding import given_line
@@ -86,6 +88,20 @@ def check_sentences(args, vocab, max_words):
     return usable, empty
 
 
+def check_codes(args, circle, checkpoint):
+    """Look at --codes and at every scene of --from_codes before anything is written. Raises ValueError."""
+    if (args.codes or args.from_codes) and not circle.has_codes:
+        flag = "--codes" if args.codes else "--from_codes"
+        raise ValueError(f"{flag} needs a model with codes, which train.py --use_vq makes; {checkpoint} has none")
+    if args.from_codes and args.layers:
+        raise ValueError("--layers shows parts over their words, which --from_codes has not; leave one of them out")
+    for i, text in enumerate(args.from_codes or [], 1):
+        try:
+            circle.scene_decoder.draw_codes([text])
+        except ValueError as error:
+            raise ValueError(f"--from_codes {i}: {error}") from None
+
+
 def warn_of_unlike_sentences(args, vocab):
     """Say on standard error which sentences have a form that a model of the grammar was not trained on."""
     texts = [vocab.decode(vocab.encode(text)) for _, text in typed_sentences(args)]
@@ -97,8 +113,11 @@ def warn_of_unlike_sentences(args, vocab):
 
 
 def sentences_in_blocks(args, circle, vocab, device):
-    """Lists of up to BATCH sentences: the typed ones, or --sample of them from the language model."""
-    if args.sample:
+    """Lists of up to BATCH sentences: the typed ones, or --sample of them from the language model; or scenes in codes."""
+    if args.from_codes:
+        for start in range(0, len(args.from_codes), BATCH):
+            yield args.from_codes[start : start + BATCH]
+    elif args.sample:
         rng = torch.Generator(device).manual_seed(args.seed)
         for start in range(0, args.sample, BATCH):
             ids = circle.language_model.sample(min(BATCH, args.sample - start), rng, INVENTION)
@@ -123,9 +142,12 @@ def generate(args):
         circle, vocab, settings = load_model(checkpoint, device)
         if args.layers and not hasattr(circle.scene_decoder, "layers"):
             raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
+        check_codes(args, circle, checkpoint)
         about_file = describe_file(args) if args.texts_file else ""
-        total, empty = (args.sample, 0) if args.sample else check_sentences(args, vocab, circle.language_model.max_words)
-        if not args.sample and not settings.captions_file:
+        total, empty = args.sample or len(args.from_codes or []), 0
+        if not total:
+            total, empty = check_sentences(args, vocab, circle.language_model.max_words)
+        if not args.sample and not args.from_codes and not settings.captions_file:
             warn_of_unlike_sentences(args, vocab)
         if given := given_line(given_words(circle, vocab), settings.grounding):
             print(f"note: {given}", file=sys.stderr)
@@ -147,7 +169,8 @@ def generate(args):
     print(f"pictures: {paths_shown(args.out_dir, drawn.count)}; together: {sheet}{first}")
     aside = f" ({drawn.verbatim} as typed; capitals, spaces and kinds of quotation marks aside for the rest)"
     as_typed = aside if drawn.verbatim < drawn.exact else ""
-    print(f"{drawn.exact} of {drawn.count} sentences were read back exactly{as_typed}; each is in {drawn.list}")
+    what = "captions have the codes that were typed" if args.from_codes else f"sentences were read back exactly{as_typed}"
+    print(f"{drawn.exact} of {drawn.count} {what}; each is in {drawn.list}")
     return 0
 
 
@@ -198,7 +221,12 @@ def draw_all(args, circle, vocab, device, signals, drawn):
 def draw_block(args, circle, vocab, device, signals, drawn, texts, rng, out):
     """A block of sentences; `out` is the list. Raises Interrupted, OSError."""
     signals.check()
-    pictures = draw_sentences(circle, vocab, texts, device)
+    if args.from_codes:
+        pictures, codes = circle.scene_decoder.draw_codes(texts)
+        pictures = round_8bit(pictures.cpu())
+    else:
+        pictures = draw_sentences(circle, vocab, texts, device)
+        codes = codes_of_sentences(circle, vocab, texts, device) if circle.has_codes else None
     signals.check()
     paths = save_pngs(pictures, args.out_dir, drawn.count)
     pictures = load_pngs(paths)
@@ -206,10 +234,15 @@ def draw_block(args, circle, vocab, device, signals, drawn, texts, rng, out):
     signals.check()
     if args.layers and not drawn.count:
         draw_layers(circle, vocab, texts[:IN_LAYERS], device, os.path.join(args.out_dir, LAYERS))
-    matches = [normalized(c) == normalized(vocab.decode(vocab.encode(text))) for text, c in zip(texts, captions, strict=True)]
-    for text, path, caption, match in zip(texts, paths, captions, matches, strict=True):
+    if args.from_codes:  # no sentence was typed: the caption is right if it would be drawn with the same codes
+        matches = [a == b for a, b in zip(codes, codes_of_sentences(circle, vocab, captions, device), strict=True)]
+    else:
+        matches = [normalized(c) == normalized(vocab.decode(vocab.encode(text))) for text, c in zip(texts, captions, strict=True)]
+    for i, (text, path, caption, match) in enumerate(zip(texts, paths, captions, matches, strict=True)):
         row = {"text": text, "image": os.path.basename(path), "caption": caption, "exact_match": match, "verbatim": caption == text}
-        out.write(json.dumps(row) + "\n")
+        out.write(json.dumps(row | ({"codes": codes[i]} if codes else {})) + "\n")
+        if args.codes or args.from_codes:
+            print(f"{codes[i]}    {caption if args.from_codes else text}")
     out.flush()  # a killed process leaves a list, by which the next one knows the pictures
     drawn.add(texts, pictures, captions, matches)
 
@@ -265,6 +298,8 @@ def parse_arguments(argv):
     source.add_argument(
         "--texts_file", type=path_name, metavar="F", help="sentences to draw, one a line, or a file of captions as for train.py"
     )
+    text = "scenes to draw, written in codes as --codes prints them (models of train.py --use_vq)"
+    source.add_argument("--from_codes", nargs="+", action="extend", type=typed_text, metavar="C", help=text)
     source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
     parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
     text = "the column or JSON key of --texts_file that holds the sentences; guessed where it is plain which"
@@ -272,6 +307,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each part over its words"
     )
+    parser.add_argument("--codes", action="store_true", help="print each scene's codes (models of train.py --use_vq)")
     text = "of reading back: 0 takes the likeliest words, more draws them at random (default: 0)"
     parser.add_argument("--temperature", type=number(float, 0, 100), default=0.0, metavar="X", help=text)
     text = "of whatever is drawn at random (default: 0)"

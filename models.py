@@ -23,7 +23,7 @@ from decoders.line import LineSceneDecoder
 from decoders.marks import SceneDecoder
 from decoders.objects import ObjectsSceneDecoder
 from text.padding import PackedRows, Packing, targets_of
-from text.vocabulary import BOS, EOS, PAD
+from text.vocabulary import BOS, EOS, PAD, SPECIALS
 from text.word_sample import ALL_WORDS
 
 
@@ -141,9 +141,14 @@ class AutoregressiveLanguageModel(nn.Module):
                 roles = self.roles(cloze.detach(), mask, table.float())  # (B, T, D)
         return TextState(ids, logits, cloze, roles, self.words_alone(ids), surprisal, self.to_sentence(mean), attention)
 
+    @property
+    def table_alone(self):
+        """The whole vocabulary by itself, blind to neighbors, (V, D)."""
+        return (self.embedding if self.has_cloze else self.alone).weight
+
     def words_alone(self, ids):
-        """Words by themselves, blind to their neighbors: (...) -> (..., D)."""
-        return (self.embedding if self.has_cloze else self.alone)(ids)
+        """Words by themselves: (...) -> (..., D)."""
+        return F.embedding(ids, self.table_alone)
 
     def roles(self, cloze, mask, embedding=None):
         """Which words could replace each word, and how many words of that kind came before.
@@ -195,17 +200,18 @@ class Circle(nn.Module):
         s, self.word_classes = settings, word_classes
         in_line = s.decoder == "marks" and s.layout == "line"  # needs no kinds of words
         sizes = vocab_size, max_words, s.d_model
+        vq_levels, n_words = s.vq_levels if s.use_vq else "", vocab_size - len(SPECIALS)
         self.language_model = AutoregressiveLanguageModel(*sizes, s.n_heads, s.n_layers, s.dropout, cloze=not in_line)
         if s.decoder == "objects":
             self.scene_decoder = ObjectsSceneDecoder(
-                word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout
+                word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout, vq_levels
             )
         elif s.decoder == "conv":
             self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)
         elif in_line:
-            self.scene_decoder = LineSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
+            self.scene_decoder = LineSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites, vq_levels, n_words)
         else:
-            self.scene_decoder = SceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites)
+            self.scene_decoder = SceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites, vq_levels, n_words)
         if in_line:
             self.caption_network = LineCaptionNetwork(*sizes, s.hidden_dim, s.n_sprites)
         else:
@@ -226,6 +232,16 @@ class Circle(nn.Module):
     def marks_of_words(self, words):
         """What some words (n,) look like in scenes of marks in line -> masks (n, side, side), colors (n, 3)."""
         return self.scene_decoder.marks_of_words(self.language_model.words_alone(words))
+
+    @property
+    def has_codes(self):
+        """Whether scenes are lists of codes (--use_vq)."""
+        return bool(getattr(self.scene_decoder, "alphabets", None))
+
+    def crowding(self):
+        """How far words are from codes of their own -> [0-dim tensor], one for each alphabet (`Quantizer.crowding`); [] without
+        codes."""
+        return self.scene_decoder.crowding(self.language_model.table_alone) if self.has_codes else []
 
     @torch.no_grad()
     def draw(self, ids):

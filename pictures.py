@@ -41,6 +41,17 @@ def draw_sentences(circle, vocab, sentences, device):
     return round_8bit(torch.cat([p.float().cpu() for p in parts])) if parts else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
 
 
+@torch.no_grad()
+def codes_of_sentences(circle, vocab, sentences, device):
+    """Sentences -> their scenes written in codes (`decoders/codes.py`). The model must have some (`Circle.has_codes`)."""
+    rows, out = rows_of(vocab, sentences, circle.max_words), []
+    for part in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
+        ids = pad(part).to(device)
+        scene = circle.draw(ids)
+        out += [circle.scene_decoder.write_codes(scene, ids, row) for row in range(len(part))]
+    return out
+
+
 def read_pictures(circle, vocab, pictures, device, temperature=0.0, rng=None):
     """Pictures (n, 3, 64, 64) in [0, 1] -> captions, log probabilities (n,)."""
     captions, log_probs = [], []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from command_line import number, path_name
 from decoders.properties import PROPERTIES
+from decoders.quantizer import parse_levels
 
 
 def _flag(default, group, text, **options):
@@ -25,6 +26,14 @@ class Settings:
     hidden_dim: int = _flag(256, "model", "width of scene decoder and captioner; a multiple of 32", low=32)
     z_dim: int = _flag(128, "model", "numbers in the latent of a whole scene; 0 takes what the places for marks need", low=0)
     use_vae: bool = _flag(False, "model", "noise in the bottleneck and its KL term; a plain bottleneck without")
+    use_vq: bool = _flag(
+        False, "model", "a finite alphabet instead: each property or mark takes one of its codes (FSQ); turns a preset's VAE off"
+    )
+    vq_levels: str = _flag(
+        "auto",
+        "model",
+        "with --use_vq, levels of the numbers that make up a code, such as 8,5,5; auto has hardly more codes than words",
+    )
     dropout: float = _flag(0.0, "model", "dropout of the language model; fresh sentences need none", low=0, below=1)
     decoder: str = _flag(
         "objects",
@@ -81,6 +90,7 @@ class Settings:
     lambda_color: float = _flag(0.2, "loss weights", "a word's color: alike everywhere, unlike other words', visible", low=0)
     lambda_shape: float = _flag(1.5, "loss weights", "silhouettes of different words differ", low=0)
     lambda_repulsion: float = _flag(1.0, "loss weights", "no two competing words alike in color and silhouette at once", low=0)
+    lambda_codes: float = _flag(3.0, "loss weights", "each word has a code of its own, with --use_vq", low=0)
     drills: float = _flag(
         0.0,
         "training",
@@ -192,7 +202,7 @@ def resolve(typed, preset=None, base=None):
     """Settings from what was typed (a dict), over a preset, over a checkpoint's or the default ones.
 
     Free text has too many kinds of words for things with properties: a captions file gets the marks decoder, unless another
-    is typed.
+    is typed. --use_vq turns off a preset's VAE, and not one that is typed too.
     """
     values = dataclasses.asdict(base) if base else {}
     if not base and preset:
@@ -202,6 +212,8 @@ def resolve(typed, preset=None, base=None):
         if typed.get("decoder", "marks") == "marks":
             values.update(FREE_TEXT_MARKS)
         values.update(FREE_TEXT_PRESETS.get(preset, {}))
+    if not base and typed.get("use_vq"):
+        values["use_vae"] = False
     values.update({k: v for k, v in typed.items() if k in {f.name for f in dataclasses.fields(Settings)}})
     return Settings(**values)
 
@@ -231,6 +243,27 @@ def check(settings):
         raise ValueError(f"--n_sprites {s.n_sprites} needs --layout line; --layout kinds takes 4, 9, 16 or 25")
     if not s.captions_file and s.tokenizer == "bpe":
         raise ValueError("--tokenizer bpe needs --captions_file; every word of the grammar is known")
+    check_codes(s)
+
+
+def check_codes(settings):
+    """As `check`, of --use_vq and --vq_levels."""
+    s = settings
+    try:
+        levels = parse_levels(s.vq_levels)
+    except ValueError as error:
+        raise ValueError(f"--vq_levels {s.vq_levels} {error}") from None
+    if not s.use_vq:
+        return
+    if s.use_vae:
+        raise ValueError("--use_vq and --use_vae exclude each other: a latent is a code or has noise; leave one of them out")
+    if s.decoder == "conv":
+        raise ValueError("--use_vq needs --decoder objects or marks, not conv")
+    if s.grounding:
+        raise ValueError("--use_vq and --grounding exclude each other: what a code looks like must not depend on its word")
+    parts = len(PROPERTIES) * s.n_objects + 1 if s.decoder == "objects" else s.n_sprites
+    if levels and parts and s.z_dim and len(levels) > s.z_dim // parts:
+        raise ValueError(f"--vq_levels {s.vq_levels} needs --z_dim {len(levels) * parts} or more, not {s.z_dim}")
 
 
 MOST_PLACES = 64  # for marks in a picture

@@ -10,7 +10,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from decoders.marks import Colors, Shapes, layers_of_marks
+from decoders.marks import CodesOfMarks, Colors, Shapes, layers_of_marks
+from decoders.quantizer import quantizer
 from decoders.scene import PICTURE_SIZE, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
 from text.padding import Packing
 
@@ -32,18 +33,19 @@ def middles(n_places):
     return torch.stack([x, y], -1).flatten(0, 1)[:n_places]
 
 
-class LineSceneDecoder(nn.Module):
+class LineSceneDecoder(CodesOfMarks, nn.Module):
     """Draws a text: a plain ground, and on it the mark of each piece, from the upper left to the lower right.
 
     The latent of z_dim numbers is shared out over K places; each place's share is divided into color and shape.
-    Raises ValueError if z_dim leaves a place fewer than 6 numbers.
+    Raises ValueError if z_dim leaves a place fewer than 6 numbers. vq_levels: as --vq_levels, "" for latents that are no codes;
+    n_words: how many pieces there are.
     """
 
     Z_COLOR = 3  # numbers of a mark's latent; what is left is its shape's
     ROOM = 1.25  # the side of a mark's window beside the smaller side of its place
     AREA = 0.27  # the area of a mark as a share of its window
 
-    def __init__(self, d_model=512, hidden_dim=256, z_dim=300, use_vae=True, n_sprites=25):
+    def __init__(self, d_model=512, hidden_dim=256, z_dim=300, use_vae=True, n_sprites=25, vq_levels="", n_words=0):
         super().__init__()
         self.share = z_dim // n_sprites
         if self.share < 6:
@@ -57,6 +59,7 @@ class LineSceneDecoder(nn.Module):
         start_with_little_noise(self.to_logvar)
         with torch.no_grad():  # latents begin as wide as the prior, so that unlike pieces begin with unlike marks
             self.to_mu.weight *= math.sqrt(3)
+        self.alphabet = quantizer(vq_levels, n_words, self.share) if vq_levels else None
         self.shapes = Shapes(self.share - self.Z_COLOR, 0, self.side, hidden_dim // 4, self.AREA)
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
         self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
@@ -89,7 +92,8 @@ class LineSceneDecoder(nn.Module):
 
     def marks_of_words(self, embedding):
         """What the pieces of some embeddings (n, D) look like, without noise -> as `marks`."""
-        return self.marks(self.to_mu(self.norm(embedding.float())))
+        z = self.to_mu(self.norm(embedding.float()))
+        return self.marks(z if self.alphabet is None else self.alphabet(z)[0])
 
     def paint(self, z, presence):
         """z (B, T, share), presence (B, T) -> masks (B, T, side, side), colors (B, T, 3)."""
@@ -128,7 +132,10 @@ class LineSceneDecoder(nn.Module):
             raise ValueError(f"a text of {mask.shape[1]} pieces; this model draws at most {self.n_sprites}")
         with torch.autocast(mask.device.type, enabled=False):
             mu, logvar, attention, presence, _ = self.encode(text, mask)
-            z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, T, share)
+            z, chosen = reparameterize(mu, logvar, rng if self.use_vae else None), None  # (B, T, share)
+            if self.alphabet is not None:
+                z, chosen = self.quantize(mu, presence)  # (B, T, share), (B, T)
+                mu = z
             masks, colors = self.paint(z, presence)  # (B, T, side, side), (B, T, 3)
             picture = self.compose(masks, colors)  # (B, 3, 64, 64)
             kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
@@ -139,6 +146,7 @@ class LineSceneDecoder(nn.Module):
             mu=F.pad((mu * drawn).flatten(1), unused),
             logvar=F.pad((logvar * drawn).flatten(1), unused),
             kl=kl,
+            codes=chosen,
             attention=attention,
             presence=presence,
             colors=colors,

@@ -10,8 +10,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from decoders import codes
+from decoders.quantizer import quantizer
 from decoders.scene import PICTURE_SIZE, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
 from decoders.waves import Waves
+from text.vocabulary import SPECIALS
 
 
 def sinkhorn(logits, mass, rounds=8):
@@ -140,22 +143,69 @@ def layers_of_marks(scene, row):
     return [(picture, [place]) for picture, place in zip(pictures, shows[order].tolist())]
 
 
+class CodesOfMarks:
+    """What decoders of marks share with --use_vq: each mark has a code of one alphabet, `self.alphabet`, a Quantizer or None."""
+
+    @property
+    def alphabets(self):
+        """{"mark": Quantizer}, or empty without codes."""
+        return {} if self.alphabet is None else {"mark": self.alphabet}
+
+    @property
+    def alphabet_of_cell(self):
+        """The name of each place's alphabet, K of them."""
+        return ["mark"] * self.n_sprites
+
+    def quantize(self, latents, presence):
+        """Latents (B, K, share), presence (B, K) -> what is read of them (B, K, share), and the code of each mark (B, K), -1 where
+        there is none."""
+        z, chosen = self.alphabet(latents)
+        return z, torch.where(presence > 0.5, chosen, -1)
+
+    def letters(self, scene, ids):
+        """A Scene of sentences, their word numbers (B, T) -> the word of each mark (B, K), -1 for none, and its code."""
+        return torch.where(scene.codes >= 0, ids.gather(1, scene.attention.argmax(2)), -1), scene.codes
+
+    def write_codes(self, scene, ids, row):
+        """The codes of one scene of a batch, as `codes.write_marks` writes them."""
+        return codes.write_marks(scene.codes[row].tolist())
+
+    @torch.no_grad()
+    def draw_codes(self, texts):
+        """Scenes written in codes -> pictures (n, 3, 64, 64) in [0, 1], and the same scenes in the form of `write_codes`. Raises
+        ValueError, in one line that names what is wrong."""
+        marks = [codes.read_marks(text, self.alphabet.n_codes, self.n_sprites) for text in texts]
+        chosen = torch.tensor(marks, device=self.ground_logit.device)  # (n, K)
+        z = self.alphabet.numbers(chosen.clamp(min=0))
+        return self.compose(*self.paint(z, (chosen >= 0).float())), [codes.write_marks(row) for row in marks]
+
+    def write_letter(self, name, code):
+        """The scene that shows one code alone, as `write_codes` writes it."""
+        return codes.write_marks([code])
+
+    def crowding(self, embedding):
+        """Word embeddings (V, D) -> how far the words are from codes of their own, [0-dim tensor]."""
+        words = embedding[len(SPECIALS) :].float()
+        return [alphabet.crowding(self.to_mu(self.norm(words))) for alphabet in self.alphabets.values()]
+
+
 # (window, stride) for a square number of sprites: windows overlap a little and tile 64 pixels
 TILINGS = {4: (36, 28), 9: (24, 20), 16: (19, 15), 25: (16, 12)}
 
 
-class SceneDecoder(nn.Module):
+class SceneDecoder(CodesOfMarks, nn.Module):
     """Draws a sentence: a plain ground, and on it one compact mark for each surprising word.
 
     The latent of z_dim numbers is shared out over K sprites; each sprite's share is divided into
     layout (place inside its window), color and shape. All sprites draw with the same networks,
     so a word has the same mark wherever it is shown.
-    Raises ValueError if z_dim leaves a sprite fewer than 6 numbers.
+    Raises ValueError if z_dim leaves a sprite fewer than 6 numbers. vq_levels: as --vq_levels, "" for latents that are no codes;
+    n_words: how many words a sprite may show.
     """
 
     Z_LAYOUT, Z_COLOR = 2, 3  # numbers of a sprite's latent; what is left is its shape's
 
-    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_sprites=9):
+    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_sprites=9, vq_levels="", n_words=0):
         super().__init__()
         if n_sprites not in TILINGS:
             raise ValueError(f"n_sprites {n_sprites} is none of {', '.join(map(str, TILINGS))}")
@@ -170,6 +220,7 @@ class SceneDecoder(nn.Module):
         self.to_mu = nn.Linear(d_model, self.share)
         self.to_logvar = nn.Linear(d_model, self.share)
         start_with_little_noise(self.to_logvar)
+        self.alphabet = quantizer(vq_levels, n_words, self.share) if vq_levels else None
         self.shapes = Shapes(z_shape, self.Z_LAYOUT, self.window, hidden_dim // 4)
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
         self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
@@ -213,7 +264,10 @@ class SceneDecoder(nn.Module):
         with torch.autocast(mask.device.type, enabled=False):
             text = type(text)(*(t.float() if torch.is_tensor(t) else t for t in vars(text).values()))
             mu, logvar, attention, presence, preference = self.encode(text, mask)  # (B, K, share), (B, K, T), (B, K)
-            z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, K, share)
+            z, chosen = reparameterize(mu, logvar, rng if self.use_vae else None), None  # (B, K, share)
+            if self.alphabet is not None:
+                z, chosen = self.quantize(mu, presence)  # (B, K, share), (B, K)
+                mu = z
             masks, colors = self.paint(z, presence)  # (B, K, side, side), (B, K, 3)
             picture = self.compose(masks, colors)  # (B, 3, 64, 64)
             kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
@@ -223,6 +277,7 @@ class SceneDecoder(nn.Module):
             mu=F.pad(mu.flatten(1), unused),
             logvar=F.pad(logvar.flatten(1), unused),
             kl=kl,
+            codes=chosen,
             attention=attention,
             presence=presence,
             colors=colors,

@@ -2,10 +2,12 @@
 
 Which kinds of words there are, and to which noun a word belongs, is found in sentences alone (`text/word_classes.py`). A kind of
 word sets one property, the same of every thing; the kinds with most words take the properties with most room. What a word sets
-is drawn from the word alone. Shapes: B sentences, T words, N things, P properties of a thing, C = N P + 1 cells, one for each
-property of each thing and the last for the ground, D = d_model. Everything here is float32.
+is drawn from the word alone. With --use_vq each kind of word chooses from an alphabet of codes. Shapes: B sentences, T words,
+N things, P properties of a thing, C = N P + 1 cells, one for each property of each thing and the last for the ground, D = d_model.
+Everything here is float32.
 """
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -13,7 +15,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from decoders import codes
 from decoders.properties import GIVEN, GROUND, NETWORKS, OPTIONAL, PROPERTIES, PropertyNetworks
+from decoders.quantizer import quantizer
 from decoders.scene import PICTURE_SIZE, START_LOGVAR, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
 from text.vocabulary import PAD
 from text.word_classes import GROUND as OF_GROUND
@@ -72,9 +76,11 @@ def given_words(circle, vocab):
 
 class ObjectsSceneDecoder(nn.Module):
     """Draws a sentence as things on a ground. Raises ValueError if z_dim leaves a cell fewer than 2 numbers, or for word
-    classes that do not fit."""
+    classes that do not fit. vq_levels: as --vq_levels, "" for latents that are no codes."""
 
-    def __init__(self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3, latent_dropout=0.0):
+    def __init__(
+        self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3, latent_dropout=0.0, vq_levels=""
+    ):
         super().__init__()
         self.n_objects, self.use_vae, self.z_dim, self.latent_dropout = n_objects, use_vae, z_dim, latent_dropout
         self.n_cells = n_objects * len(PROPERTIES) + 1
@@ -89,9 +95,20 @@ class ObjectsSceneDecoder(nn.Module):
         self.properties = PropertyNetworks(self.share, hidden_dim // 4)
         self.coherence = Coherence()
         of_kind = [*assign_properties(classes), -1]
+        self.alphabets = nn.ModuleDict()  # property -> Quantizer, of those that a word sets
+        if vq_levels:
+            self._make_alphabets(vq_levels, Counter(of_kind[kind] for kind in classes.kind))
         self._register_words(classes, of_kind)
         self._register_given(classes, of_kind)
         self._register_places()
+
+    def _make_alphabets(self, vq_levels, n_words):
+        """n_words: of each number of a property."""
+        with torch.no_grad():  # numbers of about 1, so that words start on all levels
+            self.to_mu.weight *= math.sqrt(3)
+        for number, name in enumerate([*PROPERTIES, GROUND]):
+            if n_words[number]:
+                self.alphabets[name] = quantizer(vq_levels, n_words[number], self.share)
 
     def _register_words(self, classes, of_kind):
         """Tables over the vocabulary, as buffers that a checkpoint need not hold: it holds the word classes."""
@@ -169,6 +186,79 @@ class ObjectsSceneDecoder(nn.Module):
         logvar = torch.where(shown[..., None], self.to_logvar(value), START_LOGVAR)
         return mu, logvar, torch.where(shown, ids.gather(1, at), -1), torch.where(shown, at, -1), count
 
+    # ---- codes, with --use_vq -------------------------------------------------------------------
+
+    def cells_of_property(self, name):
+        """The cells of a property among all C, as a slice."""
+        if name == GROUND:
+            return slice(self.n_cells - 1, self.n_cells)
+        return slice(PROPERTIES.index(name), self.n_cells - 1, len(PROPERTIES))
+
+    def quantize(self, latents, words):
+        """Latents (B, C, share), the word of each cell (B, C) or -1 -> what is read of them (B, C, share), and the code of each
+        cell (B, C), -1 where there is no word. What no word sets stays as it is: one more letter of each alphabet."""
+        z, chosen = latents.clone(), torch.full_like(words, -1)
+        for name, alphabet in self.alphabets.items():
+            cells = self.cells_of_property(name)
+            numbers, of_cells = alphabet(latents[:, cells])
+            said = words[:, cells] >= 0
+            z[:, cells] = torch.where(said[..., None], numbers, latents[:, cells])
+            chosen[:, cells] = torch.where(said, of_cells, -1)
+        return z, chosen
+
+    def from_prior(self, shape, rng):
+        """Latents (B, C, share) of no sentence: from N(0, 1), or of codes at random."""
+        prior = torch.randn(shape, device=self.default.device, generator=rng)
+        for name, alphabet in self.alphabets.items():
+            cells = self.cells_of_property(name)
+            prior[:, cells] = alphabet.numbers(alphabet.random_codes(prior[:, cells].shape[:2], rng))
+        return prior
+
+    @property
+    def alphabet_of_cell(self):
+        """The name of each cell's alphabet, C of them."""
+        return [*list(PROPERTIES) * self.n_objects, GROUND]
+
+    def letters(self, scene, ids):
+        """A Scene of sentences, their word numbers (B, T) -> the word of each cell (B, C), -1 for none, and its code."""
+        return self.cells(scene, ids)[1], scene.codes
+
+    def write_codes(self, scene, ids, row):
+        """The codes of one scene of a batch, as `codes.write_things` writes them."""
+        count = int(self.cells_of(ids[row : row + 1])[2])
+        things = scene.codes[row, :-1].reshape(self.n_objects, -1)[:count].tolist()
+        named = [{name: code for name, code in zip(PROPERTIES, thing) if code >= 0} for thing in things]
+        return codes.write_things(named, int(scene.codes[row, -1]))
+
+    @torch.no_grad()
+    def draw_codes(self, texts):
+        """Scenes written in codes -> pictures (n, 3, 64, 64) in [0, 1], and the same scenes in the form of `write_codes`. Raises
+        ValueError, in one line that names what is wrong."""
+        sizes = {name: alphabet.n_codes for name, alphabet in self.alphabets.items()}
+        device = self.default.device
+        written, z, words, count = [], self.default[self.property_of_cell].repeat(len(texts), 1, 1), [], []
+        for row, text in enumerate(texts):
+            things, ground = codes.read_things(text, sizes, self.n_objects)
+            written.append(codes.write_things(things, ground))
+            count.append(len(things))
+            words.append([-1] * self.n_cells)
+            of_cells = {i * len(PROPERTIES) + PROPERTIES.index(k): (k, v) for i, t in enumerate(things) for k, v in t.items()}
+            if ground >= 0:
+                of_cells[self.n_cells - 1] = (GROUND, ground)
+            for cell, (name, code) in of_cells.items():
+                z[row, cell] = self.alphabets[name].numbers(torch.tensor(code, device=device))
+                words[row][cell] = PAD  # some word of which no user says anything
+        return self.compose(z, torch.tensor(words, device=device), torch.tensor(count, device=device))[0], written
+
+    def write_letter(self, name, code):
+        """The scene that shows one code and little else, as `write_codes` writes it."""
+        return codes.write_things([{}], code) if name == GROUND else codes.write_things([{name: code}], -1)
+
+    def crowding(self, embedding):
+        """Word embeddings (V, D) -> how far the words of each alphabet are from codes of their own, [0-dim tensor]."""
+        of = {name: self.property_of_word == i for i, name in enumerate([*PROPERTIES, GROUND]) if name in self.alphabets}
+        return [self.alphabets[name].crowding(self.to_mu(self.norm(embedding[words].float()))) for name, words in of.items()]
+
     # ---- drawing --------------------------------------------------------------------------------
 
     def values_of_things(self, z, words):
@@ -229,24 +319,26 @@ class ObjectsSceneDecoder(nn.Module):
         """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
         with torch.autocast(mask.device.type, enabled=False):
             mu, logvar, words, at, count = self.encode(text.words, text.ids)  # (B, C, share), (B, C), (B, C), (B,)
-            rng = rng if self.use_vae else None
-            z = reparameterize(mu, logvar, rng)  # (B, C, share)
-            lost = None
-            if rng is not None and self.latent_dropout:
+            z, chosen, lost = reparameterize(mu, logvar, rng if self.use_vae else None), None, None  # (B, C, share)
+            if self.alphabets:
+                z, chosen = self.quantize(mu, words)  # (B, C, share), (B, C)
+                mu = z
+            if rng is not None and self.latent_dropout and (self.use_vae or self.alphabets):
                 z, words, lost = self.drop(z, words, at, mask, rng)
             picture, masks = self.compose(z, words, count)
             kl = (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
         unused = (0, self.z_dim - self.n_cells * self.share)  # numbers that no cell needs stay 0
-        return Scene(picture, F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused), kl, things=masks, lost=lost)
+        mu, logvar = F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused)
+        return Scene(picture, mu, logvar, kl, codes=chosen, things=masks, lost=lost)
 
     def drop(self, z, words, at, mask, rng):
-        """Draw the latents of some words from the prior N(0, 1) instead: z (B, C, share), the word of each cell (B, C), its
+        """Draw the latents of some words from the prior instead: z (B, C, share), the word of each cell (B, C), its
         place in the sentence (B, C), mask (B, T) -> z, words, and which words of the sentence the picture does not tell, (B, T).
 
         What is left must be read without them, so that no property is read by the company that it kept in training.
         """
         lost = (torch.rand(words.shape, device=z.device, generator=rng) < self.latent_dropout) & (words >= 0)  # (B, C)
-        prior = torch.randn(z.shape, device=z.device, generator=rng)
+        prior = self.from_prior(z.shape, rng)
         of_sentence = mask.new_zeros(len(mask), mask.shape[1] + 1).scatter(1, torch.where(lost, at, mask.shape[1]), True)
         words = torch.where(lost, PAD, words)  # a word of which no user says anything
         return torch.where(lost[..., None], prior, z), words, of_sentence[:, :-1]
@@ -283,6 +375,9 @@ class ObjectsSceneDecoder(nn.Module):
             words = (self.property_of_word == i).nonzero()[:, 0]
             if not len(words):
                 continue
-            z = torch.cat([self.to_mu(self.norm(embedding[words].float())), self.default[i : i + 1]])
+            z = self.to_mu(self.norm(embedding[words].float()))
+            if name in self.alphabets:
+                z, _ = self.alphabets[name](z)
+            z = torch.cat([z, self.default[i : i + 1]])
             out[name] = (words, self.value(name, z, torch.cat([words, words.new_tensor([-1])])))
         return out

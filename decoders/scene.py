@@ -17,9 +17,12 @@ class Scene:
     """A drawn batch of B scenes, with the parts that it was composed of, if it has any."""
 
     picture: torch.Tensor  # (B, 3, 64, 64) in [0, 1]
-    mu: torch.Tensor  # (B, z_dim) posterior mean
+    mu: torch.Tensor  # (B, z_dim) posterior mean; with --use_vq the numbers that its codes stand for
     logvar: torch.Tensor  # (B, z_dim) posterior log variance
     kl: torch.Tensor  # (B,) KL of the posterior to N(0, 1), nats, parts that are not drawn left out; 0 without a VAE
+    codes: torch.Tensor = (
+        None  # (B, C) int64, with --use_vq the code of each part, -1 of what is not drawn; as if none were dropped
+    )
     things: torch.Tensor = None  # (B, N, 64, 64) in [0, 1], the bodies of the objects decoder's things
     lost: torch.Tensor = None  # (B, T) bool, words that the picture does not tell, because their latents were dropped
     # Of the marks decoder alone:

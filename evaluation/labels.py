@@ -10,6 +10,7 @@ TITLES = {  # of sections
     "structure": "Language structure",
     "meaning": "Meaning of words",
     "bottleneck": "Bottleneck and diversity",
+    "alphabet": "The alphabet",
     "language_model": "The language model",
     "coherence": "Coherence",
     "real_pictures": "Real pictures",
@@ -30,6 +31,8 @@ EXPLAINED = {
     "structure": "Do similar sentences have similar pictures, and does each part of a picture show one part of the sentence?",
     "meaning": "Can a word be found in a picture by a linear rule, and are pictures that share a word more alike than others?",
     "bottleneck": "How much of a sentence passes through its picture, and how many different pictures there are.",
+    "alphabet": "Scenes of this model are lists of codes. How many codes are drawn at all, whether each belongs to one word, and how "
+    "long such a list is beside its sentence.",
     "language_model": "How well the language model knows the sentences, and what it says when it invents some.",
     "coherence": "Whether pictures are made of shapes or of fine texture. Neither end is better; the baselines show the scale.",
     "real_pictures": "How scenes differ from real pictures of the same size, and whether the model knows that such a picture is no "
@@ -78,6 +81,10 @@ BASELINES = {
     "other_models": "scenes of other models",
     "log_prob": "log probability of the caption",
     "log_prob_per_word": "the same per word",
+    "code_a_word": "if each word had a code of its own",
+    "all_codes": "all codes equally common",
+    "words": "the words themselves",
+    "language_model": "the sentence, by the language model",
 }
 
 CAPTIONERS = {"caption_network": "caption network", "plain_convolutions": "plain convolutions"}

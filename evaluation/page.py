@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from evaluation import labels, mutual
+from evaluation.alphabet import alphabet_sheet
 from evaluation.page_data import page_content
 from evaluation.protocol import OWN
 from evaluation.real_section import distribution_plots
@@ -303,6 +304,7 @@ def render_page(result, model, protocol, seed):
     captioners = first["sections"]["captioners"]["details"]
     baseline_curves = captioners.get("corruption", {})
     confusion = first["sections"]["circle"]["details"]["confusion"]
+    letters = first["sections"]["alphabet"]["details"]["letters"] if "alphabet" in first["sections"] else []
     names = short_names([m["name"] for m in result["models"]])
     return (
         _environment()
@@ -322,6 +324,7 @@ def render_page(result, model, protocol, seed):
             splits=list(labels.SPLITS.items()),
             trip_splits=model.splits,
             confusion=confusion.get("test", {}),
+            alphabet=alphabet_sheet(model, letters),
             settings=result["checkpoints"][0]["settings"],
             checkpoint=result["checkpoints"][0]["sha256"],
             **page_content(model, protocol, seed, confusion),

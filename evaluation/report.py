@@ -135,6 +135,9 @@ def _details(section, details):
         at = " / ".join(f"{100 * v:g}" for v in details["at"][1:-1])
         table = markdown_table(["", "left unexplained by the redrawn caption", "log probability of the caption a word"], rows)
         return ["", f"Real pictures: {details['source']}. Percentiles {at}:", "", table]
+    if section == "alphabet":
+        rows = [[x["alphabet"], x["code"], ", ".join(f"{w} ({n})" for w, n in x["words"]), x["n"]] for x in details["letters"]]
+        return ["", "Codes in use, and their words:", "", markdown_table(["alphabet", "code", "words", "times"], rows)]
     if section == "language_model":
         return ["", "Invented: " + "; ".join(details["invented"][:8])]
     return []

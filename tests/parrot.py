@@ -23,10 +23,11 @@ KNOWN = [
 ]
 
 
-def tiny_circle(decoder="objects"):
+def tiny_circle(decoder="objects", use_vq=False):
     """An untrained (Circle, Vocabulary, Settings) of a few thousand weights."""
     torch.manual_seed(0)
-    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, decoder=decoder)
+    tiny = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
+    settings = Settings(**tiny, use_vae=not use_vq, use_vq=use_vq, decoder=decoder)
     data = GrammarData(8, 0)
     classes = find_word_classes(GrammarData(8, 0).some_sentences(2000), len(data.vocab))
     return Circle(settings, len(data.vocab), data.max_words, classes), data.vocab, settings
@@ -53,8 +54,8 @@ def parrot():
 
 
 @functools.cache
-def blank(decoder="objects"):
+def blank(decoder="objects", use_vq=False):
     """A checkpoint of an untrained model -> its path."""
     path = os.path.join(tempfile.mkdtemp(), f"blank_{decoder}.pt")
-    save(path, model_state(*tiny_circle(decoder)))
+    save(path, model_state(*tiny_circle(decoder, use_vq)))
     return path

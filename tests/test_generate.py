@@ -314,3 +314,41 @@ def test_a_failure_after_some_blocks_leaves_a_list_of_what_is_there(tmp_path, mo
     assert run(tmp_path / "o", "--sample", 20) == 1
     assert capsys.readouterr().err.endswith("generate.py: somewhere: No space left on device\n")
     assert pictures_in(tmp_path / "o") == [r["image"] for r in rows(tmp_path / "o")] == [f"{i:05d}.png" for i in range(8)]
+
+
+# ---------------------------------------------------------------------------------------------
+# Codes, of models trained with --use_vq
+# ---------------------------------------------------------------------------------------------
+
+
+def test_codes_are_printed_and_drawn_again_as_the_same_picture(tmp_path, capsys):
+    model = blank(use_vq=True)
+    assert run(tmp_path / "a", "--text", *KNOWN, "--codes", checkpoint=model) == 0
+    printed = capsys.readouterr().out.splitlines()[: len(KNOWN)]
+    written = [row["codes"] for row in rows(tmp_path / "a")]
+    assert printed == [f"{codes}    {text}" for codes, text in zip(written, KNOWN)] and "ground" not in written[0]
+    assert run(tmp_path / "b", "--from_codes", *written, "--from_codes", f"  {written[0]} ", checkpoint=model) == 0
+    again = rows(tmp_path / "b")
+    assert [row["codes"] for row in again] == [*written, written[0]]
+    for i in range(len(KNOWN)):
+        one, two = (load_pngs([tmp_path / folder / f"{i:05d}.png"]) for folder in "ab")
+        assert (one - two).abs().max() <= 1.01 / 255
+    captions, _ = read_pictures(*load_model(model, "cpu")[:2], load_pngs([tmp_path / "b/00000.png"]), torch.device("cpu"))
+    assert again[0]["caption"] == captions[0]
+    assert "captions have the codes that were typed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags, use_vq, named",
+    [
+        (["--from_codes", "color=0", "colour=1"], True, "--from_codes 2: 'colour=1' is no code; this model's are color=0...11 "),
+        (["--from_codes", "color=99"], True, "color is a whole number from 0 to 11"),
+        (["--from_codes", "color=0", "--layers"], True, "--layers"),
+        (["--from_codes", "color=0"], False, "--from_codes needs a model with codes, which train.py --use_vq makes"),
+        (["--text", KNOWN[0], "--codes"], False, "--codes needs a model with codes"),
+    ],
+)
+def test_bad_codes_are_one_line_and_nothing_is_written(tmp_path, capsys, flags, use_vq, named):
+    assert run(tmp_path / "o", *flags, checkpoint=blank(use_vq=use_vq)) == 1
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1 and not (tmp_path / "o").exists()

@@ -103,6 +103,7 @@ def test_what_cannot_be_resumed_is_said_in_one_line_and_nothing_is_touched(tiny_
         (["--resume", "auto", "--d_model", 64], ["--d_model 64", "has 32"]),
         (["--resume", "checkpoints/last.pt", "--preset", "quick", "--num_samples", 512], ["--num_samples 512", "has 256"]),
         (["--resume", "auto", "--no-use_vae"], ["--use_vae False", "has True"]),
+        (["--resume", "auto", "--preset", "quick", "--use_vq"], ["--use_vq True", "has False"]),
     ]:
         done = run_here("train.py", *flags, cwd=folder)
         assert done.returncode == 1 and done.stdout == ""

@@ -86,6 +86,13 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
         (["--decoder", "gan"], 2, "marks"),
         (["--hidden_dim", "33"], 2, "multiple of 32"),
         (["--n_heads", "5"], 2, "n_heads"),
+        (["--use_vq", "--use_vae"], 2, "--use_vq and --use_vae exclude each other"),
+        (["--use_vq", "--vq_levels", "8,x"], 2, "--vq_levels 8,x is no list of whole numbers"),
+        (["--use_vq", "--vq_levels", "1,5"], 2, "--vq_levels 1,5 is no list of whole numbers from 2"),
+        (["--use_vq", "--vq_levels", "99,999"], 2, "more than 65536"),
+        (["--use_vq", "--vq_levels", "3,3,3,3,3,3"], 2, "needs --z_dim 132"),
+        (["--use_vq", "--decoder", "conv"], 2, "--use_vq needs --decoder objects or marks"),
+        (["--use_vq", "--grounding", "x.toml"], 2, "--use_vq and --grounding exclude each other"),
         (["--unknown_flag"], 2, "unknown_flag"),
         (["--seed", "9" * 20], 2, "at most 9223372036854775807"),
         (["--threads", "1000000"], 2, "from 0 to 1024"),
@@ -117,6 +124,13 @@ def test_a_flag_beats_a_preset():
     assert settings.d_model == 48 and settings.use_vae is False and settings.lr == PRESETS["quick"]["lr"]
 
 
+def test_codes_turn_off_the_vae_of_a_preset_and_not_a_typed_one():
+    settings, *_ = train.parse_arguments(["--preset", "quick", "--use_vq"])
+    assert settings.use_vq and not settings.use_vae
+    with pytest.raises(SystemExit):
+        train.parse_arguments(["--preset", "quick", "--use_vq", "--use_vae"])
+
+
 def test_defaults_fixed_by_the_contract():
     s = Settings()
     fixed = dict(d_model=512, hidden_dim=256, z_dim=128, epochs=50, lambda_consistency=1.0, lambda_kl=0.001, lambda_spatial=0.1)
@@ -133,13 +147,15 @@ class BackwardOnly:
         return parts, torch.zeros(())
 
 
-@pytest.mark.parametrize("decoder", ["objects", "marks"])
-def test_every_loss_has_a_flag_and_reaches_the_networks_it_should(decoder):
+@pytest.mark.parametrize("decoder, use_vq", [("objects", False), ("objects", True), ("marks", False), ("marks", True)])
+def test_every_loss_has_a_flag_and_reaches_the_networks_it_should(decoder, use_vq):
     """With only one weight above zero, gradients arrive where the loss is meant to act: none is written and not called."""
     data = GrammarData(1000, 0)
-    base = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, decoder=decoder)
-    weights = [f.name for f in dataclasses.fields(Settings) if f.name.startswith("lambda_")]
-    weights = [name for name in weights if decoder == "marks" or name not in ("lambda_layout", "lambda_shape")]
+    tiny = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder)
+    base = Settings(**tiny, use_vae=not use_vq, use_vq=use_vq)
+    others = [] if decoder == "marks" else ["lambda_layout", "lambda_shape"]
+    others += [] if use_vq else ["lambda_codes"]
+    weights = [f.name for f in dataclasses.fields(Settings) if f.name.startswith("lambda_") and f.name not in others]
     zero = dict.fromkeys(weights, 0.0)
     torch.manual_seed(0)
     circle = Circle(base, len(data.vocab), data.max_words, find_word_classes(data.some_sentences(1000), len(data.vocab)))
@@ -160,7 +176,7 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should(decoder):
             return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
 
         assert reached(circle.caption_network) == (name in of_captioner), name
-        assert reached(circle.scene_decoder) == (name not in of_language_model), name
+        assert reached(circle.scene_decoder) == (name not in of_language_model | ({"lambda_kl"} if use_vq else set())), name
 
 
 def test_the_optimizer_skips_a_non_finite_step():
@@ -177,8 +193,8 @@ def test_the_optimizer_skips_a_non_finite_step():
     assert all(torch.isfinite(v).all() for v in moments)
 
 
-@pytest.mark.parametrize("decoder", ["marks", "conv"])
-def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(decoder, monkeypatch):
+@pytest.mark.parametrize("decoder, use_vq", [("marks", False), ("marks", True), ("conv", False)])
+def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(decoder, use_vq, monkeypatch):
     """A GPU would have to finish all its work for each number. Here is none, but on torch's device without contents ("meta") there
     is no number to be had, and operations that mix devices fail, too. What that device lacks is stood in for."""
     device, adamw = torch.device("meta"), torch.optim.AdamW
@@ -192,7 +208,8 @@ def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(
     monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
     monkeypatch.setattr(torch, "Generator", HostGenerator)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: adamw(*a, **k))
-    trainer = training.trainer.Trainer(Settings(**TINY_SETTINGS, decoder=decoder), GrammarData(64, 0), device)
+    settings = Settings(**{**TINY_SETTINGS, "use_vae": not use_vq, "use_vq": use_vq}, decoder=decoder)
+    trainer = training.trainer.Trainer(settings, GrammarData(64, 0), device)
     weights = trainer.optimizer.parameters
     moments = {p: {"step": torch.zeros((), device=device), "exp_avg": torch.zeros_like(p)} for p in weights}
     trainer.optimizer.scaler.step = lambda adamw: adamw.state.update(moments)  # as torch's fused one on any device

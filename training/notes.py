@@ -18,6 +18,8 @@ def without_effect(settings, typed):
         "lambda_shape": (s.decoder == "marks", "--decoder marks"),
         "lambda_repulsion": (s.decoder != "conv", "--decoder objects or marks"),
         "lambda_kl": (s.use_vae, "--use_vae"),
+        "vq_levels": (s.use_vq, "--use_vq"),
+        "lambda_codes": (s.use_vq, "--use_vq"),
         "fixed_data": (not s.captions_file, "the grammar; a captions file is fixed as it is"),
         "train_split": (
             bool(s.captions_file and not (s.val_file and s.test_file)) or s.fixed_data and not s.captions_file,

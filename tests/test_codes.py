@@ -1,0 +1,112 @@
+"""Scenes as lists of codes: how they are written, what a word has, and what is drawn from them."""
+
+import doctest
+
+import pytest
+import torch
+from parrot import tiny_circle
+
+from data_utils import PAD, pad
+from decoders import codes
+from models import Circle
+from pictures import codes_of_sentences, draw_sentences
+from settings import fit_to_text, resolve
+
+CPU = torch.device("cpu")
+TEXTS = ["a red ball in the left above a huge blue cube on a dotted background", "a red cube", "a tiny ball glowing"]
+
+
+def in_line():
+    typed = {"captions_file": "x", "d_model": 32, "n_heads": 2, "n_layers": 1, "hidden_dim": 64, "use_vq": True}
+    settings = resolve(typed)
+    fit_to_text(settings, [12])
+    torch.manual_seed(0)
+    return Circle(settings, 60, settings.n_sprites)
+
+
+def test_examples_in_its_docstrings():
+    done = doctest.testmod(codes)
+    assert done.attempted and not done.failed
+
+
+@pytest.mark.parametrize("decoder", ["objects", "marks"])
+def test_what_is_written_is_drawn_as_its_sentence(decoder):
+    circle, vocab, _ = tiny_circle(decoder, use_vq=True)
+    written = codes_of_sentences(circle, vocab, TEXTS, CPU)
+    pictures, again = circle.scene_decoder.draw_codes(written)
+    assert again == written
+    drawn = draw_sentences(circle, vocab, TEXTS, CPU)
+    if decoder == "objects":
+        assert (pictures - drawn).abs().max() < 0.01  # 8 bits
+        assert (pictures[1] - pictures[2]).abs().max() > 0.1
+    else:  # an untrained layout shows marks in part
+        assert pictures.shape == drawn.shape
+
+
+def test_marks_in_line_are_drawn_as_their_pieces():
+    circle = in_line()
+    ids = pad([[7, 8, 9, 10, 7], [20, 7]])
+    scene, decoder = circle.draw(ids), circle.scene_decoder
+    written = [decoder.write_codes(scene, ids, row) for row in range(2)]
+    assert torch.allclose(decoder.draw_codes(written)[0], scene.picture, atol=1e-5)
+    first, second = (text.split() for text in written)
+    assert first[0] == first[4] == second[1] and len(second) == 2
+
+
+def test_a_word_has_one_code_whatever_its_company():
+    circle, vocab, _ = tiny_circle(use_vq=True)
+    one, two, three = codes_of_sentences(circle, vocab, TEXTS, CPU)
+    red, cube = next(w for w in one.split() if w in two.split()), two.split()
+    assert red in cube and len(cube) == 2 and set(cube) <= set(one.split()) and three.count("=") == 3
+
+
+@pytest.mark.parametrize("decoder", ["objects", "marks", "line"])
+def test_codes_move_only_by_whole_codes_and_the_kl_is_none(decoder):
+    circle = in_line() if decoder == "line" else tiny_circle(decoder, use_vq=True)[0]
+    ids = pad([[5, 7, 8], [9, 10, 11]])
+    scene = circle.scene_decoder(circle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0))
+    assert not scene.kl.any() and scene.codes.dtype == torch.int64
+    sizes = [circle.scene_decoder.alphabets[name].n_codes for name in set(circle.scene_decoder.alphabets)]
+    assert -1 <= scene.codes.min() and scene.codes.max() < max(sizes)
+
+
+def test_a_dropped_word_shows_a_code_at_random():
+    circle, vocab, _ = tiny_circle(use_vq=True)
+    decoder = circle.scene_decoder
+    decoder.latent_dropout = 1.0 - 1e-7
+    ids = pad([vocab.encode("a ball")] * 64)
+    with torch.no_grad():
+        pictures = decoder(circle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0)).picture
+    shapes = decoder.alphabets["shape"].n_codes
+    different = {tuple((p * 255).round().int().flatten().tolist()) for p in pictures}
+    assert shapes // 2 < len(different) <= shapes
+
+
+SIZES = {"color": 5, "ground": 3}
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("colour=3", "'colour=3' is no code; this model's are color=0...4 ground=0...2"),
+        ("color", "'color' is no code"),
+        ("color=5", "'color=5': color is a whole number from 0 to 4"),
+        ("color=-1", "from 0 to 4"),
+        ("color=1 color=2", "comes after another color; put / between two things"),
+        ("ground=1 / ground=2 / -", "comes after another ground"),
+        ("color=1 //", "has a thing without a code"),
+        ("ground=1", "has 0 things; this model draws 1 to 3"),
+        (" / ".join(["color=1"] * 4), "has 4 things"),
+    ],
+)
+def test_bad_codes_of_things_are_named(text, named):
+    with pytest.raises(ValueError) as error:
+        codes.read_things(text, SIZES, 3)
+    assert named in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text, named", [("1 x", "'x'"), ("7", "from 0 to 6"), ("- -", "has no code"), ("1 1 1", "has 3 places")])
+def test_bad_codes_of_marks_are_named(text, named):
+    with pytest.raises(ValueError) as error:
+        codes.read_marks(text, 7, 2)
+    assert named in str(error.value)
