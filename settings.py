@@ -268,7 +268,8 @@ def check_codes(settings):
 
 MOST_PLACES = 64  # for marks in a picture
 NUMBERS_OF_A_MARK = 12  # of the latent
-ENOUGH = 0.99  # share of the sentences that have a place for each of their words or pieces
+ENOUGH = 0.99  # share of the sentences that have a place for each of their words or pieces, at least
+LITTLE_MORE = 1.25  # times as many places are worth it if no sentence is left out then
 
 
 def fit_to_text(settings, lengths):
@@ -276,7 +277,8 @@ def fit_to_text(settings, lengths):
     if settings.decoder != "marks":
         return
     if not settings.n_sprites:
-        needed = sorted(lengths)[int(ENOUGH * (len(lengths) - 1))]
+        needed, longest = sorted(lengths)[int(ENOUGH * (len(lengths) - 1))], max(lengths)
+        needed = longest if longest <= LITTLE_MORE * needed else needed
         choices = next(f for f in dataclasses.fields(Settings) if f.name == "n_sprites").metadata["choices"][1:]
         if settings.layout == "kinds":
             choices = (4, 9, 16, 25)

@@ -53,7 +53,9 @@ def main(argv=None):
     parser.add_argument("--out_dir", type=path_name, default=PRETRAINED, metavar="D", help="(default: pretrained/grammar)")
     parser.add_argument("--n", type=number(int, 1), default=1000, help="sentences of each split (default: 1000)")
     parser.add_argument("--seed", type=number(int, 0), default=501, help="seed of the sentences (default: 501)")
-    parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
+    parser.add_argument(
+        "--captions_file", type=path_name, metavar="FILE", help="where the checkpoint's captions file is now, if it has moved"
+    )
     args = parser.parse_args(argv)
     return exit_code("scripts/make_pretrained.py", lambda: make(args))
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
-from command_line import Parser, exit_code, number  # noqa: E402
+from command_line import Parser, exit_code, number, path_name  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
 from evaluation import robustness  # noqa: E402
 from evaluation.protocol import open_model  # noqa: E402
@@ -50,9 +50,15 @@ def main(argv=None):
     parser = Parser("real_text.py", __doc__)
     add_checkpoint_flag(parser)
     parser.add_argument(
-        "--texts_file", required=True, metavar="F", help="sentences, one a line, or a file of captions as for train.py"
+        "--texts_file",
+        type=path_name,
+        required=True,
+        metavar="F",
+        help="sentences, one a line, or a file of captions as for train.py",
     )
-    parser.add_argument("--captions_file", metavar="FILE", help="where the checkpoint's captions file is now, if it has moved")
+    parser.add_argument(
+        "--captions_file", type=path_name, metavar="FILE", help="where the checkpoint's captions file is now, if it has moved"
+    )
     parser.add_argument("--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)")
     parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="of the choice of sentences (default: 0)")
     parser.add_argument("--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back")

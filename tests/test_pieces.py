@@ -101,6 +101,9 @@ def test_sizes_follow_the_text():
         fit_to_text(settings, [longest] * 50 + [900])
         assert (settings.n_sprites, settings.z_dim) == (places, 12 * places)
         check(settings)
+    settings = resolve({"captions_file": "x"}, "quick")
+    fit_to_text(settings, [16] * 200 + [19])  # a few more places, and no sentence is left out
+    assert settings.n_sprites == 20
     typed = resolve({"captions_file": "x", "n_sprites": 36, "z_dim": 360}, "quick")
     fit_to_text(typed, [5])
     assert (typed.n_sprites, typed.z_dim) == (36, 360)
