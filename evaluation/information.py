@@ -189,7 +189,8 @@ def _perplexity(model, sentences, seed):
     _, nats = sentence_nats(model, sentences)
     baselines = {"chance": float(len(model.vocab) - len(data_utils.SPECIALS) + 1)}
     if model.lines is None:
-        baselines["grammar"] = 2 ** (text_entropy("test") * n / n_words)
+        bits = grammar.bits_of(np.array([grammar.to_row(parse(s)) for s in sentences]))
+        baselines["grammar"] = 2 ** float(bits.sum() / n_words)
     value = math.exp(min(50, nats * n / n_words))
     return metric("perplexity", "perplexity of a word", value, n, seed, baselines=baselines, low=1.0, high=None, better="low")
 

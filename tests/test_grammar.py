@@ -215,6 +215,13 @@ def test_the_entropy_of_a_split_hardly_depends_on_its_seed():
     assert few == pytest.approx(more, abs=0.3) and 15 < few < 17
 
 
+def test_bits_of_a_sentence_know_all_but_the_hash():
+    rows = grammar.sample_rows(40_000, "train", np.random.default_rng(3))
+    kept = 1 - 1 / grammar.TEST_SHARE - 1 / grammar.VAL_SHARE  # of sentences whose pairs and frame training shows
+    wanted = grammar.entropy_of_split("train", 10_000) - np.log2(kept)
+    assert grammar.bits_of(rows, 40_000).mean() == pytest.approx(wanted, abs=0.12)
+
+
 def test_unknown_split():
     with pytest.raises(ValueError, match="'valid' is none of train, val, test"):
         sample_sentences(1, "valid", 0)

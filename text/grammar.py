@@ -373,6 +373,14 @@ def entropy_of_split(split, draws=50_000, seed=0):
     return float(np.log2(taken.mean()) - log2_of_draw(tries[taken]).mean())
 
 
+def bits_of(rows, draws=200_000, seed=0):
+    """-log2 of the probability of each sentence (n, 19) to who knows the grammar, its longest sentences, and which pairs and
+    frames training never shows, but not the hash that tells `train`, `val` and `test` apart: no text could teach that."""
+    tries, short = _try(np.random.default_rng([seed, len(SPLITS)]).random((draws, DRAWS)))
+    taken = short & np.any([in_split(tries, split) for split in ("train", "val", "test")], 0)
+    return np.log2(taken.mean()) - log2_of_draw(rows)
+
+
 def different_sentences(n, split, seed):
     """n different sentences of a split. Raises ValueError."""
     found = {}
