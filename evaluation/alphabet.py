@@ -10,7 +10,7 @@ import torch
 
 from channel import round_8bit
 from data_utils import pad
-from evaluation.information import sentence_nats, text_entropy
+from evaluation.information import grammar_bits, sentence_nats
 from evaluation.protocol import metric
 from pictures import BATCH, rows_of
 from training.snapshots import data_uri
@@ -100,7 +100,7 @@ def alphabet_section(model, protocol, seed, advance):
     plain, ideal = bits_of_scenes(model, codes)
     text = {"language_model": sentence_nats(model, sentences)[1] / math.log(2)}
     if model.lines is None:
-        text["grammar"] = text_entropy("test")
+        text["grammar"] = grammar_bits(sentences)
     for id, label, bits in (
         ("alphabet/bits", "bits a scene, every letter equally likely", plain),
         ("alphabet/bits_by_frequency", "bits a scene, letters as likely as they are common", ideal),

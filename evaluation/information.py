@@ -31,6 +31,11 @@ def text_entropy(split):
     return grammar.entropy_of_split(split)
 
 
+def grammar_bits(sentences):
+    """Mean bits of sentences of the grammar to who knows it (`grammar.bits_of`): what a language model of it can reach."""
+    return float(grammar.bits_of(np.array([grammar.to_row(parse(s)) for s in sentences])).mean())
+
+
 def sentence_nats(model, sentences):
     """Mean cross-entropy of whole sentences, nats: (the captioner's given the picture, the language model's)."""
     circle = model.circle
@@ -189,8 +194,7 @@ def _perplexity(model, sentences, seed):
     _, nats = sentence_nats(model, sentences)
     baselines = {"chance": float(len(model.vocab) - len(data_utils.SPECIALS) + 1)}
     if model.lines is None:
-        bits = grammar.bits_of(np.array([grammar.to_row(parse(s)) for s in sentences]))
-        baselines["grammar"] = 2 ** float(bits.sum() / n_words)
+        baselines["grammar"] = 2 ** (grammar_bits(sentences) * n / n_words)
     value = math.exp(min(50, nats * n / n_words))
     return metric("perplexity", "perplexity of a word", value, n, seed, baselines=baselines, low=1.0, high=None, better="low")
 

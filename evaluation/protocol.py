@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from decoders.objects import given_words
 from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
 from evaluation.renderer import HandMadeRenderer
 from pictures import draw_sentences
+from scene_check import SceneCheck
 from text.grammar import SPLITS, WITHOUT_ARTICLES, different_sentences, parse
 
 OWN = "this_model"  # the model's own entry in a dict that also has baselines
@@ -79,6 +80,11 @@ class ModelUnderTest:
     def max_words(self):
         """Words or pieces of the longest sentence that the model draws."""
         return self.circle.language_model.max_words
+
+    @cached_property
+    def scene_check(self):
+        """The `SceneCheck` of this model; calibrating it takes a second."""
+        return SceneCheck.of(self.circle, self.vocab, self.settings, self.device)
 
     @property
     def given(self):

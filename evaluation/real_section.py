@@ -12,7 +12,7 @@ from evaluation.language import random_features
 from evaluation.protocol import OWN, metric
 from evaluation.real_captions import like_pictures_like_scenes
 from pictures import read_pictures
-from scene_check import SceneCheck, unexplained
+from scene_check import unexplained
 from training.snapshots import data_uri
 
 BLOCK = 16  # px, the side of the squares of a scene that are shuffled
@@ -93,7 +93,7 @@ def kernel_distances(pictures, picture_of_crop):
     return out
 
 
-def readings_of(model, check, pictures):
+def readings_of(model, pictures):
     """What the model says of pictures (n, 3, 64, 64), and how sure it is -> {"log_prob", "log_prob_per_word", "unexplained",
     "probability": each (n,)}."""
     captions, log_probs = read_pictures(model.circle, model.vocab, pictures, model.device)
@@ -103,7 +103,7 @@ def readings_of(model, check, pictures):
         "log_prob": np.array(log_probs),
         "log_prob_per_word": np.array(log_probs) / words,
         "unexplained": left,
-        "probability": check.probability(torch.from_numpy(left)).numpy(),
+        "probability": model.scene_check.probability(torch.from_numpy(left)).numpy(),
     }
 
 
@@ -172,13 +172,12 @@ def real_pictures_section(model, protocol, seed, advance):
     distance = apart.pop(OWN)
     found |= metric("real/kernel_distance", label, distance, n, seed, baselines=apart, low=None, high=None, better="low")
     advance(0.1)
-    check = SceneCheck.of(model.circle, model.vocab, model.settings, model.device)
     readings = {}
     for name, some in pictures.items():
-        readings[name] = readings_of(model, check, some)
+        readings[name] = readings_of(model, some)
         advance(0.5 / len(pictures))
     own_readings = readings.pop(OWN)
-    corrupted = {id: readings_of(model, check, robustness.corrupt(own, *c, seed)) for id, c in CORRUPTED.items()}
+    corrupted = {id: readings_of(model, robustness.corrupt(own, *c, seed)) for id, c in CORRUPTED.items()}
     found |= told_apart(own_readings, readings, corrupted, seed)
     found |= taken_for_scenes(own_readings, readings, corrupted, seed)
     if model.lines is not None and model.real.folder:
@@ -247,12 +246,11 @@ def side_by_side(model, seed, shown=16):
     order = np.random.default_rng([seed, 42]).permutation(len(model.real))
     first = list(dict.fromkeys(model.real.picture_of_crop[order]))[:shown]  # a crop of each picture before a second one of any
     crops = [int(order[np.flatnonzero(model.real.picture_of_crop[order] == picture)[0]]) for picture in first]
-    check = SceneCheck.of(model.circle, model.vocab, model.settings, model.device)
     rows = []
     scenes = model.draw(model.sentences(shown, "test", seed + 12))
     for title, pictures in (("Real pictures", model.real.crops[crops]), ("Scenes", scenes)):
         captions, _ = read_pictures(model.circle, model.vocab, pictures, model.device)
-        probabilities = check.probability(unexplained(pictures, model.draw(captions))).tolist()
+        probabilities = model.scene_check.probability(unexplained(pictures, model.draw(captions))).tolist()
         cells = zip(pictures, captions, probabilities)
         rows.append((title, [{"picture": data_uri(p), "caption": c, "probability": v} for p, c, v in cells]))
     return {"source": model.real.source, "rows": rows}

@@ -111,9 +111,12 @@ def real_text_section(model, protocol, seed, advance):
         beside = {name: scores[name][id] for name in ("blank_picture", "other_picture", "hand_made_code")}
         found |= metric(f"real_text/{id}", label, scores["clean"][id], n, seed, baselines=beside, high=high, better=better)
     clean = {"uncorrupted": scores["clean"]["exact_match"]}
-    for name, label in (("salad", "words of each sentence shuffled"), ("in_a_row", "after blur 1, noise 0.1 and JPEG 50 in a row")):
+    coded = {"hand_made_code": scores["hand_made_code_in_a_row"]["exact_match"]}
+    for name, label, beside in (
+        ("salad", "words of each sentence shuffled", clean),
+        ("in_a_row", "after blur 1, noise 0.1 and JPEG 50 in a row", clean | coded),
+    ):
         value = scores[name]["exact_match"]
-        beside = clean | ({"hand_made_code": scores["hand_made_code_in_a_row"]["exact_match"]} if name == "in_a_row" else {})
         found |= metric(f"real_text/{name}", f"exact match, {label}", value, n, seed, baselines=beside, better="high")
     for name, (value, count) in groups.items():
         label = f"exact match, {GROUPS[name]}"

@@ -69,7 +69,7 @@ def test_a_model_without_codes_has_no_such_section():
 @pytest.fixture(autouse=True)
 def quick_entropy(monkeypatch):
     """Counting all sentences of the grammar takes seconds, and is tested elsewhere."""
-    monkeypatch.setattr(alphabet, "text_entropy", lambda split: 16.0)
+    monkeypatch.setattr(alphabet, "grammar_bits", lambda sentences: 16.0)
 
 
 NOTHING_ELSE = dict.fromkeys(

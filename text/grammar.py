@@ -367,18 +367,22 @@ def log2_of_draw(rows):
 def entropy_of_split(split, draws=50_000, seed=0):
     """Entropy of a split's sentences, bits: the mean of -log2 of their probabilities over seeded draws. A probability is that
     of one try over the share of tries that the split takes, which is estimated, too; seeds differ by 0.07 bits."""
-    rng = np.random.default_rng([seed, _split_number(split)])
-    tries, short = _try(rng.random((20 * draws, DRAWS)))
-    taken = short & in_split(tries, split)
-    return float(np.log2(taken.mean()) - log2_of_draw(tries[taken]).mean())
+    taken, share = _taken((split,), 20 * draws, [seed, _split_number(split)])
+    return float(np.log2(share) - log2_of_draw(taken).mean())
 
 
 def bits_of(rows, draws=200_000, seed=0):
     """-log2 of the probability of each sentence (n, 19) to who knows the grammar, its longest sentences, and which pairs and
     frames training never shows, but not the hash that tells `train`, `val` and `test` apart: no text could teach that."""
-    tries, short = _try(np.random.default_rng([seed, len(SPLITS)]).random((draws, DRAWS)))
-    taken = short & np.any([in_split(tries, split) for split in ("train", "val", "test")], 0)
-    return np.log2(taken.mean()) - log2_of_draw(rows)
+    _, share = _taken(("train", "val", "test"), draws, [seed, len(SPLITS)])
+    return np.log2(share) - log2_of_draw(rows)
+
+
+def _taken(splits, tries, seed):
+    """Rows that some splits together take of so many tries, and their share of the tries."""
+    rows, short = _try(np.random.default_rng(seed).random((tries, DRAWS)))
+    taken = short & np.any([in_split(rows, split) for split in splits], 0)
+    return rows[taken], taken.mean()
 
 
 def different_sentences(n, split, seed):
