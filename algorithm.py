@@ -133,13 +133,10 @@ COMPARED = 384  # words whose marks a step compares with one another
 
 def losses_of_marks(masks, colors, ground):
     """Losses of what different words look like: masks (n, side, side), colors (n, 3), ground (3,) -> {name: 0-dim tensor}."""
-    lab, ground = srgb_to_lab(torch.cat([colors, ground[None]])).split([len(colors), 1])  # (n, 3), (1, 3)
-    word, once = torch.arange(len(lab), device=lab.device), lab.new_ones(len(lab))
-    silhouettes = losses.silhouettes_of_words(masks, once)  # (n, side^2)
+    lab, lab_of_ground = srgb_to_lab(torch.cat([colors, ground[None]])).split([len(colors), 1])  # (n, 3), (1, 3)
     return {
-        "color": losses.color_loss(lab, word, once, ground, len(lab), 1.0),
-        "shape": losses.shape_loss(silhouettes, once, 1.0),
-        "repulsion": losses.repulsion_loss(lab, silhouettes, word, once, len(lab), 1.0),
+        "color": losses.visibility_loss(lab, lab_of_ground, contrast=70.0, lighter=30.0),
+        "repulsion": losses.value_repulsion(losses.points_of_marks(masks, colors, ground), scale=1.0),
     }
 
 

@@ -6,6 +6,7 @@
     python benchmark.py --configurations quick --json before.json
     python benchmark.py --configurations quick --compare before.json
     python benchmark.py --configurations --to_quality full      nothing but that
+    python benchmark.py --configurations words_54 words_10000   what a large vocabulary costs
 
 Each configuration lives in a process of its own, so that its peak memory is its own, and they take short
 turns: what else the machine does meanwhile hits all of them alike.
@@ -22,13 +23,23 @@ import sys
 
 import torch
 
-from benchmarking.workers import CONFIGURATIONS, GOALS, PARTS, PLAIN, QUALITY_SENTENCES, Worker, median_and_range, take_turns
+from benchmarking.workers import (
+    CONFIGURATIONS,
+    GOALS,
+    PARTS,
+    PLAIN,
+    QUALITY_SENTENCES,
+    UNNAMED,
+    Worker,
+    median_and_range,
+    take_turns,
+)
 from command_line import Parser, exit_code, number, path_name
 from devices import choose_device, set_threads
 from files import make_folder, write_atomically
 
 RESULT_FORMAT = 2
-STANDARD = [name for name in CONFIGURATIONS if name != "tiny"]
+STANDARD = [name for name in CONFIGURATIONS if name not in UNNAMED]
 WITH_PLAIN = ("recommended_8", "recommended_64", "tiny")  # what --against_plain can be asked for
 
 
@@ -154,7 +165,12 @@ def load_result(path):
 def parse_arguments(argv):
     parser = Parser("benchmark.py", __doc__)
     add, names = parser.add_argument, ", ".join(CONFIGURATIONS)
-    add("--configurations", nargs="*", metavar="NAME", help=f"of {names} (default: all but tiny); none where no name follows")
+    add(
+        "--configurations",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {names} (default: all but {', '.join(UNNAMED)}); none where no name follows",
+    )
     add(
         "--against_plain",
         action="store_true",

@@ -273,6 +273,17 @@ def repulsion_loss(lab, silhouettes, word, weight, vocab_size, competing=0.0, co
     return log_potential(together, total, competing, near, torch.zeros_like)
 
 
+def points_of_marks(masks, colors, ground, unit=0.9):
+    """Pictures of marks as points for `value_repulsion`: masks (n, side, side), colors (n, 3), ground (3,) -> (n, 3 side^2).
+
+    The channel's noise confuses two pictures by how far apart they are pixel by pixel, whether it is shape or color that differs.
+    `unit` (root of the sum of squares, in [0, 1] a channel) is nine times the deviation of noise 0.1; a 1-2-1 mean first, because
+    blur takes finer differences away.
+    """
+    pictures = (colors - ground)[:, :, None, None] * masks[:, None]  # beside the ground
+    return smooth(pictures, (0.25, 0.5, 0.25), repeat=False).flatten(1) / unit
+
+
 # ---------------------------------------------------------------------------------------------
 # Properties: what a word sets
 # ---------------------------------------------------------------------------------------------

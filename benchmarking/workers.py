@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,17 +23,22 @@ from data_utils import GrammarData
 from devices import choose_device, set_threads
 from metrics import exact_match
 from pictures import draw_sentences, read_pictures
-from settings import PRESETS, Settings
+from settings import FREE_TEXT, FREE_TEXT_MARKS, FREE_TEXT_PRESETS, PRESETS, Settings
 from text.grammar import sample_sentences
+from text.vocabulary import SPECIALS, Vocabulary
 from training.trainer import Trainer
 
 RECOMMENDED = dict(d_model=512, n_layers=6, hidden_dim=256, z_dim=128, use_vae=True, use_amp=True)
 TINY = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, epochs=1, num_samples=1280, batch_size=32)
+IN_LINE = FREE_TEXT | FREE_TEXT_MARKS | dict(tokenizer="words", n_sprites=16, z_dim=192)
 CONFIGURATIONS = {
     **{name: Settings(**preset) for name, preset in PRESETS.items()},
     **{f"recommended_{b}": Settings(**RECOMMENDED, batch_size=b, num_samples=1000 * b) for b in (8, 64, 512)},
     "tiny": Settings(**TINY),  # shows in seconds whether everything works; not measured unless named
+    # what the size of a vocabulary costs, as the words of a captions file; not measured unless named
+    **{f"words_{n}": Settings(**PRESETS["quick"] | FREE_TEXT_PRESETS["quick"] | IN_LINE) for n in (54, 10_000)},
 }
+UNNAMED = ("tiny", "words_54", "words_10000")
 # With ": " and a configuration's name: the plain implementations at its sizes. The first is the one that counts.
 COMPETENT, FIRST = PLAIN = ("plain, by a competent person", "plain, as first written")
 PARTS = ("data", "language model", "scene decoder", "channel", "captioner", "losses", "backward", "optimizer")
@@ -137,12 +143,29 @@ class Laps:
         return seconds
 
 
+class ZipfData:
+    """Sentences of 14 made-up words: word number n is as common as 1 / n (Zipf's law), as in the text of a language."""
+
+    max_words = 14
+
+    def __init__(self, n_words, settings):
+        self.vocab = Vocabulary.of(f"word{i}" for i in range(n_words))
+        self.num_samples, self.seed = settings.num_samples, settings.seed
+        self.share = 1 / np.arange(1, n_words + 1)
+        self.share /= self.share.sum()
+
+    def batch(self, epoch, number, size):
+        """Word numbers (size, 14) of a batch."""
+        rng = np.random.default_rng([self.seed, epoch, number])
+        return torch.from_numpy(rng.choice(len(self.share), (size, self.max_words), p=self.share)) + len(SPECIALS)
+
+
 class Measured:
     """A configuration at work. Its public methods are what the main process can ask for."""
 
     def __init__(self, name, options):
-        self.options, (self.plain, _, configuration) = options, name.rpartition(": ")
-        self.settings = dataclasses.replace(CONFIGURATIONS[configuration], seed=options.seed)
+        self.options, (self.plain, _, self.name) = options, name.rpartition(": ")
+        self.settings = dataclasses.replace(CONFIGURATIONS[self.name], seed=options.seed)
         if options.use_amp is not None:
             self.settings.use_amp = options.use_amp
         self.device = choose_device(options.device)
@@ -154,10 +177,16 @@ class Measured:
             from benchmarking.plain import CompetentTrainer, FirstTrainer
 
             return {COMPETENT: CompetentTrainer, FIRST: FirstTrainer}[self.plain](self.settings, self.device)
-        trainer = Trainer(self.settings, GrammarData(self.settings.num_samples, self.settings.seed), self.device)
+        trainer = Trainer(self.settings, self.data(), self.device)
         if self.options.compile and (why := trainer.compile()):
             raise Skipped(f"cannot be compiled here ({why})")
         return trainer
+
+    def data(self):
+        """What the configuration trains on."""
+        if self.name.startswith("words_"):
+            return ZipfData(int(self.name.removeprefix("words_")), self.settings)
+        return GrammarData(self.settings.num_samples, self.settings.seed)
 
     def start(self):
         """Warm up and count; returns what does not change from turn to turn. Raises Skipped."""

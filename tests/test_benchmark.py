@@ -17,6 +17,7 @@ import colab_train
 from benchmarking import workers
 from benchmarking.plain import CompetentTrainer, FirstTrainer, Sentences
 from devices import amp_dtype
+from settings import Settings
 from text.vocabulary import PAD
 
 # ---------------------------------------------------------------------------------------------
@@ -294,3 +295,12 @@ def test_the_plain_implementations_run_by_themselves_and_learn(kind, tmp_path):
     assert float(done.stdout.split()[0]) > 0 and "sentences/s" in done.stdout
     first, last = done.stdout.split("loss ")[1].split(" -> ")
     assert float(last) < float(first)
+
+
+def test_sentences_by_zipfs_law_have_every_word_and_common_ones_most():
+    data = workers.ZipfData(50, Settings(num_samples=640, seed=3))
+    counts = torch.stack([data.batch(0, i, 64) for i in range(60)]).flatten().bincount(minlength=len(data.vocab))
+    assert counts[:3].sum() == 0 and counts[3:].min() > 0 and len(counts) == len(data.vocab) == 53
+    share = counts[3:] / counts.sum()
+    assert share[0] / share[9] == pytest.approx(10, rel=0.2)  # word number n is as common as 1 / n
+    assert torch.equal(data.batch(0, 1, 8), data.batch(0, 1, 8)) and not torch.equal(data.batch(0, 1, 8), data.batch(0, 2, 8))

@@ -119,6 +119,22 @@ def test_shape_loss_of_two_words_by_hand():
     assert losses.shape_loss(silhouettes, total) == pytest.approx(np.log(0.2 * near + 1e-3), abs=1e-4)
 
 
+def test_marks_lie_as_far_apart_as_their_pictures():
+    """Of three marks of 4 pixels, one differs in color alone, one in shape alone; nothing lies near a border."""
+    masks = torch.zeros(3, 8, 8)
+    masks[:2, 3:5, 3:5] = 1
+    masks[2, 3, 2:6] = 1
+    colors, ground = torch.tensor([[0.8, 0.2, 0.2], [0.2, 0.2, 0.8], [0.8, 0.2, 0.2]]), torch.full((3,), 0.1)
+    points = losses.points_of_marks(masks, colors, ground)
+    line = np.convolve([1, 1], [0.25, 0.5, 0.25])  # a row or column of the smoothed square
+    square = np.outer(line, line)
+    wide = np.outer([0.25, 0.5, 0.25, 0], np.convolve([1, 1, 1, 1], [0.25, 0.5, 0.25]))
+    of_color = np.sqrt(2 * 0.6**2 * (square**2).sum()) / 0.9
+    of_shape = np.sqrt((0.7**2 + 2 * 0.1**2) * ((wide - np.pad(square, ((0, 0), (1, 1)))) ** 2).sum()) / 0.9
+    apart = torch.cdist(points, points)
+    assert apart[0, 1] == pytest.approx(of_color, rel=1e-3) and apart[0, 2] == pytest.approx(of_shape, rel=1e-3)
+
+
 def test_color_loss_of_two_words_by_hand():
     """A word that is red and less red, another that is green: pull, push and contrast to a black ground."""
     lab, word, weight = torch.tensor([[60.0, 40, 0], [60, 20, 0], [50, -70, 0]]), torch.tensor([3, 3, 4]), torch.ones(3)

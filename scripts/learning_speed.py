@@ -1,0 +1,51 @@
+"""How fast is a language learned? Fresh captioners on frozen scene decoders: exact match after so many steps, in Markdown.
+
+python scripts/learning_speed.py A.pt B.pt --seed 701 [--steps 600]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from command_line import Parser, exit_code, number  # noqa: E402
+from devices import choose_device, set_threads  # noqa: E402
+from evaluation.baselines import CAPTIONERS, fresh_captioner, train_captioners  # noqa: E402
+from evaluation.protocol import Protocol, open_model  # noqa: E402
+from evaluation.report import markdown_table  # noqa: E402
+
+
+def learning_curve(path, args):
+    """A checkpoint -> [(step, exact match in [0, 1] on unseen sentences of `test`)] of one fresh captioner."""
+    model = open_model(path, choose_device("auto"))
+    protocol = Protocol(steps=args.steps, every=args.every)
+    captioner = fresh_captioner(args.captioner, model.vocab, model.max_words, args.seed, model.device)
+    checks = model.sentences(protocol.checks, "test", args.seed)
+    return train_captioners({"fresh": captioner}, model.circle.draw, model, protocol, checks, args.seed)["fresh"]
+
+
+def tell(args):
+    """Print the table. Returns the exit code. Raises CheckpointError, CaptionsFileError, OSError."""
+    set_threads(args.threads)
+    curves = [learning_curve(path, args) for path in args.checkpoints]
+    rows = [[steps[0][0], *(f"{100 * match:.1f}" for _, match in steps)] for steps in zip(*curves)]
+    print(markdown_table(["steps", *args.checkpoints], rows))
+    return 0
+
+
+def main(argv=None):
+    parser = Parser("scripts/learning_speed.py", __doc__)
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
+    parser.add_argument(
+        "--captioner", choices=tuple(CAPTIONERS), default="caption_network", help="its build (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=number(int, 1), default=600, metavar="N", help="in batches of 64 (default: 600)")
+    parser.add_argument("--every", type=number(int, 1), default=50, metavar="N", help="steps between two checks (default: 50)")
+    parser.add_argument("--seed", type=number(int, 0), default=701, metavar="N", help="of captioner and sentences (default: 701)")
+    parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0: all (default: 0)")
+    args = parser.parse_args(argv)
+    return exit_code("scripts/learning_speed.py", lambda: tell(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
