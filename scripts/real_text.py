@@ -8,8 +8,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np  # noqa: E402
-
 from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
 from command_line import Parser, exit_code, number, path_name  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
@@ -17,7 +15,7 @@ from evaluation import robustness  # noqa: E402
 from evaluation.protocol import open_model  # noqa: E402
 from evaluation.real_text import GROUPS, SCORES, real_text_scores  # noqa: E402
 from evaluation.report import markdown_table  # noqa: E402
-from text.formats import CaptionsReader  # noqa: E402
+from text.formats import some_captions  # noqa: E402
 
 CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
 
@@ -26,9 +24,7 @@ def measure(args):
     """Print the tables. Returns the exit code. Raises what `exit_code` turns into one line."""
     set_threads()
     model = open_model(chosen_checkpoint(args.checkpoint), choose_device("auto"), {"captions_file": args.captions_file})
-    sentences = list(dict.fromkeys(c.text.strip() for c in CaptionsReader(args.texts_file) if c.text.strip()))
-    order = np.random.default_rng(args.seed).permutation(len(sentences))[: args.num]
-    sentences = [sentences[i] for i in order]
+    sentences = some_captions(args.texts_file, args.num, args.seed)
     scores, groups, captions = real_text_scores(model, sentences, model.data.has_trained_words, args.seed)
     rows = [[label, *(f"{scores[name][id]:.4g}" for name in scores)] for id, (label, _, _) in SCORES.items()]
     print(f"{len(sentences)} different sentences of {args.texts_file}, seed {args.seed}, {args.checkpoint}\n")

@@ -7,6 +7,8 @@ import io
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from text.columns import CAPTIONS, FLICKR_ID, ColumnError, kind_of_column, picture_of, plain, strings_of
 from text.json_captions import BrokenJson, looks_like_json, read_json
 from text.lines import HEAD, CaptionsFileError, read_head, read_lines
@@ -137,6 +139,12 @@ class CaptionsReader:
         self.broken += 1
         self.complaint = self.complaint if self.broken > 1 else f"line {number}: {complaint}"
         return Caption("", None, number)
+
+
+def some_captions(path, num, seed):
+    """`num` different captions of a file in a random order, or all if it has fewer. Raises CaptionsFileError, OSError."""
+    captions = list(dict.fromkeys(c.text.strip() for c in CaptionsReader(path) if c.text.strip()))
+    return [captions[i] for i in np.random.default_rng(seed).permutation(len(captions))[:num]]
 
 
 def _names_caption(lines):
