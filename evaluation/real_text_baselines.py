@@ -160,6 +160,11 @@ class VectorBaseline(nn.Module):
     def prepare(self, dtype, device):
         self.network = under_autocast(self.reader, dtype, device)
 
+    def batches(self, texts):
+        """Texts -> piece numbers (b, T) of `BATCH` texts at a time."""
+        rows = rows_of(self.vocab, texts, self.max_words)
+        return [pad(rows[i : i + BATCH]).to(self.alone.weight.device) for i in range(0, len(rows), BATCH)]
+
     def latents(self, ids, rng=None):
         """Piece numbers (B, T) -> latents (B, T, share), 0 where there is no piece, and their KL (B,), nats; noise only with
         a generator."""
@@ -180,11 +185,8 @@ class VectorBaseline(nn.Module):
     @torch.no_grad()
     def read_back(self, texts, rng=None):
         """Texts, as latents and read; noise only with a generator."""
-        rows, device, found = rows_of(self.vocab, texts, self.max_words), self.alone.weight.device, []
-        for start in range(0, len(rows), BATCH):
-            ids = pad(rows[start : start + BATCH]).to(device)
-            found += self.reader.read(self.latents(ids, rng)[0])[0].tolist()
-        return [self.vocab.decode(row) for row in found]
+        found = [self.reader.read(self.latents(ids, rng)[0])[0].tolist() for ids in self.batches(texts)]
+        return [self.vocab.decode(row) for rows in found for row in rows]
 
     def readings(self, texts, seed):
         """As `LettersBaseline.readings`: no corruption of a picture, but the noise that training has."""
@@ -199,8 +201,10 @@ class VectorBaseline(nn.Module):
     @torch.no_grad()
     def description(self, texts):
         """Lines for people."""
-        ids = pad(rows_of(self.vocab, texts, self.max_words)).to(self.alone.weight.device)
-        own, of_model = float(self.latents(ids)[1].mean()), float(self.circle[0].draw(ids).kl.mean())
+        own = of_model = 0.0
+        for ids in self.batches(texts):
+            own += float(self.latents(ids)[1].sum()) / len(texts)
+            of_model += float(self.circle[0].draw(ids).kl.sum()) / len(texts)
         return [f"KL of the latents {own:.1f} nats a text; those of the checkpoint {of_model:.1f}"]
 
 
@@ -263,7 +267,7 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
                 f"exact match {exact:.1%} of {len(checks)} to validate"
             )
             losses = []
-    return len(range(min(total, steps or total))), seconds
+    return min(total, steps or total), seconds
 
 
 def baseline_scores(baseline, texts, seed):
