@@ -100,7 +100,7 @@ class LettersBaseline(nn.Module):
         self.network = under_autocast(self.reader, dtype, device)
 
     def losses(self, ids, severity, rng, host_rng):
-        """Losses of a batch of sentences, piece numbers (B, T) -> {name: 0-dim tensor}, and the captioner's loss in nats a piece."""
+        """Losses of a batch of sentences, piece numbers (B, T) -> {name: 0-dim tensor}."""
         rows = [self.letters.encode(self.vocab.decode(row)) for row in ids.tolist()]
         letters, _ = with_drills(pad(rows), self.settings.drills, len(self.letters), host_rng)  # (B, T')
         pictures = self.letters.draw([self.letters.decode(row) for row in letters.tolist()])
@@ -108,8 +108,7 @@ class LettersBaseline(nn.Module):
         letters = letters.to(severity.device)
         arrived = transmit(scene, severity, rng, host_rng, CORRUPTIONS if self.settings.channel else ("none",))
         loss = caption_loss(self.network, arrived, letters, self.settings.word_dropout, rng, host_rng, len(self.letters))
-        longer = int((targets_of(letters) != PAD).sum()) / int((targets_of(ids) != PAD).sum())  # letters a piece
-        return {"caption": loss}, loss.detach() * longer
+        return {"caption": loss}
 
     def read(self, pictures):
         """Pictures (n, 3, 64, 64) in [0, 1] -> texts."""
@@ -180,7 +179,7 @@ class VectorBaseline(nn.Module):
         latents, kl = self.latents(ids.to(severity.device), rng)
         ids = ids.to(severity.device)
         loss = caption_loss(self.network, latents, ids, self.settings.word_dropout, rng, host_rng, len(self.vocab))
-        return {"caption": loss, "kl": kl_loss(kl)}, loss.detach()
+        return {"caption": loss, "kl": kl_loss(kl)}
 
     @torch.no_grad()
     def read_back(self, texts, rng=None):
@@ -254,9 +253,9 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
         host_rng = np.random.default_rng([seed, epoch, number, CHANNEL_STREAM])
         rng.manual_seed(int(host_rng.integers(1 << 62)))
         optimizer.set_learning_rate(step)
-        parts, per_piece = baseline.losses(data.batch(epoch, number, s.batch_size), severity, rng, host_rng)
+        parts = baseline.losses(data.batch(epoch, number, s.batch_size), severity, rng, host_rng)
         parts, _ = optimizer.step(sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items()), parts)
-        severity = (severity + SEVERITY_RATE * (per_piece < READS_WELL)).clamp(max=1)
+        severity = (severity + SEVERITY_RATE * (parts["caption"] < READS_WELL)).clamp(max=1)
         losses.append(float(parts["caption"]))
         seconds += time.perf_counter() - start
         if number == per_epoch - 1 or step + 1 == steps:
