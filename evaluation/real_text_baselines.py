@@ -89,6 +89,8 @@ class LatentsReader(CaptionNetwork):
 class LettersBaseline(nn.Module):
     """Prints a text, sends it through the channel, reads letters. Only the reader learns."""
 
+    has_channel = True
+
     def __init__(self, model):
         super().__init__()
         s, self.vocab, self.settings = model.settings, model.vocab, model.settings
@@ -143,6 +145,8 @@ class LettersBaseline(nn.Module):
 class VectorBaseline(nn.Module):
     """The model's bottleneck without a picture: each piece's latent, with its noise, goes to the reader as it is."""
 
+    has_channel = False
+
     def __init__(self, model):
         super().__init__()
         s, self.vocab, self.settings = model.settings, model.vocab, model.settings
@@ -174,7 +178,7 @@ class VectorBaseline(nn.Module):
         return z * here, kl
 
     def losses(self, ids, severity, rng, host_rng):
-        """As `LettersBaseline.losses`; there is no channel that could grow harder."""
+        """As `LettersBaseline.losses`; severity is not used, as there is no channel."""
         ids, _ = with_drills(ids, self.settings.drills, len(self.vocab), host_rng)
         latents, kl = self.latents(ids.to(severity.device), rng)
         ids = ids.to(severity.device)
@@ -261,8 +265,9 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
         if number == per_epoch - 1 or step + 1 == steps:
             exact = metrics.exact_match(checks, baseline.read_back(checks))
             mean = sum(losses) / len(losses)
+            hard = f"severity {float(severity):.2f}, " * baseline.has_channel
             say(
-                f"step {step + 1} of {total}, {seconds:.0f} s: caption loss {mean:.3f}, severity {float(severity):.2f}, "
+                f"step {step + 1} of {total}, {seconds:.0f} s: caption loss {mean:.3f}, {hard}"
                 f"exact match {exact:.1%} of {len(checks)} to validate"
             )
             losses = []
