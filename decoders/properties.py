@@ -39,6 +39,7 @@ class Outline(nn.Module):
     DEPTH = 0.5  # of the deepest valley between two lobes, as a share of their tips
     SHARPNESS = 0.25  # the most of the second harmonic, as a share of the first
     NAMEABLE = 0.35  # how far apart waves are that a person gives two names
+    STILL_MOVES = 4.0  # where a sigmoid has a fourteenth of its steepest slope
 
     def __init__(self):
         super().__init__()
@@ -57,6 +58,11 @@ class Outline(nn.Module):
         core, sharp, order = self._wave(numbers)
         swing = (1 - core) / 2 / self.NAMEABLE
         return torch.cat([swing * order, 2 * swing * sharp * order], -1)
+
+    def saturation(self, numbers):
+        """How far numbers of shapes (..., 14) lie where the sigmoids of `_wave` are flat: mean of relu(|number| - STILL_MOVES)^2
+        -> 0-dim. Two discs that lie there stay two discs: no loss of their outlines reaches them."""
+        return torch.relu(numbers[..., : 2 + len(self.ORDERS)].abs() - self.STILL_MOVES).square().mean()
 
     def forward(self, numbers, x, y, radius):
         """Numbers of shapes (..., 14), points x, y (..., n) from the center, radius of a disc of the same area (..., 1), px.

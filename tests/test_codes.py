@@ -70,6 +70,19 @@ def test_codes_move_only_by_whole_codes_and_the_kl_is_none(decoder):
     assert -1 <= scene.codes.min() and scene.codes.max() < max(sizes)
 
 
+def test_a_shape_that_nothing_moves_is_pulled_back_and_others_are_left_alone():
+    """Two discs that the sigmoids cannot tell apart: the repulsion of outlines has no gradient there, the pull back has."""
+    outline = tiny_circle(use_vq=True)[0].scene_decoder.properties.outline
+    numbers = torch.zeros(2, 14)
+    numbers[:, 0] = torch.tensor([-30.0, -34.0])
+    numbers.requires_grad_()
+    forms = outline.form(numbers)
+    assert torch.equal(forms[0], forms[1]) and torch.autograd.grad(forms.sum(), numbers)[0][:, 0].abs().max() < 1e-9
+    pull = torch.autograd.grad(outline.saturation(numbers), numbers)[0]
+    assert (pull[:, 0] < 0).all() and not pull[:, 1:].any()
+    assert outline.saturation(torch.full((2, 14), 3.9)) == 0
+
+
 def test_a_dropped_word_shows_a_code_at_random():
     circle, vocab, _ = tiny_circle(use_vq=True)
     decoder = circle.scene_decoder
