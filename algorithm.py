@@ -55,7 +55,7 @@ def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, g
         "diversity": losses.diversity_loss(batch["thumbnails"], distance),
         "perceptual": losses.perceptual_loss(batch["edges"], distance),
         **losses_of_words(networks, batch, numbers, count, scene.ground, host_rng),  # layout, color, shape, repulsion
-        **losses_of_codes(networks.crowding()),
+        **losses_of_codes(networks.commitment()),
     }
     loss = sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items())
     return optimizer.step(loss, parts)  # backward, clip, AdamW
@@ -140,9 +140,9 @@ def losses_of_marks(masks, colors, ground):
     }
 
 
-def losses_of_codes(crowding):
-    """Crowding of each alphabet -> {name: 0-dim tensor}, empty without codes."""
-    return {"codes": torch.stack(crowding).sum()} if crowding else {}
+def losses_of_codes(commitment):
+    """`Circle.commitment` -> {name: 0-dim tensor}, empty without codes."""
+    return {"codes": torch.stack(commitment).sum()} if commitment else {}
 
 
 def losses_of_properties(values, features):

@@ -238,10 +238,10 @@ class Circle(nn.Module):
         """Whether scenes are lists of codes (--use_vq)."""
         return bool(getattr(self.scene_decoder, "alphabets", None))
 
-    def crowding(self):
-        """How far words are from codes of their own -> [0-dim tensor], one for each alphabet (`Quantizer.crowding`); [] without
+    def commitment(self):
+        """How far words are from codes of their own -> [0-dim tensor], one for each alphabet (`Quantizer.commitment`); [] without
         codes."""
-        return self.scene_decoder.crowding(self.language_model.table_alone) if self.has_codes else []
+        return self.scene_decoder.commitment(self.language_model.table_alone) if self.has_codes else []
 
     @torch.no_grad()
     def draw(self, ids):

@@ -183,10 +183,10 @@ class CodesOfMarks:
         """The scene that shows one code alone, as `write_codes` writes it."""
         return codes.write_marks([code])
 
-    def crowding(self, embedding):
+    def commitment(self, embedding):
         """Word embeddings (V, D) -> how far the words are from codes of their own, [0-dim tensor]."""
         words = embedding[len(SPECIALS) :].float()
-        return [alphabet.crowding(self.to_mu(self.norm(words))) for alphabet in self.alphabets.values()]
+        return [alphabet.commitment(self.to_mu(self.norm(words))) for alphabet in self.alphabets.values()]
 
 
 # (window, stride) for a square number of sprites: windows overlap a little and tile 64 pixels

@@ -254,11 +254,11 @@ class ObjectsSceneDecoder(nn.Module):
         """The scene that shows one code and little else, as `write_codes` writes it."""
         return codes.write_things([{}], code) if name == GROUND else codes.write_things([{name: code}], -1)
 
-    def crowding(self, embedding):
+    def commitment(self, embedding):
         """Word embeddings (V, D) -> how far the words of each alphabet are from codes of their own, and how far codes are from
         shapes that can still change, [0-dim tensor]."""
         of = {name: self.property_of_word == i for i, name in enumerate([*PROPERTIES, GROUND]) if name in self.alphabets}
-        out = [self.alphabets[name].crowding(self.to_mu(self.norm(embedding[words].float()))) for name, words in of.items()]
+        out = [self.alphabets[name].commitment(self.to_mu(self.norm(embedding[words].float()))) for name, words in of.items()]
         if "shape" in self.alphabets:
             shapes = self.alphabets["shape"]
             numbers = self.properties("shape", shapes.numbers(torch.arange(shapes.n_codes, device=embedding.device)))

@@ -83,9 +83,10 @@ class Quantizer(nn.Module):
         place = self.fsq.indices_to_codes(codes.reshape(-1)).reshape(*codes.shape, -1)
         return self.slope(place) + self.own(codes)
 
-    def crowding(self, z):
+    def commitment(self, z):
         """How far the latents of all words, (n, width), lie from codes of their own: the mean over words of the squared distance to
-        the middle of the code that `spread` gives each -> 0-dim tensor."""
+        the middle of the code that `spread` gives each -> 0-dim tensor. The commitment loss of van den Oord et al. (2017), to a code of
+        one's own instead of the nearest."""
         z = z[:, : len(self.levels)].float()
         middle = spread(z.detach(), self.levels) / self.highest * 2 - 1  # in [-1, 1]
         return (z - torch.atanh(REACHED * middle)).square().sum(1).mean()

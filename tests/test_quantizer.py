@@ -54,7 +54,7 @@ def test_words_on_one_spot_come_to_have_codes_of_their_own():
     optimizer = torch.optim.Adam([z], 0.05)
     for _ in range(80):
         optimizer.zero_grad()
-        q.crowding(z).backward()
+        q.commitment(z).backward()
         optimizer.step()
     assert len(q(z)[1].unique()) == 7
 

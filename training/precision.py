@@ -20,7 +20,7 @@ class TrainingNetworks:
         self.scene_decoder = under_autocast(circle.scene_decoder, dtype, device)  # pictures are too fine for TF32
         self.caption_network = under_autocast(circle.caption_network, dtype, device, tf32)
         self.marks_of_words = circle.marks_of_words if hasattr(circle.scene_decoder, "marks_of_words") else None
-        self.crowding = circle.crowding
+        self.commitment = circle.commitment
         self.values_of_words = circle.values_of_words if hasattr(circle.scene_decoder, "values_of_words") else None
 
 
