@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import run_forked, run_script
 
 import benchmark
 import colab_train
@@ -201,7 +201,7 @@ def test_it_prints_tables_ratios_and_seconds_to_quality_and_leaves_no_warning(wh
 def test_a_step_longer_than_its_time_is_skipped_by_name_and_exits_1(whole):
     _, _, path = whole
     args = ("--configurations", "tiny", "--seconds", "0.0001", "--compare", path)
-    done = run_script("benchmark.py", *args, cwd=path.parent, timeout=200)
+    done = run_forked("benchmark.py", *args, cwd=path.parent, timeout=200)
     assert done.returncode == 1
     assert "tiny: skipped: one step takes" in done.stdout
     assert "nothing to compare" in done.stdout
@@ -290,7 +290,7 @@ def test_the_competent_one_has_the_same_model_and_losses_and_pads_to_the_longest
 @pytest.mark.parametrize("kind", [[], ["--competent"]])
 def test_the_plain_implementations_run_by_themselves_and_learn(kind, tmp_path):
     args = "--seconds 4 --batch_size 16 --d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32".split()
-    done = run_script(str(ROOT / "benchmarking" / "plain.py"), *args, *kind, cwd=tmp_path)
+    done = run_forked("benchmarking/plain.py", *args, *kind, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[0]) > 0 and "sentences/s" in done.stdout
     first, last = done.stdout.split("loss ")[1].split(" -> ")

@@ -18,7 +18,8 @@ import nbclient
 import nbformat
 import pytest
 import torch
-from conftest import ROOT, TINY, run_here, run_script, script_command, script_env
+from conftest import ROOT, TINY, run_forked, run_here, run_script, script_env, start_forked
+from forked import Process
 from PIL import Image
 
 from checkpoints import load
@@ -221,14 +222,14 @@ def test_a_new_machine_goes_on_from_drive_past_a_cut_off_file(tmp_path):
     for folder in (drive, first, second):
         folder.mkdir(parents=True)
     command = ["colab_train.py", "quick", "--drive_dir", drive, "--drive_minutes", 0, "--", *TINY, "--epochs", 2, "--seed", 5]
-    done = run_script(*command, cwd=first, timeout=300)
+    done = run_forked(*command, cwd=first, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "not Colab" in done.stdout and "Drive has step 16" in done.stdout and "exact match on 256" in done.stdout
     folder = drive / "quick"
     assert {"metrics.jsonl", "training_curves.png", "sample_generations.png", "scenes_epoch_2.png"} <= set(names(folder))
     os.truncate(folder / "last_step_000000016.pt", 5000)
     shutil.copy(first / "checkpoints" / "quick" / "checkpoint_epoch_1.pt", folder / "last_step_000000008.pt")
-    again = run_script(*command, cwd=second, timeout=300)
+    again = run_forked(*command, cwd=second, timeout=300)
     assert again.returncode == 0 and "last_step_000000016.pt is cut off" in again.stdout, again.stdout + again.stderr
     assert "at epoch 1, step 8 of 16" in again.stderr
     assert same(weights(first / "checkpoints" / "quick"), weights(second / "checkpoints" / "quick"))
@@ -248,9 +249,7 @@ sys.exit(colab_train.main(sys.argv[1:]))
 def test_with_a_full_drive_training_goes_on(tmp_path):
     (tmp_path / "drive").mkdir()
     flags = ["quick", "--drive_dir", tmp_path / "drive" / "circle", "--drive_minutes", 0, "--", *TINY, "--epochs", 2]
-    command = [sys.executable, "-c", FULL_DRIVE, *map(str, flags)]
-    env = script_env({"PYTHONPATH": str(ROOT)})
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=300)
+    done = Process(["-c", FULL_DRIVE, *flags], tmp_path, script_env({"PYTHONPATH": str(ROOT)})).finish(timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("Drive")]
     assert "No space left" in lines[0] and "training goes on" in lines[0]
@@ -261,7 +260,7 @@ def test_with_a_full_drive_training_goes_on(tmp_path):
 @pytest.mark.slow
 def test_without_a_usable_drive_training_goes_on(tmp_path):
     command = ["colab_train.py", "--preset", "quick", "--drive_dir", tmp_path / "not" / "mounted" / "circle", "--run_name", "mine"]
-    done = run_script(*command, "--", *TINY, "--epochs", 1, cwd=tmp_path, timeout=300)
+    done = run_forked(*command, "--", *TINY, "--epochs", 1, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if "training goes on" in line]) == 1
     assert (tmp_path / "checkpoints" / "mine" / "best.pt").exists() and not (tmp_path / "not").exists()
@@ -271,14 +270,12 @@ def test_without_a_usable_drive_training_goes_on(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_ends_the_training_with_everything_saved(tmp_path, number):
     """SIGKILL cannot be passed on; the training notices all the same that it was left alone."""
-    command = script_command("colab_train.py", "quick", "--", *TINY, "--epochs", 40, "--log_interval", 1)
-    with open(tmp_path / "output", "w", encoding="utf-8") as output:
-        process = subprocess.Popen(command, cwd=tmp_path, env=script_env(), stdout=output, stderr=output)
+    process = start_forked("colab_train.py", "quick", "--", *TINY, "--epochs", 40, "--log_interval", 1, cwd=tmp_path)
     wait_for(lambda: step_reached(tmp_path / "logs" / "quick", 3), process)
     process.send_signal(number)
     assert process.wait(180) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    wait_for(lambda: "interrupted at epoch" in (tmp_path / "output").read_text(encoding="utf-8"))
-    at = int(re.search(r"interrupted at epoch \d+, step (\d+)", (tmp_path / "output").read_text(encoding="utf-8"))[1])
+    wait_for(lambda: "interrupted at epoch" in process.stderr)
+    at = int(re.search(r"interrupted at epoch \d+, step (\d+)", process.stderr)[1])
     wait_for(lambda: load(tmp_path / "checkpoints" / "quick" / "last.pt")["position"]["step"] == at)
 
 
@@ -381,7 +378,7 @@ def test_a_killed_kernel_a_stopped_cell_and_a_drive_that_fails(session, tmp_path
     client(copy, folder).execute(env=env)
     text, _ = output_of(copy, "train")
     assert "resuming" in text and "at epoch 0, step 0" not in text and "mount failed" in output_of(copy, "drive")[0]
-    once = run_script("train.py", "--preset", "quick", *flags, cwd=tmp_path, timeout=300)
+    once = run_forked("train.py", "--preset", "quick", *flags, cwd=tmp_path, timeout=300)
     assert once.returncode == 0, once.stderr
     assert same(weights(folder / "checkpoints" / "quick"), weights(tmp_path / "checkpoints"))
 

@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, run_here, run_script, script_env
+from conftest import ROOT, TINY, run_forked, run_here, run_script, script_env
+from forked import Process
 from parrot import blank, parrot
 from PIL import Image
 
@@ -111,7 +111,7 @@ def test_without_a_checkpoint_the_best_one_is_taken_and_named_or_one_line_says_w
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(parrot(), tmp_path / best)
     shutil.copy(blank(), tmp_path / "checkpoints" / "last.pt")
-    taken = run_script(script, *USES[script], cwd=tmp_path)
+    taken = run_forked(script, *USES[script], cwd=tmp_path)
     assert taken.returncode == 0 and taken.stderr == f"using {best}\n"
     shutil.rmtree(tmp_path / "o", ignore_errors=True)
     named = run_here(script, "--checkpoint", best, *USES[script], cwd=tmp_path)
@@ -239,9 +239,8 @@ sys.exit(module.main(flags))
 
 def run_limited(name, place, call, *flags, cwd):
     """A script in a process whose memory ends at the given call of `module:attribute`."""
-    command = [sys.executable, "-c", LIMITED, name, *place.split(":"), str(call), *map(str, flags)]
-    env = script_env({"PYTHONPATH": str(ROOT)})
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", timeout=120)
+    command = ["-c", LIMITED, name, *place.split(":"), call, *flags]
+    return Process(command, cwd, script_env({"PYTHONPATH": str(ROOT)})).finish(timeout=120)
 
 
 def digests(folder):

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from conftest import ROOT, TINY, run_script, script_command, script_env
+from conftest import ROOT, TINY, run_forked, script_command, script_env
 from parrot import KNOWN, parrot
 from PIL import Image
 
@@ -142,7 +142,7 @@ def test_a_training_that_nobody_listens_to_reaches_its_end(both, tmp_path):
 @pytest.mark.slow
 def test_pictures_that_could_not_be_written_are_not_named_at_the_end(tmp_path):
     (tmp_path / "sample_generations.png").mkdir()
-    done = run_script("train.py", *TINY, "--epochs", 1, cwd=tmp_path)
+    done = run_forked("train.py", *TINY, "--epochs", 1, cwd=tmp_path)
     assert done.returncode == 0 and "warning: samples sample_generations.png could not be written" in done.stderr
     first, last = done.stdout.splitlines()
     assert first == f"pictures: {os.path.join('logs', 'training_curves.png')}; model: {os.path.join('checkpoints', 'best.pt')}"

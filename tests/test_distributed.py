@@ -15,7 +15,8 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT, TINY, script_command, script_env
+from conftest import ROOT, TINY, script_env
+from forked import Process
 
 import checkpoints
 from data_utils import GrammarData
@@ -49,34 +50,25 @@ def free_port():
 
 
 def start(command, cwd, size=2):
-    """The command as processes of one group."""
+    """The command, as of `Forked`, as processes of one group."""
     address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
-    return [
-        subprocess.Popen(
-            command, cwd=cwd, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=script_env({**address, "RANK": str(rank), "LOCAL_RANK": str(rank)}),
-        )
-        for rank in range(size)
-    ]  # fmt: skip
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    return [Process(command, cwd, script_env({**address, **rank})) for rank in ranks]
+
+
+def training(*flags):
+    """The command of a tiny run."""
+    return [ROOT / "train.py", *TINY, *flags]
 
 
 def finish(processes, timeout=60):
     """Exit codes and what each wrote to stderr; nobody may hang."""
     try:
-        said = [p.communicate(timeout=timeout)[1] for p in processes]
+        done = [p.finish(timeout) for p in processes]
     finally:
         for p in processes:
             p.kill()
-    return [p.returncode for p in processes], said
-
-
-def hear(process, words):
-    """Read what a process says until a line has these words in it."""
-    said = []
-    while not (said and words in said[-1]):
-        said.append(process.stderr.readline())
-        assert said[-1], "".join(said)
-    return said
+    return [d.returncode for d in done], [d.stderr for d in done]
 
 
 def losses(folder):
@@ -90,7 +82,7 @@ def losses(folder):
 
 @pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one(tmp_path):
-    codes, said = finish(start([sys.executable, __file__, str(tmp_path)], tmp_path), 120)
+    codes, said = finish(start([__file__, tmp_path], tmp_path), 120)
     assert codes == [0, 0], said
     one = {k: v for decoder in ("marks", "conv") for k, v in two_steps(decoder, distributed.SINGLE_PROCESS).items()}
     for rank in range(2):
@@ -103,10 +95,10 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_they_train_alike_and_a_run_goes_on_with_another_number_of_processes(tmp_path):
-    flags = [*TINY, *QUIET, "--num_samples", 75, "--batch_size", 16, "--epochs", 1, "--log_interval", 1]
+    flags = [*QUIET, "--num_samples", 75, "--batch_size", 16, "--epochs", 1, "--log_interval", 1]
     for size in (1, 2):
         (tmp_path / str(size)).mkdir()
-        codes, said = finish(start(script_command("train.py", *flags), tmp_path / str(size), size))
+        codes, said = finish(start(training(*flags), tmp_path / str(size), size))
         assert codes == [0] * size and not any(said[1:]), said
     one, two = (losses(tmp_path / str(size)) for size in (1, 2))
     assert [r["step"] for r in one] == [r["step"] for r in two] == [1, 2, 3, 4, 5, 5]
@@ -117,7 +109,7 @@ def test_they_train_alike_and_a_run_goes_on_with_another_number_of_processes(tmp
     names = {size: checkpoints.load(tmp_path / str(size) / "checkpoints" / "last.pt")["model"].keys() for size in (1, 2)}
     assert names[1] == names[2]
     for size in (1, 2):  # and now the other way round
-        command = script_command("train.py", "--resume", "auto", "--epochs", 2)
+        command = [ROOT / "train.py", "--resume", "auto", "--epochs", 2]
         codes, said = finish(start(command, tmp_path / str(size), 3 - size))
         assert codes == [0] * (3 - size) and "resuming checkpoints/last.pt at epoch 1, step 5 of 10" in said[0], said
     one, two = (losses(tmp_path / str(size)) for size in (1, 2))
@@ -140,14 +132,14 @@ def test_torchrun(tmp_path):
 # Ends
 # ---------------------------------------------------------------------------------------------
 
-LONG = script_command("train.py", *TINY, "--epochs", 99, "--log_interval", 1)
+LONG = training("--epochs", 99, "--log_interval", 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number, told", [(signal.SIGTERM, [1]), (signal.SIGINT, [0, 1, 1])], ids=["to one", "to all, twice"])
 def test_a_signal_to_any_process_saves_and_ends_all(tmp_path, number, told):
     processes = start(LONG, tmp_path)
-    hear(processes[0], "step 2/")
+    processes[0].hear("step 2/")
     for rank in told:
         processes[rank].send_signal(number)
     codes, said = finish(processes)
@@ -161,7 +153,7 @@ def test_a_signal_to_any_process_saves_and_ends_all(tmp_path, number, told):
 @pytest.mark.slow
 def test_a_signal_while_the_first_validates_ends_all(tmp_path):
     processes = start(LONG, tmp_path)
-    hear(processes[0], "step 8/")
+    processes[0].hear("step 8/")
     processes[0].send_signal(signal.SIGTERM)
     codes, said = finish(processes)
     assert codes == [143, 143] and "epoch 1, step 8; go on with" in said[0], said
@@ -170,7 +162,7 @@ def test_a_signal_while_the_first_validates_ends_all(tmp_path):
 @pytest.mark.slow
 def test_a_second_signal_ends_a_process_at_once_and_the_others_follow(tmp_path):
     processes = start(LONG, tmp_path)
-    hear(processes[0], "step 2/")
+    processes[0].hear("step 2/")
     processes[1].send_signal(signal.SIGSTOP)  # the processes cannot agree now
     processes[0].send_signal(signal.SIGTERM)
     time.sleep(2.5)
@@ -185,7 +177,7 @@ def test_a_second_signal_ends_a_process_at_once_and_the_others_follow(tmp_path):
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_process_that_is_killed_ends_the_others(tmp_path, lost):
     processes = start(LONG, tmp_path)
-    hear(processes[0], "step 3/")
+    processes[0].hear("step 3/")
     processes[lost].kill()
     begin = time.monotonic()
     codes, said = finish(processes)
@@ -213,14 +205,14 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path, lost):
 )
 def test_a_failure_is_one_line_from_the_first_and_ends_all(tmp_path, flags, code, words):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    codes, said = finish(start(script_command("train.py", *TINY, *flags), tmp_path))
+    codes, said = finish(start(training(*flags), tmp_path))
     assert codes == [code] * 2 and said[1] == "" and words in said[0], said
     assert "Traceback" not in said[0] and (code == 2 or len(said[0].splitlines()) == 1)
 
 
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_all(tmp_path):
-    codes, said = finish(start(script_command("train.py", *TINY, "--epochs", 8, "--lr", "1e9"), tmp_path))
+    codes, said = finish(start(training("--epochs", 8, "--lr", "1e9"), tmp_path))
     assert codes == [1, 1] and "--lr 1e+09 is too high" in said[0].splitlines()[-1] and said[1] == "", said
 
 
@@ -246,7 +238,7 @@ train.end(train.main(sys.argv[2:]))
 @pytest.mark.parametrize("rank", [0, 1])
 def test_memory_that_runs_out_in_one_process_is_said_by_it_and_ends_all(tmp_path, monkeypatch, rank):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    command = [sys.executable, "-c", WITHOUT_MEMORY, str(rank), *map(str, TINY), "--epochs", "8"]
+    command = ["-c", WITHOUT_MEMORY, rank, *TINY, "--epochs", 8]
     codes, said = finish(start(command, tmp_path))
     assert codes == [1, 1] and "Traceback" not in said[0] + said[1], said
     last = said[rank].splitlines()[-1]

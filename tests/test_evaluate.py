@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run_script
+from conftest import TINY, run_forked, run_script
 from evaluation_cases import SMALL, check_metrics, check_order, measure_less, metrics_of
 
 import evaluate
@@ -153,7 +153,7 @@ def test_captions_file_leaves_slots_out_by_name(tmp_path, small_protocol):
         for c in "Fluss Berg Meer".split()
     ]
     (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
-    done = run_script("train.py", *TINY, "--epochs", 1, "--captions_file", "lines.txt", cwd=tmp_path)
+    done = run_forked("train.py", *TINY, "--epochs", 1, "--captions_file", "lines.txt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     checkpoint, out = str(tmp_path / "checkpoints/last.pt"), tmp_path / "out"
     moved = ["--captions_file", str(tmp_path / "lines.txt")]
@@ -235,10 +235,10 @@ def one_line(done, *words):
 @pytest.mark.slow
 def test_bad_checkpoints_are_one_line(tmp_path, tiny_run):
     (tmp_path / "text.pt").write_text("no checkpoint", encoding="utf-8")
-    one_line(run_script("evaluate.py", "--checkpoint", "text.pt", "--out_dir", "out", cwd=tmp_path), "text.pt")
+    one_line(run_forked("evaluate.py", "--checkpoint", "text.pt", "--out_dir", "out", cwd=tmp_path), "text.pt")
     state = torch.load(tiny_run / "checkpoints/last.pt", weights_only=True)
     save(tmp_path / "new.pt", {**state, "format": 99})
-    one_line(run_script("evaluate.py", "--checkpoint", "new.pt", "--out_dir", "out", cwd=tmp_path), "new.pt", "format 99")
+    one_line(run_forked("evaluate.py", "--checkpoint", "new.pt", "--out_dir", "out", cwd=tmp_path), "new.pt", "format 99")
     assert not (tmp_path / "out").exists()
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import run_script
+from conftest import run_forked
 from evaluation_cases import SMALL, ignore
 
 from data_utils import GrammarData
@@ -63,7 +63,7 @@ def test_table_of_results_has_the_deviation_of_a_sample():
 
 @pytest.mark.slow
 def test_table_of_results_from_the_command_line(tiny_run):
-    done = run_script("scripts/results.py", "checkpoints/last.pt", "--n", 8, cwd=tiny_run)
+    done = run_forked("scripts/results.py", "checkpoints/last.pt", "--n", 8, cwd=tiny_run)
     assert done.returncode == 0, done.stderr
     measured = [row.label for id, row in ROWS.items() if id not in ("exact_match/val", "legibility/silhouettes", *GIVEN)]
     assert all(label in done.stdout for label in measured)  # no results of val; things have no sprites to turn gray

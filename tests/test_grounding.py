@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT, TINY, run_script
+from conftest import ROOT, TINY, run_forked
 
 from data_utils import GrammarData, pad
 from decoders.properties import LARGEST, PROPERTIES, SMALLEST
@@ -78,15 +78,15 @@ def test_a_word_that_no_sentence_has_is_named(tmp_path):
 @pytest.mark.slow
 def test_a_run_takes_the_file_and_its_checkpoint_needs_it_no_more(tmp_path):
     (tmp_path / "g.toml").write_text('red = {color = "#ff0000"}', encoding="utf-8")
-    done = run_script("train.py", *TINY, "--epochs", 1, "--num_samples", 64, "--grounding", "g.toml", cwd=tmp_path)
+    done = run_forked("train.py", *TINY, "--epochs", 1, "--num_samples", 64, "--grounding", "g.toml", cwd=tmp_path)
     line = "given, not emerged (g.toml): color of red"
     assert done.returncode == 0 and f"note: {line}\n" in done.stderr, done.stderr
     assert f"\n{line}\n" in (tmp_path / "logs/training_summary.txt").read_text(encoding="utf-8")
     (tmp_path / "g.toml").unlink()
-    done = run_script("train.py", "--resume", "auto", "--epochs", 2, cwd=tmp_path)
+    done = run_forked("train.py", "--resume", "auto", "--epochs", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"note: {line}\n" in done.stderr
-    done = run_script("generate.py", "--text", "a red ball", "--out_dir", "o", cwd=tmp_path)
+    done = run_forked("generate.py", "--text", "a red ball", "--out_dir", "o", cwd=tmp_path)
     assert done.returncode == 0 and f"note: {line}\n" in done.stderr, done.stderr
-    done = run_script("train.py", *TINY, "--decoder", "marks", "--grounding", "g.toml", cwd=tmp_path)
+    done = run_forked("train.py", *TINY, "--decoder", "marks", "--grounding", "g.toml", cwd=tmp_path)
     assert done.returncode == 2 and "--grounding needs --decoder objects" in done.stderr

@@ -12,7 +12,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run_script
+from conftest import TINY, run_forked
 from evaluation_cases import SMALL
 
 from evaluation import page, page_data, page_inside
@@ -284,7 +284,7 @@ def test_page_of_a_captions_file_model(tmp_path):
         for c in "river hill sea".split()
     ]
     (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
-    done = run_script(
+    done = run_forked(
         "train.py", *TINY, "--decoder", "conv", "--epochs", 1, "--captions_file", str(tmp_path / "lines.txt"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr

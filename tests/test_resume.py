@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, TINY, run_here, run_script, script_command, script_env
+from conftest import ROOT, TINY, run_forked, run_here, script_env, start_forked
 
 import checkpoints
 import train
@@ -62,7 +62,7 @@ def test_a_finished_run_reports_again_and_changes_no_checkpoint(tiny_run, tmp_pa
     folder = copy_of(tiny_run, tmp_path)
     before = everything_in(folder / "checkpoints")
     metrics = rows(folder)
-    done = run_script("train.py", "--resume", "auto", "--preset", "quick", cwd=folder)
+    done = run_forked("train.py", "--resume", "auto", "--preset", "quick", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("exact match on 256 unseen sentences")
     assert "resuming checkpoints/last.pt at epoch 2" in done.stderr
@@ -79,7 +79,7 @@ def test_epochs_may_grow_and_curves_go_on(tiny_run, tmp_path):
     with open(folder / "logs" / "metrics.jsonl", "a", encoding="utf-8") as f:
         f.write('{"kind": "train", "step": 17, "epoch": 2, "sec')  # what a kill leaves
     seconds = checkpoints.load(folder / "checkpoints" / "last.pt")["seconds"]
-    done = run_script("train.py", "--resume", "checkpoints/checkpoint_epoch_2.pt", "--epochs", 3, cwd=folder)
+    done = run_forked("train.py", "--resume", "checkpoints/checkpoint_epoch_2.pt", "--epochs", 3, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "at epoch 2, step 16 of 24" in done.stderr
     assert "the learning rate goes on at" in done.stderr and "--epochs 3 instead of 2" in done.stderr
@@ -118,7 +118,7 @@ def test_auto_skips_damage_leaves_it_and_starts_fresh_without_any(tiny_run, tmp_
         if name.endswith(".pt"):
             os.truncate(folder / "checkpoints" / name, 1000)
     os.rename(folder / "checkpoints" / "checkpoint_epoch_2.pt", folder / "checkpoints" / "checkpoint_epoch_9.pt")
-    done = run_script("train.py", "--resume", "auto", *ONE_EPOCH, "--keep_last", 1, cwd=folder)
+    done = run_forked("train.py", "--resume", "auto", *ONE_EPOCH, "--keep_last", 1, cwd=folder)
     assert done.returncode == 0, done.stderr
     for name in ("last", "best", "checkpoint_epoch_1", "checkpoint_epoch_9"):
         assert f"skipped: checkpoints/{name}.pt" in done.stderr
@@ -133,7 +133,7 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
     folder = copy_of(tiny_run, tmp_path)
     before = (folder / "checkpoints" / "best.pt").read_bytes()
     metrics = rows(folder)
-    done = run_script("train.py", *ONE_EPOCH, cwd=folder)
+    done = run_forked("train.py", *ONE_EPOCH, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "its files are now in checkpoints/earlier_1" in done.stderr
     assert (folder / "checkpoints" / "earlier_1" / "best.pt").read_bytes() == before
@@ -198,21 +198,13 @@ def test_a_captions_file_that_is_not_there_any_more_is_asked_for(tmp_path, monke
 
 def stopped(folder, *flags, after, numbers):
     """Start train.py, send signals once it has said a line with `after`; returns the exit code and what it said."""
-
-    def hear():  # a session under nohup hands its children an ignored SIGHUP
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-    command = script_command("train.py", *flags)
-    process = subprocess.Popen(command, cwd=folder, env=script_env(), stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=hear)
-    said = []
-    while process.poll() is None and not (said and after in said[-1]):
-        said.append(process.stderr.readline())
+    process = start_forked("train.py", *flags, cwd=folder)
+    process.hear(after)
     process.send_signal(signal.SIGSTOP)  # all of them arrive at once
-    for number in numbers:
+    for number in [*numbers, signal.SIGCONT]:
         process.send_signal(number)
-    process.send_signal(signal.SIGCONT)
-    rest = process.communicate(timeout=120)[1]
-    return process.returncode, "".join(said) + rest
+    done = process.finish(timeout=120)
+    return done.returncode, done.stderr
 
 
 @pytest.mark.slow
@@ -233,7 +225,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_command_does(tmp_path, number,
     assert last.endswith("go on with: python train.py --resume auto --checkpoint_dir 'my models' --log_dir l")
     state = checkpoints.load(tmp_path / "my models" / "last.pt")
     assert state["position"]["step"] in step and f"step {state['position']['step']};" in last
-    done = run_script("train.py", "--resume", "auto", *folders, cwd=tmp_path)
+    done = run_forked("train.py", "--resume", "auto", *folders, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     seen = [
         (r["kind"], r["step"]) for r in map(json.loads, (tmp_path / "l" / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
@@ -264,19 +256,16 @@ def test_handlers_are_handed_back_so_that_a_notebook_can_go_on(tmp_path, monkeyp
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgotten(tmp_path):
-    process = subprocess.Popen(
-        script_command("train.py", *TINY), cwd=tmp_path, env=script_env(), stderr=subprocess.PIPE, encoding="utf-8"
-    )
+    process = start_forked("train.py", *TINY, cwd=tmp_path)
     try:
-        while "step" not in process.stderr.readline():
-            pass
+        process.hear("step")
         for flags in (["--resume", "auto"], ["--checkpoint_dir", "other"]):  # the second would share the log folder
-            done = run_script("train.py", *TINY, *flags, cwd=tmp_path)
+            done = run_forked("train.py", *TINY, *flags, cwd=tmp_path)
             assert done.returncode == 1 and f"in use by process {process.pid}" in done.stderr
     finally:
         process.kill()
-        process.communicate()
-    done = run_script("train.py", "--resume", "auto", "--epochs", 1, *TINY, cwd=tmp_path)
+        process.wait()
+    done = run_forked("train.py", "--resume", "auto", "--epochs", 1, *TINY, cwd=tmp_path)
     assert "in use" not in done.stderr and done.returncode == (1 if "contradicts" in done.stderr else 0), done.stderr
 
 
@@ -311,9 +300,9 @@ def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(resume
 @pytest.mark.slow
 def test_folders_that_cannot_be_written_to(tmp_path):
     (tmp_path / "checkpoints").write_text("a file", encoding="utf-8")
-    done = run_script("train.py", *ONE_EPOCH, "--warmup_steps", 0, cwd=tmp_path)
+    done = run_forked("train.py", *ONE_EPOCH, "--warmup_steps", 0, cwd=tmp_path)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "checkpoints cannot be written to" in done.stderr
     (tmp_path / "l").write_text("a file", encoding="utf-8")
-    done = run_script("train.py", *ONE_EPOCH, "--checkpoint_dir", "c", "--log_dir", "l", cwd=tmp_path)
+    done = run_forked("train.py", *ONE_EPOCH, "--checkpoint_dir", "c", "--log_dir", "l", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr.count("metrics l/metrics.jsonl could not be written") == 1
     assert checkpoints.load(tmp_path / "c" / "last.pt")["position"]["step"] == 8

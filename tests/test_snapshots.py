@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import TINY, run_script
+from conftest import TINY, run_forked
 
 from training import snapshots
 
@@ -63,11 +63,11 @@ def test_a_resumed_run_goes_on_with_its_frames_and_a_folder_in_the_way_stops_not
     path = tmp_path / "logs" / snapshots.NAME
     before = json.loads(path.read_text(encoding="utf-8"))["frames"]
     resume = ["train.py", *TINY, "--resume", "checkpoints/checkpoint_epoch_1.pt", "--epochs"]
-    done = run_script(*resume, 3, cwd=tmp_path)
+    done = run_forked(*resume, 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     after = json.loads(path.read_text(encoding="utf-8"))["frames"]
     assert [f["epoch"] for f in after] == [0, 1, 2, 3] and after[:2] == before[:2]
     path.unlink()
     path.mkdir()
-    done = run_script(*resume, 2, cwd=tmp_path)
+    done = run_forked(*resume, 2, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr.count("evolution.json could not be written") == 1, done.stderr

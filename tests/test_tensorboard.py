@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TINY, run_script
+from conftest import TINY, run_forked, run_script
 
 
 def events_of(folder):
@@ -19,7 +19,7 @@ def test_tensorboard_shows_what_metrics_jsonl_holds_after_a_resume_too(tmp_path)
     pytest.importorskip("tensorboard")
     for epochs in (2, 3):
         resume = ["--resume", "auto"] if epochs == 3 else []
-        done = run_script("train.py", *TINY, "--log_interval", 2, "--tensorboard", "--epochs", epochs, *resume, cwd=tmp_path)
+        done = run_forked("train.py", *TINY, "--log_interval", 2, "--tensorboard", "--epochs", epochs, *resume, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     events = events_of(tmp_path / "logs" / "tensorboard")
@@ -33,7 +33,7 @@ def test_tensorboard_shows_what_metrics_jsonl_holds_after_a_resume_too(tmp_path)
 def test_another_run_sets_the_log_aside(tmp_path):
     pytest.importorskip("tensorboard")
     for _ in range(2):
-        assert run_script("train.py", *TINY, "--tensorboard", "--epochs", 1, cwd=tmp_path).returncode == 0
+        assert run_forked("train.py", *TINY, "--tensorboard", "--epochs", 1, cwd=tmp_path).returncode == 0
     assert list((tmp_path / "logs" / "earlier_1" / "tensorboard").iterdir())
     assert len(list((tmp_path / "logs" / "tensorboard").iterdir())) == 1
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run_script
+from conftest import TINY, run_forked, run_script
 from PIL import Image
 
 import algorithm
@@ -275,7 +275,7 @@ def test_captions_file_of_another_language(tmp_path):
     (tmp_path / "my sentences.txt").write_text("\n".join(lines + ["", lines[0]]), encoding="utf-8")
     flags = ["--captions_file", "my sentences.txt", *[f for f in TINY if f not in ("--num_samples", "256")], "--epochs", 1]
     flags += ["--tokenizer", "words"]
-    done = run_script("train.py", *flags, cwd=tmp_path)
+    done = run_forked("train.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 empty skipped, 1 duplicates merged" in done.stderr and "unseen sentences" in done.stdout
     assert "кот" in load_model(tmp_path / "checkpoints/last.pt", torch.device("cpu"))[1].index

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import TINY, run_script
+from conftest import TINY, run_forked
 from parrot import KNOWN, parrot
 
 import checkpoints
@@ -197,7 +197,7 @@ def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_sta
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--lr", "1e9"], ["--lr", "1e4", "--clip", "0", "--warmup_steps", "0"]])
 def test_a_learning_rate_that_ruins_the_weights_stops_the_run_by_name(tmp_path, flags):
-    done = run_script("train.py", *TINY, "--epochs", 8, *flags, cwd=tmp_path)
+    done = run_forked("train.py", *TINY, "--epochs", 8, *flags, cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"--lr {float(flags[1]):g} is too high" in done.stderr.splitlines()[-1]
     for name in os.listdir(tmp_path / "checkpoints"):
