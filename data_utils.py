@@ -117,6 +117,9 @@ class GrammarData:
 # ---------------------------------------------------------------------------------------------
 
 
+BLOCK = 10000  # sentences drawn at once, however few are asked for: --num 5 is a prefix of --num 50000
+
+
 def main(argv=None):
     parser = Parser("data_utils.py", "Print scene descriptions of a split, one a line.")
     parser.add_argument("--split", choices=SPLITS, default="train", help="which split (default: train)")
@@ -128,8 +131,8 @@ def main(argv=None):
 
 def print_sentences(split, count, seed):
     """Sentences of a split, one a line. Returns the exit code."""
-    for start in range(0, count, 10000):  # blocks of a fixed size: --num 5 is a prefix of --num 50000
-        block = sample_sentences(10000, split, seed * 1_000_003 + start)
+    for start in range(0, count, BLOCK):
+        block = sample_sentences(BLOCK, split, seed * 1_000_003 + start)
         print("\n".join(block[: count - start]))
     return 0
 

@@ -8,7 +8,6 @@ import math
 from collections import Counter
 
 import numpy as np
-from scipy.spatial.distance import squareform
 
 from text.vocabulary import normalized, tokenize
 
@@ -186,7 +185,8 @@ def topographic_similarity(meaning, form, seed=0, permutations=999):
     >>> round(rho, 6), p
     (1.0, 0.01)
     """
-    from scipy.stats import rankdata  # a second to import, and training has no use for it
+    from scipy.spatial.distance import squareform  # a second to import both, and training has no use for them
+    from scipy.stats import rankdata
 
     meaning, form = rankdata(meaning), rankdata(form)
     meaning, form = meaning - meaning.mean(), form - form.mean()
@@ -277,6 +277,8 @@ def vendi_score(distances, scale, q=1.0):
     >>> round(vendi_score(np.zeros(6), 1.0), 3), round(vendi_score(np.full(6, 99.0), 1.0), 3)
     (1.0, 4.0)
     """
+    from scipy.spatial.distance import squareform  # half a second to import, and training has no use for it
+
     kernel = np.exp(-((squareform(np.asarray(distances)) / scale) ** 2))
     values = np.clip(np.linalg.eigvalsh(kernel / len(kernel)), 0, None)
     values = values[values > 1e-12] / values[values > 1e-12].sum()

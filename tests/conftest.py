@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 from forked import CAN_FORK, Process
+from shared import VARIABLE, made_once
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -25,7 +26,8 @@ def script_command(name, *args):
 
 
 def script_env(env=None):
-    return {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    own = {k: v for k, v in os.environ.items() if k != VARIABLE}  # tests that a script runs are another test run
+    return {**own, "OMP_NUM_THREADS": "1", **(env or {})}
 
 
 def run_script(name, *args, cwd, env=None, timeout=600):
@@ -36,7 +38,7 @@ def run_script(name, *args, cwd, env=None, timeout=600):
 
 def start_forked(name, *args, cwd, env=None):
     """A script in a process of its own that starts at once, see forked.py -> Process."""
-    return Process([str(ROOT / name), *args], cwd, script_env(env))
+    return Process([ROOT / name, *args], cwd, script_env(env))
 
 
 def run_forked(name, *args, cwd, timeout=600):
@@ -44,6 +46,15 @@ def run_forked(name, *args, cwd, timeout=600):
     if not CAN_FORK:
         return run_script(name, *args, cwd=cwd, timeout=timeout)
     return start_forked(name, *args, cwd=cwd).finish(timeout)
+
+
+def run_unheard(name, *args, cwd, both=False):
+    """As `run_forked`, with an output that nobody reads any more, as in `| true`; both: standard error, too."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        process = Process([ROOT / name, *args], cwd, script_env(), out=pipe, err=pipe if both else None)
+    return process.finish(timeout=120)
 
 
 def run_here(name, *args, cwd):
@@ -67,9 +78,12 @@ def run_here(name, *args, cwd):
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
+def tiny_run():
     """A folder in which a tiny run of two epochs has finished."""
-    folder = tmp_path_factory.mktemp("tiny_run")
-    done = run_forked("train.py", *TINY, "--epochs", 2, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def train(folder):
+        folder.mkdir()
+        done = run_forked("train.py", *TINY, "--epochs", 2, cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("tiny_run", train)

@@ -21,11 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+
+from shared import FOLDER
 
 CAN_FORK = sys.platform == "linux"  # macOS has fork, too, but libraries that do not survive it
 LIBRARIES = """torch torch._dynamo scipy.stats sklearn.cluster sklearn.linear_model sklearn.decomposition PIL.Image matplotlib.figure
     matplotlib.backends.backend_agg tokenizers sacrebleu safetensors.torch tqdm jinja2""".split()
-ENVIRONMENT = dict(os.environ)  # as it was before any test changed it
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # as it was before any test changed it
 
 
 # ---------------------------------------------------------------------------------------------
@@ -75,30 +78,32 @@ class Forked:
 class Process:
     """A script on its way, forked where the system can and started as by a shell elsewhere.
 
-    command: as of `Forked`. It writes to files, which can be read at any time.
+    command, out, err: as of `Forked`; without them it writes to files of its own, which can be read at any time.
     """
 
-    def __init__(self, command, cwd, env):
-        self.command, self._out, self._err = [*map(str, command)], tempfile.TemporaryFile(), tempfile.TemporaryFile()
+    def __init__(self, command, cwd, env, out=None, err=None):
+        self.command = [*map(str, command)]
+        self._files = [tempfile.NamedTemporaryFile(dir=FOLDER, delete=False) for _ in range(2)]
+        out, err = out or self._files[0], err or self._files[1]
         if CAN_FORK:
-            self._child = Forked(self.command, cwd, env, self._out, self._err)
+            self._child = Forked(self.command, cwd, env, out, err)
         else:
-            out = dict(stdout=self._out, stderr=self._err)
-            self._child = subprocess.Popen([sys.executable, *self.command], cwd=cwd, env=env, **out)
-        self.pid, self.poll, self.wait, self.send_signal = (
-            getattr(self._child, name) for name in ("pid", "poll", "wait", "send_signal")
-        )
+            self._child = subprocess.Popen([sys.executable, *self.command], cwd=cwd, env=env, stdout=out, stderr=err)
+        for file in self._files:
+            file.close()
+        self.pid, self.poll, self.wait = self._child.pid, self._child.poll, self._child.wait
+        self.send_signal = self._child.send_signal
 
     def kill(self):
-        self.send_signal(signal.SIGKILL)
+        self.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     @property
     def stdout(self):
-        return _text(self._out)
+        return Path(self._files[0].name).read_text(encoding="utf-8", errors="replace")
 
     @property
     def stderr(self):
-        return _text(self._err)
+        return Path(self._files[1].name).read_text(encoding="utf-8", errors="replace")
 
     def hear(self, words):
         """Wait until a whole line of its standard error has these words. Raises AssertionError if it ends without one."""
@@ -117,18 +122,14 @@ class Process:
         return subprocess.CompletedProcess(self.command, code, self.stdout, self.stderr)
 
 
-def _text(file):
-    return os.pread(file.fileno(), 1 << 24, 0).decode("utf-8", "replace")  # whose place in the file is the process's
-
-
 @functools.cache
 def _server():
     """A connection to the process that forks. All workers of a test run share it, and it ends with the last of them."""
-    name = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"tests of {os.getpid()}")
+    name = str(FOLDER)
     connection, process = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), None
-    while connection.connect_ex(f"\0{name}"):  # the zero: a name that is no file, and free again when its process has ended
-        if process is None or process.poll():
-            process = subprocess.Popen([sys.executable, __file__, name], env=ENVIRONMENT)
+    while connection.connect_ex(f"\0{name}"):  # the zero: a name that goes with its process, not a file
+        process = process or subprocess.Popen([sys.executable, __file__, name], env=ENVIRONMENT)
+        assert not process.poll(), "the process that forks could not start"
         time.sleep(0.05)
     return connection
 
@@ -189,6 +190,9 @@ def _become(request, out, err, status):
     os.dup2(err, 2)
     for descriptor in (out, err, status):
         os.close(descriptor)
+    encoding = sys.stdout.encoding  # a stream knows from its start whether it is a file or a pipe
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a session under nohup hands its children an ignored one
     os.environ.clear()

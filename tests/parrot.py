@@ -5,6 +5,7 @@ import os
 import tempfile
 
 import torch
+from shared import made_once
 
 from channel import round_8bit
 from checkpoints import model_state, save
@@ -33,9 +34,12 @@ def tiny_circle(decoder="objects", use_vq=False):
     return Circle(settings, len(data.vocab), data.max_words, classes), data.vocab, settings
 
 
-@functools.cache
 def parrot():
     """A checkpoint of a model whose caption network has learned the pictures of KNOWN by heart -> its path."""
+    return str(made_once("parrot.pt", train_parrot))
+
+
+def train_parrot(path):
     circle, vocab, settings = tiny_circle()
     ids = pad([vocab.encode(s) for s in KNOWN])
     pictures = round_8bit(circle.draw(ids).picture)
@@ -48,9 +52,7 @@ def parrot():
         optimizer.step()
         if loss < 1e-3:
             break
-    path = os.path.join(tempfile.mkdtemp(), "parrot.pt")
     save(path, model_state(circle, vocab, settings))
-    return path
 
 
 @functools.cache

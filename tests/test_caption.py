@@ -3,12 +3,11 @@
 import json
 import os
 import struct
-import subprocess
 import zlib
 
 import numpy as np
 import pytest
-from conftest import run_script, script_command, script_env
+from conftest import run_script, run_unheard
 from parrot import KNOWN, parrot
 from PIL import Image
 
@@ -74,10 +73,8 @@ def test_real_command_keeps_order_and_names_each_bad_file(pictures, tmp_path):
 
 
 def test_closed_pipe_is_no_error(pictures, tmp_path):
-    command = script_command("caption.py", "--checkpoint", parrot(), *[pictures / "00000.png"] * 3)
-    with subprocess.Popen(command, env=script_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b"" and process.wait() == 0
+    done = run_unheard("caption.py", "--checkpoint", parrot(), *[pictures / "00000.png"] * 3, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
 
 
 def test_blocks_keep_the_order(pictures, monkeypatch, capsys):

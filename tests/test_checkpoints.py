@@ -1,15 +1,14 @@
 import errno
 import os
 import pickle
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, script_env
+from forked import Process
 
 import checkpoints
 from checkpoints import CheckpointError, load, newest_valid, prune, save, write_atomically
@@ -53,7 +52,7 @@ try:
 except OSError as error:
     print(error.strerror, error.filename)
 """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=60).stdout
+    said = Process(["-c", script], tmp_path, script_env()).finish(60).stdout
     assert "2.0 MB needed" in said and "MB free" in said and str(path) in said
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["last.pt"]
@@ -68,17 +67,17 @@ def test_a_full_disk_names_the_file_that_it_had_no_room_for(tmp_path):
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "last.pt"
     write_atomically(path, b"0" * 3_000_000)
-    writer = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom checkpoints import write_atomically\n"
-         f"for i in range(40): write_atomically({str(path)!r}, str(i % 10).encode() * 3_000_000)"]
-    )  # fmt: skip
+    program = f"""import sys; sys.path.insert(0, {str(ROOT)!r})
+from files import write_atomically
+for i in range(40): write_atomically({str(path)!r}, str(i % 10).encode() * 3_000_000)"""
+    writer = Process(["-c", program], tmp_path, script_env())
     seen = set()
     while writer.poll() is None:
         data = path.read_bytes()
         assert len(data) == 3_000_000 and len(set(data)) == 1
         seen.add(data[0])
         time.sleep(0.002)
-    assert writer.returncode == 0 and len(seen) > 1
+    assert writer.poll() == 0 and len(seen) > 1
 
 
 def test_prune_keeps_the_newest_landmarks_and_what_another_run_left(tmp_path):
@@ -248,15 +247,15 @@ HOLDER = """import sys, time
 sys.path.insert(0, {root!r})
 from training.folders import RunLock
 lock = RunLock({folder!r})
-print('held', flush=True)
+print('held', file=sys.stderr, flush=True)
 time.sleep(60)"""
 
 
 def test_a_second_run_is_refused_by_process_id_and_a_dead_one_holds_nobody_up(tmp_path):
     script = HOLDER.format(root=str(ROOT), folder=str(tmp_path))
-    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8")
+    holder = Process(["-c", script], tmp_path, script_env())
     try:
-        assert holder.stdout.readline() == "held\n"
+        holder.hear("held")
         with pytest.raises(CheckpointError, match=f"in use by process {holder.pid}.*--log_dir"):
             RunLock(str(tmp_path), "--log_dir")
     finally:

@@ -211,7 +211,7 @@ def test_the_break_of_windows_counts_as_ctrl_c(monkeypatch):
 
 
 def test_a_failed_training_is_a_failed_command(tmp_path):
-    done = run_script("colab_train.py", "quick", "--", "--d_model", "33", cwd=tmp_path)
+    done = run_forked("colab_train.py", "quick", "--", "--d_model", "33", cwd=tmp_path)
     assert done.returncode != 0 and "--d_model 33" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -260,7 +260,7 @@ def test_with_a_full_drive_training_goes_on(tmp_path):
 @pytest.mark.slow
 def test_without_a_usable_drive_training_goes_on(tmp_path):
     command = ["colab_train.py", "--preset", "quick", "--drive_dir", tmp_path / "not" / "mounted" / "circle", "--run_name", "mine"]
-    done = run_forked(*command, "--", *TINY, "--epochs", 1, cwd=tmp_path, timeout=300)
+    done = run_script(*command, "--", *TINY, "--epochs", 1, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if "training goes on" in line]) == 1
     assert (tmp_path / "checkpoints" / "mine" / "best.pt").exists() and not (tmp_path / "not").exists()

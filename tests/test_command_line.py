@@ -65,7 +65,7 @@ def test_a_wrong_flag_is_one_line_with_a_pointer_to_help(script, tmp_path):
         ("generate.py", ["--sample", "1", "--out_dir", "o", "--checkpoint", "none.pt"]),
         ("export.py", ["--out_dir", "o", "--checkpoint", "none.pt"]),
         ("scripts/readme_pictures.py", ["none.pt"]),
-        ("scripts/processes.py", ["--device", "meta", "--rounds", "1"]),
+        pytest.param("scripts/processes.py", ["--device", "meta", "--rounds", "1"], marks=pytest.mark.slow),  # starts two more
         ("benchmarking/plain.py", ["--device", "meta"]),
         ("scripts/faults.py", ["--kills", "0", "--terms", "0", "--disks", "0", "--matrix", "none", "--out", "none/x"]),
     ],
@@ -250,9 +250,9 @@ def digests(folder):
 def test_a_model_too_large_for_any_memory_is_one_line_and_an_earlier_run_stays_where_it_is(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "checkpoints", tmp_path / "checkpoints")
     before = digests(tmp_path / "checkpoints")
-    done = run_here("train.py", *TINY, "--z_dim", 10**9, "--d_model", 4096, cwd=tmp_path)
+    done = run_here("train.py", *TINY, "--z_dim", 10**12, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("train.py: out of memory (") and "--z_dim 1000000000" in done.stderr
+    assert done.stderr.startswith("train.py: out of memory (") and "--z_dim 1000000000000" in done.stderr
     assert "--batch_size 32" in done.stderr and "make the largest of them smaller" in done.stderr
     assert digests(tmp_path / "checkpoints") == before and not (tmp_path / "checkpoints" / "earlier_1").exists()
 

@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 
 import pytest
-from conftest import ROOT, TINY, run_forked, script_command, script_env
+from conftest import ROOT, TINY, run_forked, run_unheard, script_command, script_env
 from parrot import KNOWN, parrot
 from PIL import Image
 
@@ -94,19 +95,21 @@ sys.exit(evaluate.main(["--checkpoint", "c", "--out_dir", "o"]))
 """
 
 LISTENED_TO = {
-    "generate.py": (["--checkpoint", parrot(), "--text", *KNOWN, "--out_dir", "o"], "o/captions.jsonl"),
-    "export.py": (["--checkpoint", parrot(), "--out_dir", "o"], "o/model.json"),
-    "caption.py": (["--checkpoint", parrot(), "x.png"], None),
+    "generate.py": (["--checkpoint", "parrot.pt", "--text", *KNOWN, "--out_dir", "o"], "o/captions.jsonl"),
+    "export.py": (["--checkpoint", "parrot.pt", "--out_dir", "o"], "o/model.json"),
+    "caption.py": (["--checkpoint", "parrot.pt", "x.png"], None),
     "data_utils.py": (["--num", "100000"], None),
     "evaluate.py": (None, "reached"),
 }
 
 
-def to_nobody(command, cwd, both, unbuffered):
-    """Run a command whose output, or both streams of it, nobody reads -> (exit code, what standard error got otherwise)."""
+def to_nobody(command, cwd, both):
+    """Run a command whose output, or both streams of it, nobody reads -> (exit code, what standard error got otherwise).
+
+    It writes without a buffer, so that it learns of this while it runs."""
     reader, writer = os.pipe()
     os.close(reader)
-    env = script_env({"PYTHONUNBUFFERED": "1"} if unbuffered else {"PYTHONUNBUFFERED": ""})
+    env = script_env({"PYTHONUNBUFFERED": "1"})
     errors = writer if both else subprocess.PIPE
     process = subprocess.Popen(command, cwd=cwd, env=env, stdout=writer, stderr=errors, encoding="utf-8")
     os.close(writer)
@@ -119,9 +122,13 @@ def to_nobody(command, cwd, both, unbuffered):
 @pytest.mark.parametrize("both", [False, True], ids=["stdout", "both"])
 def test_a_reader_that_leaves_ends_nothing_and_is_no_error(script, both, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "x.png")
+    shutil.copy(parrot(), tmp_path / "parrot.pt")
     flags, leaves = LISTENED_TO[script]
-    command = script_command(script, *flags) if flags else [sys.executable, "-c", EVALUATION.format(root=str(ROOT))]
-    code, said = to_nobody(command, tmp_path, both, unbuffered=script == "evaluate.py")
+    if flags:
+        done = run_unheard(script, *flags, cwd=tmp_path, both=both)
+        code, said = done.returncode, done.stderr
+    else:
+        code, said = to_nobody([sys.executable, "-c", EVALUATION.format(root=str(ROOT))], tmp_path, both)
     assert code == 0 and "Traceback" not in said and "Broken pipe" not in said and "Exception" not in said, said
     assert leaves is None or (tmp_path / leaves).exists()
 
@@ -129,7 +136,7 @@ def test_a_reader_that_leaves_ends_nothing_and_is_no_error(script, both, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("both", [False, True], ids=["stdout", "both"])
 def test_a_training_that_nobody_listens_to_reaches_its_end(both, tmp_path):
-    code, said = to_nobody(script_command("train.py", *TINY, "--epochs", 1, "--log_interval", 1), tmp_path, both, True)
+    code, said = to_nobody(script_command("train.py", *TINY, "--epochs", 1, "--log_interval", 1), tmp_path, both)
     assert code == 0 and "Traceback" not in said and "Broken pipe" not in said
     assert (tmp_path / "logs" / "training_summary.txt").exists() and (tmp_path / "sample_generations.png").exists()
 

@@ -257,7 +257,7 @@ def test_memory_that_runs_out_in_one_process_is_said_by_it_and_ends_all(tmp_path
 def test_a_process_of_a_group_ends_without_the_interpreters_shutdown(size):
     program = "import atexit; from training import distributed; atexit.register(print, 'shut down'); print('last words'); distributed.end(3)"
     env = script_env(dict(WORLD_SIZE=str(size), RANK="0", MASTER_ADDR="127.0.0.1"))
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, encoding="utf-8", timeout=60)
+    done = Process(["-c", program], ROOT, {**env, "PYTHONPATH": str(ROOT)}).finish(60)
     assert done.returncode == 3 and done.stdout.split("\n")[0] == "last words"
     assert ("shut down" in done.stdout) == (size == 1)
 

@@ -5,13 +5,12 @@ import json
 import os
 import signal
 import struct
-import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from conftest import run_script, script_command, script_env
+from conftest import run_script, start_forked
 from parrot import KNOWN, blank, parrot
 from PIL import Image
 
@@ -240,7 +239,7 @@ def test_pictures_of_many_sentences_are_not_kept(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(generate, "BATCH", 50)
     monkeypatch.setattr(generate, "scene_sheet", count)
-    assert run(tmp_path, "--sample", 500) == 0
+    assert run(tmp_path, "--sample", 300) == 0
     assert 96 <= seen[0] <= 96 + 96 + 50  # the sheet, its parts, the last block
 
 
@@ -285,17 +284,16 @@ def test_a_refused_run_leaves_the_one_before_as_it_was(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_list_of_all_pictures_that_are_there(tmp_path, number):
-    command = script_command("generate.py", "--checkpoint", parrot(), "--sample", 10**6, "--out_dir", "o")
-    process = subprocess.Popen(command, cwd=tmp_path, env=script_env(), stderr=subprocess.PIPE, encoding="utf-8")
+    process = start_forked("generate.py", "--checkpoint", parrot(), "--sample", 10**6, "--out_dir", "o", cwd=tmp_path)
     while process.poll() is None and not (tmp_path / "o" / f"{generate.BATCH:05d}.png").exists():
         time.sleep(0.05)
     process.send_signal(number)
-    said = process.communicate(timeout=120)[1]
+    done = process.finish(timeout=120)
     listed = [r["image"] for r in rows(tmp_path / "o")]
-    assert process.returncode == 128 + number and len(listed) >= generate.BATCH
+    assert done.returncode == 128 + number and len(listed) >= generate.BATCH
     assert pictures_in(tmp_path / "o") == listed and not list((tmp_path / "o").glob(".*"))
     where = os.path.join("o", "captions.jsonl")
-    assert said == f"generate.py: interrupted; {len(listed)} of 1000000 sentences are drawn, each is in {where}\n"
+    assert done.stderr == f"generate.py: interrupted; {len(listed)} of 1000000 sentences are drawn, each is in {where}\n"
     assert (tmp_path / "o" / "contact_sheet.png").exists()
 
 

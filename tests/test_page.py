@@ -61,6 +61,22 @@ def model(tiny_run):
     return open_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def same_words_drawn_once():
+    """The entries of the words take seconds, and most tests here ask for the same ones: the first answer is given again."""
+    real, answers = page_data.grammar_words, {}
+
+    def grammar_words(model, seed, confusion):
+        asked = (model.name, seed, repr(confusion))
+        if asked not in answers:
+            answers[asked] = real(model, seed, confusion)
+        return copy.deepcopy(answers[asked])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_data, "grammar_words", grammar_words)
+        yield
+
+
 @pytest.fixture(scope="module")
 def built(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
@@ -130,7 +146,7 @@ def test_names_are_text_not_markup(built):
 
 
 def test_swaps_change_one_word_only(model):
-    entries, means = page_data.grammar_words(model, 0, {})
+    entries, means = page_data.grammar_words(model, 7, result_of(model)["models"][0]["sections"]["circle"]["details"]["confusion"])
     assert means.shape == (47, 3, 64, 64)
     for entry in entries[::7]:
         own = parse(entry["swaps"][0]["text"])

@@ -29,8 +29,9 @@ TWO_METRICS = {"exact_match/test": 0.25, "corruption/jpeg_50": 0.125}
 
 @pytest.fixture
 def two_metrics(monkeypatch):
-    """The card without the metrics that take minutes."""
+    """The card without the metrics that take minutes, and without the process that is timed."""
     monkeypatch.setattr(model_card, "checkpoint_metrics", lambda *_: TWO_METRICS)
+    monkeypatch.setattr(model_card, "seconds_of_command", lambda *_: 1.25)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_a_run_leaves_every_file_that_users_know(tiny_run):
 
 
 def test_progress_and_last_line(tmp_path):
-    done = run_script("train.py", *TINY, "--epochs", 1, "--log_interval", 2, cwd=tmp_path)
+    done = run_forked("train.py", *TINY, "--epochs", 1, "--log_interval", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     end = r"exact match on 256 unseen sentences: \d+\.\d\d % with checkpoints.best\.pt \(seed 0, \d+ s of training\)"
     assert re.fullmatch(end, done.stdout.splitlines()[-1]) and done.stdout.count("exact match") == 1  # last.pt holds the same
