@@ -27,7 +27,10 @@ from itertools import product
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+# With what each process would load for its first curves and its first optimizer: two seconds of CPU
+import matplotlib.backends.backend_agg  # noqa: E402, F401
 import torch  # noqa: E402
+import torch._dynamo  # noqa: E402, F401
 
 import train  # noqa: E402
 from checkpoints import CheckpointError, load, newest_valid  # noqa: E402
