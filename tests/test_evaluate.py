@@ -126,7 +126,7 @@ def test_partial_results_of_another_evaluation_are_refused(tiny_run, tmp_path, c
 
 @pytest.mark.slow
 def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, small_protocol):
-    for name in ("meaning", "structure", "bottleneck", "coherence"):
+    for name in ("scenes", "meaning", "structure", "bottleneck", "coherence", "language_model"):
         monkeypatch.delitem(evaluate.SECTIONS, name)
     paths = [str(tiny_run / "checkpoints" / name) for name in ("checkpoint_epoch_1.pt", "last.pt")]
     assert evaluate.main(["--checkpoint", *paths, "--out_dir", str(tmp_path), "--quick", "--threads", "1"]) == 0
