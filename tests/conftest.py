@@ -87,3 +87,10 @@ def tiny_run():
         assert done.returncode == 0, done.stderr
 
     return made_once("tiny_run", train)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Runs inside this process draw nothing after an epoch: for tests that look at no picture."""
+    for name in ("draw", "add_snapshot"):
+        monkeypatch.setattr(f"training.run.Run.{name}", lambda *_: None)

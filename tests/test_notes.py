@@ -45,7 +45,7 @@ def test_a_small_file_gets_as_many_steps_of_a_preset_as_the_grammar(name, tmp_pa
     assert seen[""] == seen["small.txt"] and seen[""][0] > 10 * Settings(**PRESETS[name]).warmup_steps
 
 
-def test_num_samples_counts_for_a_captions_file(tmp_path, monkeypatch, capsys):
+def test_num_samples_counts_for_a_captions_file(no_pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.txt").write_text("".join(f"a dog with number {i}\n" for i in range(30)), encoding="utf-8")
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})

@@ -136,7 +136,7 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
     assert len(rows(folder)) == 2 and not (folder / "checkpoints" / "checkpoint_epoch_2.pt").exists()
 
 
-def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monkeypatch, capsys):
+def test_another_captions_file_is_refused_and_a_moved_one_is_not(no_pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})  # its thousand sentences are not needed here
     lines = grammar.sample_sentences(40, "train", 0)
@@ -157,7 +157,7 @@ def test_another_captions_file_is_refused_and_a_moved_one_is_not(tmp_path, monke
     assert train.main(["--resume", "auto", "--captions_file", "moved.txt"]) == 0
 
 
-def test_a_captions_file_that_is_not_there_any_more_is_asked_for(tmp_path, monkeypatch, capsys):
+def test_a_captions_file_that_is_not_there_any_more_is_asked_for(no_pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
     lines = grammar.sample_sentences(60, "train", 0)
@@ -262,7 +262,7 @@ def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgot
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(resume, tmp_path, monkeypatch, capsys):
+def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(no_pictures, resume, tmp_path, monkeypatch, capsys):
     """Also where an earlier run's lock can be opened."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})

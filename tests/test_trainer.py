@@ -42,7 +42,7 @@ def steps_by_exact_match(monkeypatch, matches):
 
 
 @pytest.mark.slow
-def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypatch):
+def test_best_is_only_replaced_by_a_better_one_across_resumes(no_pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
 
@@ -64,7 +64,7 @@ def test_best_is_only_replaced_by_a_better_one_across_resumes(tmp_path, monkeypa
     assert best() == (0.1, 5)
 
 
-def test_the_last_line_and_the_summary_are_of_the_model_that_is_named(tmp_path, monkeypatch, capsys):
+def test_the_last_line_and_the_summary_are_of_the_model_that_is_named(no_pictures, tmp_path, monkeypatch, capsys):
     """best.pt is a parrot that knows a few sentences; the weights of the last step know none."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training.data, "different_sentences", lambda n, *_: (KNOWN * 250)[:n])
@@ -180,7 +180,7 @@ def test_the_fused_optimizer_is_trusted_only_where_it_is_known_to_clip_and_to_sk
     assert taken == ["_step_in_one_pass"] * 2 + ["_step_in_several"] * 2
 
 
-def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tmp_path, monkeypatch, capsys):
+def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(no_pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     poison(monkeypatch, lambda i: i == 4 or i >= 11, "loss")
     assert train.main(tiny_command(epochs=9, lr=0.004)) == 1
