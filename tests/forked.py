@@ -28,7 +28,8 @@ from shared import FOLDER
 CAN_FORK = sys.platform == "linux"  # macOS has fork, too, but libraries that do not survive it
 LIBRARIES = """torch torch._dynamo scipy.stats sklearn.cluster sklearn.linear_model sklearn.decomposition PIL.Image matplotlib.figure
     matplotlib.backends.backend_agg tokenizers sacrebleu safetensors.torch tqdm jinja2""".split()
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # as it was before any test changed it
+# As it was before any test changed it, but for what is read once, when Python and torch start
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -190,9 +191,11 @@ def _become(request, out, err, status):
     os.dup2(err, 2)
     for descriptor in (out, err, status):
         os.close(descriptor)
-    encoding = sys.stdout.encoding  # a stream knows from its start whether it is a file or a pipe
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False)
+    for number, name, buffering in ((1, "stdout", -1), (2, "stderr", 1)):  # a stream is made for a file, or for a pipe
+        old = getattr(sys, name)
+        new = open(number, "w", buffering, encoding=old.encoding, errors=old.errors, closefd=False)
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a session under nohup hands its children an ignored one
     os.environ.clear()
