@@ -41,11 +41,11 @@ def start_forked(name, *args, cwd, env=None):
     return Process([ROOT / name, *args], cwd, script_env(env))
 
 
-def run_forked(name, *args, cwd, timeout=600):
+def run_forked(name, *args, cwd, env=None, timeout=600):
     """As `run_script`, for all but how Python and the libraries start, which it leaves out: that takes most of a short run."""
     if not CAN_FORK:
-        return run_script(name, *args, cwd=cwd, timeout=timeout)
-    return start_forked(name, *args, cwd=cwd).finish(timeout)
+        return run_script(name, *args, cwd=cwd, env=env, timeout=timeout)
+    return start_forked(name, *args, cwd=cwd, env=env).finish(timeout)
 
 
 def run_unheard(name, *args, cwd, both=False):

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import run_script, run_unheard
+from conftest import run_forked, run_unheard
 from parrot import KNOWN, parrot
 from PIL import Image
 
@@ -61,7 +61,7 @@ def test_real_command_keeps_order_and_names_each_bad_file(pictures, tmp_path):
     whole = (pictures / "00003.png").read_bytes()
     (tmp_path / "short.png").write_bytes(whole[: len(whole) // 2])
     bad = ["missing.png", "empty.png", "folder", "pipe.png", "short.png", "no\nsuch.png"]
-    done = run_script("caption.py", "--checkpoint", parrot(), names[0], *bad, *names[1:], "/dev/zero", cwd=tmp_path)
+    done = run_forked("caption.py", "--checkpoint", parrot(), names[0], *bad, *names[1:], "/dev/zero", cwd=tmp_path)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["image"] for r in rows] == names
     assert [r["caption"] for r in rows] == KNOWN[:3]

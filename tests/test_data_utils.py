@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from conftest import run_script
+from conftest import run_forked
 
 import data_utils
 from data_utils import (
@@ -43,7 +43,7 @@ def test_sentences_do_not_depend_on_the_machine(capsys):
 
 
 def test_real_command(tmp_path):
-    done = run_script("data_utils.py", "--split", "test_pairs", "--num", 3, cwd=tmp_path)
+    done = run_forked("data_utils.py", "--split", "test_pairs", "--num", 3, cwd=tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 3
     with pytest.raises(SystemExit) as exit_:
         data_utils.main(["--num", "-1"])

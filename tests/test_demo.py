@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import run_script, script_command, script_env
+from conftest import run_forked, run_script, script_command, script_env
 from parrot import KNOWN, parrot
 from PIL import Image
 from test_playground import bad_files
@@ -72,7 +72,7 @@ def server(tmp_path_factory):
 
 def test_without_gradio_one_line_says_how_to_get_it(tmp_path):
     (tmp_path / "gradio.py").write_text("raise ModuleNotFoundError('none', name='gradio')", encoding="utf-8")
-    done = run_script("demo.py", "--checkpoint", parrot(), cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    done = run_forked("demo.py", "--checkpoint", parrot(), cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == "demo.py: the page needs gradio: pip install -r requirements-demo.txt\n"
 

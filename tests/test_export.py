@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import run_script
+from conftest import run_forked
 from parrot import KNOWN, blank, parrot
 from safetensors.torch import load as read_weights
 
@@ -22,7 +22,7 @@ def exported(tmp_path):
 
 
 def test_real_command_and_its_folder(tmp_path):
-    done = run_script("export.py", "--checkpoint", parrot(), "--out_dir", "a/b", cwd=tmp_path)
+    done = run_forked("export.py", "--checkpoint", parrot(), "--out_dir", "a/b", cwd=tmp_path)
     assert done.returncode == 0 and "model.safetensors" in done.stdout, done.stderr
     folder = tmp_path / "a" / "b"
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]

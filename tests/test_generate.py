@@ -10,7 +10,8 @@ import time
 
 import pytest
 import torch
-from conftest import run_script, start_forked
+from conftest import ROOT, run_script, script_env
+from forked import Process
 from parrot import KNOWN, blank, parrot
 from PIL import Image
 
@@ -284,13 +285,15 @@ def test_a_refused_run_leaves_the_one_before_as_it_was(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_list_of_all_pictures_that_are_there(tmp_path, number):
-    process = start_forked("generate.py", "--checkpoint", parrot(), "--sample", 10**6, "--out_dir", "o", cwd=tmp_path)
-    while process.poll() is None and not (tmp_path / "o" / f"{generate.BATCH:05d}.png").exists():
+    program = "import sys, generate; generate.BATCH = 16; sys.exit(generate.main(sys.argv[1:]))"
+    command = ["-c", program, "--checkpoint", parrot(), "--sample", 10**6, "--out_dir", "o"]
+    process = Process(command, tmp_path, script_env({"PYTHONPATH": str(ROOT)}))
+    while process.poll() is None and not (tmp_path / "o" / "00016.png").exists():
         time.sleep(0.05)
     process.send_signal(number)
     done = process.finish(timeout=120)
     listed = [r["image"] for r in rows(tmp_path / "o")]
-    assert done.returncode == 128 + number and len(listed) >= generate.BATCH
+    assert done.returncode == 128 + number and len(listed) >= 16
     assert pictures_in(tmp_path / "o") == listed and not list((tmp_path / "o").glob(".*"))
     where = os.path.join("o", "captions.jsonl")
     assert done.stderr == f"generate.py: interrupted; {len(listed)} of 1000000 sentences are drawn, each is in {where}\n"

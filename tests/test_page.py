@@ -63,7 +63,7 @@ def model(tiny_run):
 
 @pytest.fixture(scope="module", autouse=True)
 def same_words_drawn_once():
-    """The entries of the words take seconds, and most tests here ask for the same ones: the first answer is given again."""
+    """The entries of the words take seconds: here with fewer scenes, and who asks for the same ones gets the first answer again."""
     real, answers = page_data.grammar_words, {}
 
     def grammar_words(model, seed, confusion):
@@ -73,6 +73,7 @@ def same_words_drawn_once():
         return copy.deepcopy(answers[asked])
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_data, "CONTEXTS", 4)
         patch.setattr(page_data, "grammar_words", grammar_words)
         yield
 

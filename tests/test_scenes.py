@@ -104,6 +104,7 @@ def test_value_distances_are_those_of_the_tables():
     assert 0.5 < found["object"]["distance"] < 0.85 and found["object"]["unit"] == "IoU"
 
 
+@pytest.mark.slow
 def test_naive_reader_learns_words_of_compositional_pictures_only():
     found = naive_reader_on_properties(compositional, 0, shots=2, n=6, repeats=1)
     assert found["accuracy"] >= 0.9 and found["n"] == 6 * len(KINDS)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TINY, run_forked, run_script
+from conftest import TINY, run_forked
 
 
 def events_of(folder):
@@ -40,7 +40,7 @@ def test_another_run_sets_the_log_aside(tmp_path):
 
 def test_without_the_package_one_line_before_anything_is_written(tmp_path):
     (tmp_path / "tensorboard.py").write_text("raise ModuleNotFoundError('none', name='tensorboard')", encoding="utf-8")
-    done = run_script("train.py", *TINY, "--tensorboard", "--epochs", 1, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    done = run_forked("train.py", *TINY, "--tensorboard", "--epochs", 1, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("train.py: --tensorboard needs") and "pip install tensorboard" in done.stderr
     assert {p.name for p in Path(tmp_path).iterdir()} <= {"tensorboard.py", "__pycache__"}
