@@ -90,13 +90,13 @@ def fresh_captioner(build, vocab, max_words, seed, device):
         return CAPTIONERS[build](len(vocab), max_words).to(device)
 
 
-def train_captioners(captioners, draw, model, protocol, checks, seed, after_step=None):
+def train_captioners(captioners, draw, model, protocol, checks, seed, after_step=None, score=exact_match):
     """Train each of {name: captioner} on the same pictures of a frozen scene decoder.
 
     draw: word ids (B, T) -> Scene; model: ModelUnderTest, of which the batches, vocabulary and device are used;
-    checks: unseen sentences; after_step: called without arguments after each step. AdamW 1e-3 with 30 steps of warm-up
+    checks: unseen sentences; after_step: called without arguments after each step; score: of sentences and captions. AdamW 1e-3 with 30 steps of warm-up
     and a cosine to 2 %; the pictures have noise of sigma 0.02 and 8 bits.
-    -> {name: [(step, exact match in [0, 1] on `checks`)]} after every `protocol.every` steps and the last one.
+    -> {name: [(step, score on `checks`)]} after every `protocol.every` steps and the last one.
     """
     optimizers = {name: torch.optim.AdamW(c.parameters(), LEARNING_RATE, betas=(0.9, 0.98)) for name, c in captioners.items()}
     rng = torch.Generator(model.device).manual_seed(seed)
@@ -120,7 +120,7 @@ def train_captioners(captioners, draw, model, protocol, checks, seed, after_step
             optimizers[name].step()
             if (step + 1) % protocol.every == 0 or step + 1 == protocol.steps:
                 captions = [model.vocab.decode(row) for row in captioner.read(unseen)[0].tolist()]
-                curves[name].append((step + 1, exact_match(checks, captions)))
+                curves[name].append((step + 1, score(checks, captions)))
         if after_step:
             after_step()
     return curves

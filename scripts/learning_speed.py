@@ -1,4 +1,5 @@
-"""How fast is a language learned? Fresh captioners on frozen scene decoders: exact match after so many steps, in Markdown.
+"""How fast is a language learned? Fresh captioners on frozen scene decoders: how many words they read right after so many steps
+(1 - word error rate, in percent; whole sentences take them longer), as a table in Markdown.
 
 python scripts/learning_speed.py A.pt B.pt --seed 701 [--steps 600]
 """
@@ -13,22 +14,29 @@ from devices import choose_device, set_threads  # noqa: E402
 from evaluation.baselines import CAPTIONERS, fresh_captioner, train_captioners  # noqa: E402
 from evaluation.protocol import Protocol, open_model  # noqa: E402
 from evaluation.report import markdown_table  # noqa: E402
+from metrics import word_error_rate  # noqa: E402
+
+
+def word_accuracy(sentences, captions):
+    """1 - word error rate, in [0, 1]."""
+    return max(0.0, 1 - word_error_rate(sentences, captions))
 
 
 def learning_curve(path, args):
-    """A checkpoint -> [(step, exact match in [0, 1] on unseen sentences of `test`)] of one fresh captioner."""
+    """A checkpoint -> [(step, word accuracy on unseen sentences of `test`)] of one fresh captioner."""
     model = open_model(path, choose_device("auto"))
     protocol = Protocol(steps=args.steps, every=args.every)
     captioner = fresh_captioner(args.captioner, model.vocab, model.max_words, args.seed, model.device)
     checks = model.sentences(protocol.checks, "test", args.seed)
-    return train_captioners({"fresh": captioner}, model.circle.draw, model, protocol, checks, args.seed)["fresh"]
+    fresh = {"fresh": captioner}
+    return train_captioners(fresh, model.circle.draw, model, protocol, checks, args.seed, score=word_accuracy)["fresh"]
 
 
 def tell(args):
     """Print the table. Returns the exit code. Raises CheckpointError, CaptionsFileError, OSError."""
     set_threads(args.threads)
     curves = [learning_curve(path, args) for path in args.checkpoints]
-    rows = [[steps[0][0], *(f"{100 * match:.1f}" for _, match in steps)] for steps in zip(*curves)]
+    rows = [[steps[0][0], *(f"{100 * share:.1f}" for _, share in steps)] for steps in zip(*curves)]
     print(markdown_table(["steps", *args.checkpoints], rows))
     return 0
 
