@@ -67,7 +67,7 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "circle": Section(reading.circle_section, 6, False),
-    "real_text": Section(real_text_section, 6, False, True),
+    "real_text": Section(real_text_section, 10, False, True),
     "scenes": Section(scenes_section, 30, True),
     "legibility": Section(reading.legibility_section, 20, True),
     "robustness": Section(reading.robustness_section, 8, False),

@@ -24,10 +24,11 @@ NOISE = 0.02  # standard deviation, in units of [0, 1]
 
 
 class BaselineModel:
-    """Any scene decoder (`draw`: word ids (B, T) -> Scene) with any captioner, or None."""
+    """Any scene decoder (`draw`: word ids (B, T) -> Scene) with any captioner, or None. max_words: of a sentence that can be drawn,
+    None for any number."""
 
-    def __init__(self, draw, captioner=None):
-        self.draw = draw
+    def __init__(self, draw, captioner=None, max_words=None):
+        self.draw, self.max_words = draw, max_words
         self.caption_network = captioner
         self.scene_decoder = None  # has no parts to look into
 

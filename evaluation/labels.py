@@ -20,7 +20,8 @@ TITLES = {  # of sections
 EXPLAINED = {
     "circle": "Sentences that no training shows are drawn, saved as PNG files, and read back by the model's own captioner.",
     "real_text": "Texts as people type them: what comes back of capitals, signs and rare words, and whether the captioner reads "
-    "the picture or guesses from grammar. Shuffled words (word salad) cannot be guessed.",
+    "the picture or guesses from grammar. Shuffled words (word salad) cannot be guessed. Then one word of a sentence is swapped, and "
+    "the marks of a word in forty sentences are compared.",
     "scenes": "Measured from the pixels of the picture, without the model: how many things it shows, and which property of which "
     "thing changes when one word is swapped.",
     "legibility": "Could someone who does not have the trained captioner make sense of the pictures? "
@@ -64,6 +65,7 @@ BASELINES = {
     "shuffled_pictures": "pictures shuffled",
     "shuffled_words": "words shuffled",
     "other_pairs": "other pairs",
+    "other_words": "marks of other words",
     "whole_text": "all of the text",
     "one_picture": "one picture",
     "mode_collapse": "mode collapse",

@@ -15,7 +15,8 @@ from checkpoints import CheckpointError, load, model_of, settings_of
 from evaluation.color_difference import VISIBLE, color_difference
 from evaluation.language import word_scenes
 from evaluation.legibility import FOUR_SLOTS
-from evaluation.page_inside import insides, interpolation, word_maps
+from evaluation.page_inside import insides, interpolation, numbers_of, word_maps
+from evaluation.page_marks import has_marks, marks_dictionary, mean_marks
 from evaluation.quiz import color_matrix, quiz
 from evaluation.real_section import side_by_side
 from pictures import draw_sentences, read_pictures
@@ -32,7 +33,7 @@ SHOWN_IN = {
     "relation": ("relation2", ("color", "object", "relation2", "color2", "object2")),
 }
 CONTEXTS = 12
-MAX_WORDS = 60  # words of a captions file that get an entry
+MAX_WORDS = 60  # words of a captions file that get a place on a map, and an entry where there are no marks
 
 
 # ---------------------------------------------------------------------------------------------
@@ -86,25 +87,36 @@ def grammar_words(model, seed, confusion):
     return out, torch.stack(means)
 
 
-def free_words(model, sentences, captions, pictures):
-    """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes."""
+def readings_of_words(sentences, captions):
+    """Sentences and their captions -> {word: (how often it stands there, how often right, Counter of what else was read)}."""
+    read = {}
+    for sentence, caption in zip(sentences, captions):
+        got = tokenize(caption)
+        for k, word in enumerate(tokenize(sentence)):
+            read.setdefault(word, Counter())[got[k] if k < len(got) else "(nothing)"] += 1
+    return {word: (sum(counts.values()), counts.pop(word, 0), counts) for word, counts in read.items()}
+
+
+def common_words(vocab, sentences):
+    """The most common words of some sentences that the model knows, at most MAX_WORDS: those that stand in most sentences."""
+    counts = Counter(w for s in sentences for w in dict.fromkeys(tokenize(s)))
+    return [w for w, _ in counts.most_common() if numbers_of(vocab, w)][:MAX_WORDS]
+
+
+def free_words(common, sentences, readings, pictures):
+    """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes. common: of
+    `common_words`; readings: of `readings_of_words`."""
     rows = [tokenize(s) for s in sentences]
-    common = [w for w, _ in Counter(w for r in rows for w in dict.fromkeys(r)).most_common(MAX_WORDS)]
     out, means = [], []
     for word in common:
         have = [i for i, r in enumerate(rows) if word in r]
-        read = Counter()
-        for i in have:
-            got = tokenize(captions[i])
-            read.update(got[k] if k < len(got) else "(nothing)" for k, w in enumerate(rows[i]) if w == word)
-        n = sum(read.values())
-        right = read.pop(word, 0)
+        n, right, mistaken = readings[word]
         mean = pictures[have].mean(0)
         share, far = visible_change(mean[None], pictures.mean(0)[None])
         out.append({
             "word": word, "slot": "word", "mean": data_uri(mean), "swaps": [],
             "typical": typical_scenes(pictures[have], [sentences[i] for i in have]),
-            "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": read.most_common(3),
+            "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
         })  # fmt: skip
         means.append(mean)
     return out, torch.stack(means)
@@ -245,20 +257,27 @@ def page_content(model, protocol, seed, confusion):
 
     confusion: {split: {slot: {"words", "counts"}}}, empty for a captions file. Raises what drawing raises.
     """
+    marks, sheets, strips = {}, [], []
     if model.lines is None:
         words, means = grammar_words(model, seed, confusion)
         sheets, strips = grammar_sheets(model)
     else:
         sentences = model.sentences(protocol.sentences, "test", seed)
         pictures = model.draw(sentences)
-        captions, _ = read_pictures(model.circle, model.vocab, pictures, model.device)
-        words, means = free_words(model, sentences, captions, pictures)
-        sheets, strips = [], []
+        readings = readings_of_words(sentences, read_pictures(model.circle, model.vocab, pictures, model.device)[0])
+        common = common_words(model.vocab, sentences)
+        if has_marks(model):
+            words, marks = marks_dictionary(model, readings)
+            means = mean_marks(model, common)
+        else:
+            words, means = free_words(common, sentences, readings, pictures)
     trips, wrong, n = round_trips(model, protocol, seed)
     frames, texts, why = growth(model, seed)
-    maps, kinds = word_maps(model, words, means, seed)
+    mapped = [{"word": w, "slot": "word"} for w in common] if marks else words
+    maps, kinds = word_maps(model, mapped, means, seed)
     return {
         "words": words,
+        "marks": marks,
         "sheets": sheets,
         "strips": strips,
         "trips": trips,

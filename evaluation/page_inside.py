@@ -28,6 +28,11 @@ def place_labels(points, width=0.032, height=0.085):
             boxes.append(box)
 
 
+def numbers_of(vocab, word):
+    """The numbers of a word as it stands within a sentence."""
+    return vocab.encode_unit(f" {word}" if hasattr(vocab, "merges") else word.split()[0])
+
+
 def word_maps(model, words, pictures, seed):
     """PCA and t-SNE of words as the language model knows them, and of what they add to a scene -> (a dict a plot, kinds of words).
 
@@ -35,8 +40,9 @@ def word_maps(model, words, pictures, seed):
     is subtracted, because kinds stand in different sentences.
     """
     table = model.circle.language_model.embedding.weight.detach().float().cpu()
-    rows = [model.vocab.encode_unit(f" {w['word']}" if hasattr(model.vocab, "merges") else w["word"].split()[0]) for w in words]
-    known = torch.stack([table[row].mean(0) for row in rows]).numpy()  # (n, d_model); of a word of several pieces their mean
+    known = torch.stack(
+        [table[numbers_of(model.vocab, w["word"])].mean(0) for w in words]
+    ).numpy()  # (n, d_model); of a word of several pieces their mean
     kinds = list(dict.fromkeys(w["slot"] for w in words))
     scenes = F.avg_pool2d(pictures, 4).flatten(1).numpy()  # (n, 768)
     kind = np.array([kinds.index(w["slot"]) for w in words])

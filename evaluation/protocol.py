@@ -104,7 +104,8 @@ class ModelUnderTest:
 
     def baselines(self, seed):
         """{id: BaselineModel without a captioner}: a random model of the same build and, for the grammar, the renderer."""
-        out = {"random_decoder": BaselineModel(random_model(self.circle, self.vocab, self.settings, seed, self.device).draw)}
+        random = random_model(self.circle, self.vocab, self.settings, seed, self.device)
+        out = {"random_decoder": BaselineModel(random.draw, max_words=self.max_words)}
         if self.lines is None:
             out["hand_made"] = BaselineModel(HandMadeRenderer(self.vocab))
         return out

@@ -167,7 +167,7 @@ def captioners_section(model, protocol, seed, advance):
         curves[decoder] = train_captioners(captioners, draw, model, protocol, checks, seed, step_done)
         if decoder == OWN:
             continue
-        baseline = BaselineModel(draw, captioners["plain_convolutions"])
+        baseline = BaselineModel(draw, captioners["plain_convolutions"], max_words)
         scores[decoder] = {}
         for split in model.splits:
             sentences = model.sentences(protocol.sentences, split, seed)

@@ -1,4 +1,5 @@
-"""Real sentences: how much of a text comes back as it was typed, whether the captioner reads or guesses, and which sentences fail."""
+"""Real sentences: how much of a text comes back as it was typed, whether the captioner reads or guesses, which sentences fail,
+and what a person could see of their words (`real_legibility`)."""
 
 import math
 
@@ -10,6 +11,7 @@ import metrics
 from evaluation import robustness
 from evaluation.hand_made_code import HandMadeCode
 from evaluation.protocol import metric
+from evaluation.real_legibility import legibility_of_words
 from pictures import draw_sentences, read_pictures
 from text.vocabulary import tokenize
 
@@ -121,6 +123,8 @@ def real_text_section(model, protocol, seed, advance):
     for name, (value, count) in groups.items():
         label = f"exact match, {GROUPS[name]}"
         found |= metric(f"real_text/of/{name}", label, value, count, seed, baselines=clean, better="high", group=name)
-    advance(1)
+    advance(0.6)
+    found |= legibility_of_words(model, sentences, protocol.corrupted, seed)
+    advance(0.4)
     wrong = [[a, b] for a, b in zip(sentences, captions) if a != b][:200]
     return {"metrics": found, "details": {"wrong": wrong}}

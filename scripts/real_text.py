@@ -12,12 +12,23 @@ from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
 from command_line import Parser, exit_code, number, path_name  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
 from evaluation import robustness  # noqa: E402
+from evaluation.labels import BASELINES  # noqa: E402
 from evaluation.protocol import open_model  # noqa: E402
+from evaluation.real_legibility import LEGIBILITY, legibility_scores  # noqa: E402
 from evaluation.real_text import GROUPS, SCORES, real_text_scores  # noqa: E402
 from evaluation.report import markdown_table  # noqa: E402
 from text.formats import some_captions  # noqa: E402
 
 CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
+
+
+def print_legibility(scores):
+    """A table of `legibility_scores`; nothing where there are none."""
+    if scores:
+        beside = list(dict.fromkeys(name for values, _ in scores.values() for name in values))
+        cells = [[f"{values[b]:.4g}" if b in values else "" for b in beside] for values, _ in scores.values()]
+        rows = [[LEGIBILITY[id][0], *row, n] for (id, (_, n)), row in zip(scores.items(), cells)]
+        print(markdown_table(["", *(BASELINES[b] for b in beside), "n"], rows), end="\n\n")
 
 
 def measure(args):
@@ -37,6 +48,7 @@ def measure(args):
         )
         rows.append([f"{kind} {strength}", f"{exact:.4g}"])
     print(markdown_table(["exact match after", ""], rows), end="\n\n")
+    print_legibility(legibility_scores(model, sentences, args.swaps, args.seed))
     for text, caption in [(a, b) for a, b in zip(sentences, captions) if a != b][: args.wrong]:
         print(f"- {text}\n  {caption}")
     return 0
@@ -57,6 +69,7 @@ def main(argv=None):
     )
     parser.add_argument("--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)")
     parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="of the choice of sentences (default: 0)")
+    parser.add_argument("--swaps", type=number(int, 1), default=400, metavar="N", help="swaps of one word (default: 400)")
     parser.add_argument("--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back")
     args = parser.parse_args(argv)
     return exit_code("real_text.py", lambda: measure(args), "make --num smaller")

@@ -45,6 +45,7 @@ WRONG = {
     "scripts/measure_pretrained.py": ["--n", "0"],
     "scripts/mutual_intelligibility.py": ["--out_dir", "o", "--seeds", "-1"],
     "scripts/expected.py": [],
+    "scripts/relatedness.py": ["--pairs_file", ""],
     "demo.py": ["--port", "0"],
     "benchmarking/plain.py": ["--batch_size", "0"],
 }

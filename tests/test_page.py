@@ -4,10 +4,12 @@
 import copy
 import dataclasses
 import html
+import itertools
 import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ import torch
 from conftest import TINY, run_forked
 from evaluation_cases import SMALL
 
-from evaluation import page, page_data, page_inside
-from evaluation.protocol import metric, open_model
+from data_utils import CaptionsData
+from evaluation import page, page_data, page_inside, page_marks
+from evaluation.protocol import ModelUnderTest, metric, open_model
+from models import Circle
+from settings import fit_to_text, resolve
 from text.grammar import in_split, parse, to_row
 from training import snapshots
 
@@ -225,6 +230,36 @@ def test_a_renamed_label_changes_the_shown_text_only(model, built):
     assert text == before
 
 
+def model_in_line(path, lines, tokenizer, vocab_size=0):
+    """An untrained model that writes a captions file of some lines in marks."""
+    path.write_text("\n".join(lines), encoding="utf-8")
+    data = CaptionsData(str(path), 0, tokenizer=tokenizer, vocab_size=vocab_size)
+    typed = {"captions_file": str(path), "tokenizer": tokenizer, "d_model": 32, "n_heads": 2, "n_layers": 1, "hidden_dim": 64}
+    settings = resolve(typed)
+    fit_to_text(settings, [12])
+    data.max_words = min(data.max_words, 12)
+    torch.manual_seed(0)
+    circle = Circle(settings, len(data.vocab), 12).eval()
+    return ModelUnderTest(
+        circle=circle, vocab=data.vocab, settings=settings, device=torch.device("cpu"), name=str(path), lines=data.test, data=data
+    )
+
+
+def test_a_dictionary_of_marks_spells_rare_words_from_the_marks_of_pieces(tmp_path):
+    lines = [f"A dog saw {n} dogs." for n in range(60)]
+    other = model_in_line(tmp_path / "lines.txt", [*lines, "Zebras and zephyrs."], "bpe", 300)
+    entries, sheet = page_marks.marks_dictionary(other, {"dog": (4, 3, Counter({"cat": 1}))})
+    found = {e["word"]: e for e in entries}
+    assert len(found["dog"]["marks"]) == 1 < len(found["41"]["marks"]) and found["dog"]["accuracy"] == 0.75
+    assert found["dog"]["slot"] == "word" and found["z"]["slot"] == "piece of words" and "<00>" in found
+    drawn, columns = page_marks.one_sheet(page_marks.pictures_of_marks(other.circle, range(3, len(other.vocab)), other.device))
+    (column, row), side = found["dog"]["marks"][0], sheet["side"]
+    assert columns == sheet["columns"]  # all pieces are in use
+    number = other.vocab.encode_unit(" dog")
+    own = page_marks.pictures_of_marks(other.circle, number, other.device)[0]
+    assert torch.allclose(drawn[:, row * side : (row + 1) * side, column * side : (column + 1) * side], own, atol=1e-4)
+
+
 # ---------------------------------------------------------------------------------------------
 # In the browser
 # ---------------------------------------------------------------------------------------------
@@ -256,6 +291,27 @@ def test_filter_sort_and_slider_work(built):
     assert answer["shares"] == sorted(answer["shares"], reverse=True)
     assert answer["before"] == ["2"] and answer["after"] == ["0"] and answer["epoch"] == "0" and answer["open"]
     assert answer["asked"] == 0 and answer["loaded"] == 0
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_ten_thousand_words_are_found_in_a_page_below_ten_megabytes(tmp_path):
+    words = ["".join(letters) for letters in itertools.product("aeiou", "bkmpst", "aeiou", "lnrs", "aeiou", "bdfgp")][:14000]
+    other = model_in_line(
+        tmp_path / "lines.txt", [" ".join([*words[i::3500], *words[i % 80 : i % 80 + 3]]) for i in range(3500)], "words"
+    )
+    path = tmp_path / "index.html"
+    path.write_text(page.render_page(result_of(other), other, SMALL, 0), encoding="utf-8")
+    assert path.stat().st_size < 10_000_000
+    word = other.vocab.words[7000]
+    answer = ask(path, f"""
+      const filter = document.getElementById("filter"), out = {{ all: all.length }};
+      filter.value = " {word.upper()} "; filter.dispatchEvent(new Event("input"));
+      const [first, ...more] = all.filter(w => w.offsetParent !== null), mark = first.querySelector("i");
+      return {{...out, word: first.querySelector("b").textContent, more: more.length, count: document.getElementById("count").textContent,
+        side: mark.offsetWidth, image: getComputedStyle(mark).backgroundImage.slice(0, 22)}};""")  # fmt: skip
+    assert answer["all"] == page_marks.MOST and (answer["word"], answer["more"], answer["count"]) == (word, 0, "1 word")
+    assert answer["side"] > 30 and answer["image"] == 'url("data:image/jpeg;b'
 
 
 @needs_chromium

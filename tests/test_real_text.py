@@ -26,6 +26,9 @@ class Copier:
         self.known += [s for s in sentences if s not in self.known]
         return torch.stack([torch.full((3, 64, 64), (1 + self.known.index(s)) / 10) for s in sentences])
 
+    def draw_with_baselines(self, sentences, seed):
+        return {"this_model": self.draw(sentences)}
+
     def read(self, pictures):
         numbers = [round(10 * float(p.mean())) - 1 for p in pictures]
         return ["a" if k in self.wrong or k >= len(self.known) else self.known[k] for k in numbers]
@@ -41,7 +44,7 @@ def section(monkeypatch):
     def run(model):
         monkeypatch.setattr("evaluation.real_text.read_pictures", lambda c, v, pictures, d: (model.read(pictures), None))
         monkeypatch.setattr("evaluation.real_text.draw_sentences", lambda c, v, sentences, d: model.draw(sentences))
-        protocol = type("P", (), {"sentences": 3})
+        protocol = type("P", (), {"sentences": 3, "corrupted": 3})
         found = real_text_section(model, protocol, 0, lambda share: None)
         return {name.removeprefix("real_text/"): m for name, m in found["metrics"].items()}
 
@@ -82,3 +85,4 @@ def test_the_section_says_what_comes_back_and_what_a_blank_picture_gives(section
     assert found["exact_match"]["baselines"]["hand_made_code"] == 1
     assert found["of/new_words"]["value"] == 0 and found["of/trained_words"]["value"] == 1 and found["of/trained_words"]["n"] == 2
     assert found["salad"]["baselines"] == {"uncorrupted": pytest.approx(2 / 3)}
+    assert found["swap_changed"]["value"] == 1  # what one word says stands in all of the picture

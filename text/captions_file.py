@@ -261,7 +261,7 @@ class CaptionsData:
         self.train, self.val, self.test = (_Sentences(self, part) for part in (train, val, test))
         self.num_samples = num_samples or self.trained
         self.vocab = vocab or self._vocabulary(tokenizer, vocab_size)
-        if vocab and tokenizer == "words" and (strange := next((w for w in self._trained_words() if w not in vocab.index), None)):
+        if vocab and tokenizer == "words" and (strange := next((w for w in self.trained_units() if w not in vocab.index), None)):
             raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
         self._numbers = [self.vocab.encode_unit(unit) for unit in self._units]  # of the words or pieces of each unit
         self.max_words = int(self._lengths_of(slice(None)).max())
@@ -309,13 +309,14 @@ class CaptionsData:
 
     def _vocabulary(self, tokenizer, size):
         if tokenizer == "words":
-            return Vocabulary.of(self._trained_words(size))
+            return Vocabulary.of(self.trained_units(size))
         from text.pieces import PieceVocabulary
 
         return PieceVocabulary.of(self.train, size)
 
-    def _trained_words(self, most=0):
-        """The words of the sentences to train on, the most common `most` of them; 0: all."""
+    def trained_units(self, most=0):
+        """The different words of the sentences to train on, or what pieces are found in (`split_text`), the most common first and at
+        most `most` of them; 0: all."""
         trained = np.zeros(len(self._starts) - 1, bool)
         trained[self._order] = True
         here = np.repeat(trained, np.diff(self._starts))
