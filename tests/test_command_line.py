@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import functools
 import importlib
 import io
 import json
@@ -157,7 +158,10 @@ def test_a_tilde_is_the_home_folder_and_no_name_an_error(script, tmp_path, monke
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_said_removes_what_is_half_written_and_hands_handlers_back(number, tmp_path, capsys):
+def test_a_signal_is_said_removes_what_is_half_written_and_hands_handlers_back(number, tmp_path, capsys, request):
+    request.addfinalizer(functools.partial(signal.signal, number, signal.getsignal(number)))
+    if number == signal.SIGINT:  # a shell's jobs in the background ignore it, and so would this process
+        signal.signal(number, signal.default_int_handler)
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def action():
