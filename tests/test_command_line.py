@@ -1,8 +1,8 @@
 """What every script does with a wrong flag, without memory, and with what a console cannot show."""
 
 import ast
-import hashlib
 import functools
+import hashlib
 import importlib
 import io
 import json
