@@ -1,4 +1,7 @@
-"""The pictures of README.md and docs/results.md from a checkpoint: python scripts/readme_pictures.py CHECKPOINT"""
+"""The pictures of README.md and docs/ from a checkpoint: python scripts/readme_pictures.py CHECKPOINT
+
+A model of the grammar makes those of scenes, a model of real sentences that of docs/real_text.md.
+"""
 
 import sys
 from pathlib import Path
@@ -20,13 +23,22 @@ BOUND = [  # which thing has which word
     "a ball in the left above a box", "a ball above a box in the left", "a huge ball and a tiny box", "a tiny ball and a huge box",
     "a ball", "a ball and a box", "a ball and a box and a star", "a ball on a striped background",
 ]  # fmt: skip
+TYPED = [  # none of them stands in a captions file
+    "Two kids' kites, up in the sky!", "An old man feeds pigeons in front of a bakery.", "a red ball and a blue cube",
+    "A red cube, and a ball that is blue.", "I'd like a flat white, please.", "Colorless green ideas sleep furiously.",
+    "Ein Mädchen läuft über die Straße.", "E = mc^2",
+]  # fmt: skip
 
 
 def draw_all(path):
     """Every picture, from the model of a checkpoint. Returns the exit code. Raises CheckpointError, OSError."""
     FOLDER.mkdir(exist_ok=True)
     cpu = torch.device("cpu")
-    circle, vocab, _ = load_model(path, cpu)
+    circle, vocab, settings = load_model(path, cpu)
+    if settings.captions_file:
+        pictures = draw_sentences(circle, vocab, TYPED, cpu)
+        round_trips(TYPED, pictures, read_pictures(circle, vocab, pictures, cpu)[0], FOLDER / "real_text.png")
+        return 0
 
     def draw(sentences):
         return draw_sentences(circle, vocab, sentences, cpu)
