@@ -30,15 +30,15 @@ from training.trainer import Trainer
 
 RECOMMENDED = dict(d_model=512, n_layers=6, hidden_dim=256, z_dim=128, use_vae=True, use_amp=True)
 TINY = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, epochs=1, num_samples=1280, batch_size=32)
+VOCABULARIES = {"words_54": 54, "words_10000": 10_000}  # configurations that show what the size of a vocabulary costs
 IN_LINE = FREE_TEXT | FREE_TEXT_MARKS | dict(tokenizer="words", n_sprites=16, z_dim=192)
 CONFIGURATIONS = {
     **{name: Settings(**preset) for name, preset in PRESETS.items()},
     **{f"recommended_{b}": Settings(**RECOMMENDED, batch_size=b, num_samples=1000 * b) for b in (8, 64, 512)},
-    "tiny": Settings(**TINY),  # shows in seconds whether everything works; not measured unless named
-    # what the size of a vocabulary costs, as the words of a captions file; not measured unless named
-    **{f"words_{n}": Settings(**PRESETS["quick"] | FREE_TEXT_PRESETS["quick"] | IN_LINE) for n in (54, 10_000)},
+    "tiny": Settings(**TINY),  # shows in seconds whether everything works
+    **{name: Settings(**PRESETS["quick"] | FREE_TEXT_PRESETS["quick"] | IN_LINE) for name in VOCABULARIES},
 }
-UNNAMED = ("tiny", "words_54", "words_10000")
+UNNAMED = ("tiny", *VOCABULARIES)  # not measured unless named
 # With ": " and a configuration's name: the plain implementations at its sizes. The first is the one that counts.
 COMPETENT, FIRST = PLAIN = ("plain, by a competent person", "plain, as first written")
 PARTS = ("data", "language model", "scene decoder", "channel", "captioner", "losses", "backward", "optimizer")
@@ -184,8 +184,8 @@ class Measured:
 
     def data(self):
         """What the configuration trains on."""
-        if self.name.startswith("words_"):
-            return ZipfData(int(self.name.removeprefix("words_")), self.settings)
+        if self.name in VOCABULARIES:
+            return ZipfData(VOCABULARIES[self.name], self.settings)
         return GrammarData(self.settings.num_samples, self.settings.seed)
 
     def start(self):
