@@ -45,6 +45,12 @@ def word_overlap(first, second):
     return len(a & b) / max(1, len(a | b))
 
 
+def correlation(a, b):
+    """Pearson's r in [-1, 1] of two arrays (n,), to 12 places, so that equal orders are equal; 0 where one is constant."""
+    scale = math.sqrt(a.var() * b.var())
+    return round(float(((a - a.mean()) * (b - b.mean())).mean() / scale), 12) if scale else 0.0
+
+
 def spearman(x, y, given=None):
     """Spearman's rho in [-1, 1] of two lists of numbers; with a third one the partial correlation of their ranks. 0 where one is
     constant.
@@ -52,25 +58,21 @@ def spearman(x, y, given=None):
     >>> spearman([1, 2, 3], [1, 4, 9]), spearman([1, 2, 3, 4], [1, 2, 3, 4], given=[1, 2, 3, 4])
     (1.0, 0.0)
     """
-
-    def rho(a, b):
-        a, b = rankdata(a), rankdata(b)
-        scale = math.sqrt(a.var() * b.var())
-        return round(float(((a - a.mean()) * (b - b.mean())).mean() / scale), 12) if scale else 0.0
-
+    x, y = rankdata(x), rankdata(y)
     if given is None:
-        return rho(x, y)
-    with_x, with_y = rho(x, given), rho(y, given)
+        return correlation(x, y)
+    given = rankdata(given)
+    with_x, with_y = correlation(x, given), correlation(y, given)
     scale = math.sqrt((1 - with_x**2) * (1 - with_y**2))
-    return (rho(x, y) - with_x * with_y) / scale if scale else 0.0
+    return (correlation(x, y) - with_x * with_y) / scale if scale else 0.0
 
 
 def permutation_p(x, y, seed, permutations):
     """Share of permutations of pairs under which Spearman's rho is at least as large, in (0, 1]. Mantel's test does not apply: each
     number is of a pair of its own."""
-    found, rng = spearman(x, y), np.random.default_rng(seed)
-    x, y = rankdata(x), rankdata(y)
-    return (1 + sum(spearman(x, rng.permutation(y)) >= found for _ in range(permutations))) / (permutations + 1)
+    rng, x, y = np.random.default_rng(seed), rankdata(x), rankdata(y)
+    found = correlation(x, y)
+    return (1 + sum(correlation(x, rng.permutation(y)) >= found for _ in range(permutations))) / (permutations + 1)
 
 
 def closeness(drawn, pairs):
