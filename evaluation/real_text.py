@@ -12,6 +12,7 @@ from evaluation import robustness
 from evaluation.hand_made_code import HandMadeCode
 from evaluation.protocol import metric
 from evaluation.real_legibility import legibility_of_words
+from evaluation.report import markdown_table
 from pictures import draw_sentences, read_pictures
 from text.vocabulary import tokenize
 
@@ -77,6 +78,25 @@ GROUPS = {
 }
 
 
+def exact_match_of_groups(sentences, captions, has_trained_words):
+    """{group of `groups_of` that has sentences: (exact match in [0, 1], number of its sentences)}."""
+    exact = np.array([metrics.exact_match([a], [b]) for a, b in zip(sentences, captions)])
+    groups = groups_of(sentences, has_trained_words)
+    return {name: (float(exact[rows].mean()), len(rows)) for name, rows in groups.items() if len(rows)}
+
+
+def tables(scores, groups):
+    """{condition: scores of `text_scores`} and `exact_match_of_groups` -> two tables in Markdown."""
+    rows = [[label, *(f"{scores[name][id]:.4g}" for name in scores)] for id, (label, _, _) in SCORES.items()]
+    of_groups = [[GROUPS[name], f"{value:.4g}", n] for name, (value, n) in groups.items()]
+    return [markdown_table(["", *scores], rows), markdown_table(["exact match", "", "n"], of_groups)]
+
+
+def failures(sentences, captions, most):
+    """Lines that show at most so many sentences that did not come back as they were typed, each with its caption."""
+    return [f"- {text}\n  {caption}" for text, caption in zip(sentences, captions) if text != caption][:most]
+
+
 def real_text_scores(model, sentences, has_trained_words, seed):
     """Everything that the section measures of n sentences -> ({id: scores of `text_scores`}, {group: (exact match, n)}, captions)."""
 
@@ -99,9 +119,7 @@ def real_text_scores(model, sentences, has_trained_words, seed):
         "hand_made_code": text_scores(sentences, code.read(coded)),
         "hand_made_code_in_a_row": text_scores(sentences, code.read(corrupted_in_a_row(coded, seed))),
     }
-    exact = np.array([metrics.exact_match([a], [b]) for a, b in zip(sentences, captions)])
-    groups = groups_of(sentences, has_trained_words)
-    return scores, {name: (float(exact[rows].mean()), len(rows)) for name, rows in groups.items() if len(rows)}, captions
+    return scores, exact_match_of_groups(sentences, captions, has_trained_words), captions
 
 
 def real_text_section(model, protocol, seed, advance):

@@ -15,7 +15,7 @@ from evaluation import robustness  # noqa: E402
 from evaluation.labels import BASELINES  # noqa: E402
 from evaluation.protocol import open_model  # noqa: E402
 from evaluation.real_legibility import LEGIBILITY, legibility_scores  # noqa: E402
-from evaluation.real_text import GROUPS, SCORES, real_text_scores  # noqa: E402
+from evaluation.real_text import failures, real_text_scores, tables  # noqa: E402
 from evaluation.report import markdown_table  # noqa: E402
 from text.formats import some_captions  # noqa: E402
 
@@ -37,10 +37,8 @@ def measure(args):
     model = open_model(chosen_checkpoint(args.checkpoint), choose_device("auto"), {"captions_file": args.captions_file})
     sentences = some_captions(args.texts_file, args.num, args.seed)
     scores, groups, captions = real_text_scores(model, sentences, model.data.has_trained_words, args.seed)
-    rows = [[label, *(f"{scores[name][id]:.4g}" for name in scores)] for id, (label, _, _) in SCORES.items()]
     print(f"{len(sentences)} different sentences of {args.texts_file}, seed {args.seed}, {args.checkpoint}\n")
-    print(markdown_table(["", *scores], rows), end="\n\n")
-    print(markdown_table(["exact match", "", "n"], [[GROUPS[g], f"{v:.4g}", n] for g, (v, n) in groups.items()]), end="\n\n")
+    print(*tables(scores, groups), sep="\n\n", end="\n\n")
     pictures, rows = model.draw(sentences), []
     for kind, strength in CORRUPTED:
         exact = robustness.exact_match_after(
@@ -49,8 +47,8 @@ def measure(args):
         rows.append([f"{kind} {strength}", f"{exact:.4g}"])
     print(markdown_table(["exact match after", ""], rows), end="\n\n")
     print_legibility(legibility_scores(model, sentences, args.swaps, args.seed))
-    for text, caption in [(a, b) for a, b in zip(sentences, captions) if a != b][: args.wrong]:
-        print(f"- {text}\n  {caption}")
+    for lines in failures(sentences, captions, args.wrong):
+        print(lines)
     return 0
 
 

@@ -11,16 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np  # noqa: E402
-
-import metrics  # noqa: E402
 from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
 from command_line import Parser, UserError, exit_code, number, path_name  # noqa: E402
 from devices import choose_device, set_threads  # noqa: E402
 from evaluation.protocol import open_model  # noqa: E402
-from evaluation.real_text import GROUPS, SCORES, groups_of  # noqa: E402
+from evaluation.real_text import exact_match_of_groups, failures, tables  # noqa: E402
 from evaluation.real_text_baselines import BASELINES, baseline_scores, fresh_baseline, train_baseline  # noqa: E402
-from evaluation.report import markdown_table  # noqa: E402
 from text.formats import some_captions  # noqa: E402
 
 
@@ -37,17 +33,13 @@ def measure(args):
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     steps, seconds = train_baseline(baseline, model, epochs, args.seed, say, args.steps)
     scores, captions = baseline_scores(baseline, texts, args.seed)
-    rows = [[label, *(f"{scores[name][id]:.4g}" for name in scores)] for id, (label, _, _) in SCORES.items()]
     print(f"{args.baseline}: {len(texts)} different sentences of {args.texts_file}, seed {args.seed}, beside {model.name}")
     print(f"{steps} steps, {seconds:.0f} s, {sum(p.numel() for p in baseline.parameters())} weights")
     print("\n".join(baseline.description(texts)), end="\n\n")
-    print(markdown_table(["", *scores], rows), end="\n\n")
-    exact = np.array([metrics.exact_match([a], [b]) for a, b in zip(texts, captions)])
-    groups = groups_of(texts, model.data.has_trained_words).items()
-    rows = [[GROUPS[name], f"{exact[of].mean():.4g}", len(of)] for name, of in groups if len(of)]
-    print(markdown_table(["exact match", "", "n"], rows), end="\n\n")
-    for text, caption in [(a, b) for a, b in zip(texts, captions) if a != b][: args.wrong]:
-        print(f"- {text}\n  {caption}")
+    groups = exact_match_of_groups(texts, captions, model.data.has_trained_words)
+    print(*tables(scores, groups), sep="\n\n", end="\n\n")
+    for lines in failures(texts, captions, args.wrong):
+        print(lines)
     return 0
 
 
