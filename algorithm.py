@@ -17,22 +17,28 @@ from text.vocabulary import PAD, SPECIALS
 from text.word_sample import WordSample, words_of_batch
 
 
-def training_step(networks, optimizer, settings, ids, severity, rng, host_rng, group):
+def training_step(networks, optimizer, settings, ids, strength, rng, host_rng, group):
     """Learn from one batch of sentences, word numbers (B, T) -> what `Optimizer.step` returns: losses by name, and whether the
     step was skipped because a number was not finite."""
     s = settings
-    ids, real = with_drills(ids, s.drills, networks.vocab_size, host_rng)  # (B, T), (B,) bool
+    ids, real = with_random_tokens(ids, s.random_tokens, networks.vocab_size, host_rng)  # (B, T), (B,) bool
     local = group.local_rows(ids)
     sample = WordSample.for_batch(ids, networks.vocab_size, host_rng)
     numbers, count = words_of_batch(ids, networks.vocab_size)  # (B, T) in [0, N), N
 
-    options = {"sample": sample} | ({"packed": True} if networks.marks_of_words else {})  # packed where nobody needs surprisal
+    options = {"sample": sample} | (
+        {"packed": True} if networks.glyphs_of_tokens else {}
+    )  # packed where nobody needs surprisal
 
-    text = networks.language_model(local, rng, **options)  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, C)
+    text = networks.language_model(
+        local, rng, **options
+    )  # roles, words (B, T, D), sentence (B, D), logits (B, T + 1, C)
     scene = networks.scene_decoder(text, local != PAD, rng)  # mu, logvar (B, z_dim) -> picture (B, 3, 64, 64) in [0, 1]
     corruptions = CORRUPTIONS if s.channel else ("none",)
-    arrived = transmit(scene, severity, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
-    caption, seen = networks.caption_network(arrived, local, s.word_dropout, rng, scene.lost, **options)  # (B, T + 1, C), (B, D)
+    received = transmit(scene, strength, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
+    caption, seen = networks.caption_network(
+        received, local, s.word_dropout, rng, scene.lost, **options
+    )  # (B, T + 1, C), (B, D)
 
     batch = group.gather(
         seen=seen,  # (B, D)
@@ -66,17 +72,19 @@ def told_by(scene, targets):
     return targets if scene.lost is None else targets.masked_fill(F.pad(scene.lost, (0, 1)), PAD)
 
 
-def with_drills(ids, share, vocab_size, host_rng):
+def with_random_tokens(ids, share, vocab_size, host_rng):
     """Replace the words of the first `share` of the sentences (B, T) by random ones -> sentences, and which are real (B,).
 
     Every word is drawn and read equally often in them, and no grammar helps to guess it (word salad).
     """
-    drilled = torch.arange(len(ids), device=ids.device) < min(round(share * len(ids)), len(ids) - 1)  # one must be real
+    is_random = torch.arange(len(ids), device=ids.device) < min(
+        round(share * len(ids)), len(ids) - 1
+    )  # one must be real
     if share == 0:
-        return ids, ~drilled
+        return ids, ~is_random
     words = host_rng.integers(len(SPECIALS), vocab_size, size=tuple(ids.shape))
     words = torch.from_numpy(words).to(ids.device)
-    return torch.where(drilled[:, None] & (ids != PAD), words, ids), ~drilled
+    return torch.where(is_random[:, None] & (ids != PAD), words, ids), ~is_random
 
 
 # ---------------------------------------------------------------------------------------------
@@ -105,9 +113,9 @@ def losses_of_words(networks, batch, numbers, count, ground, host_rng):
     """Losses of what words look like in the global batch: {name: 0-dim tensor}. numbers, count: of `words_of_batch`."""
     if networks.values_of_words is not None:
         return losses_of_properties(*networks.values_of_words())
-    if networks.marks_of_words is not None:
+    if networks.glyphs_of_tokens is not None:
         words = host_rng.permutation(networks.vocab_size - len(SPECIALS))[:COMPARED] + len(SPECIALS)
-        return losses_of_marks(*networks.marks_of_words(torch.from_numpy(words).to(ground.device)), ground)
+        return glyph_losses(*networks.glyphs_of_tokens(torch.from_numpy(words).to(ground.device)), ground)
     if "mean_color" in batch:  # a picture's mean color stands for each of its words
         words = numbers.flatten()
         lab = srgb_to_lab(batch["mean_color"].repeat_interleave(numbers.shape[1], 0))  # (B T, 3)
@@ -131,17 +139,17 @@ def losses_of_words(networks, batch, numbers, count, ground, host_rng):
 COMPARED = 384  # words whose marks a step compares with one another
 
 
-def losses_of_marks(masks, colors, ground):
+def glyph_losses(masks, colors, ground):
     """Losses of what different words look like: masks (n, side, side), colors (n, 3), ground (3,) -> {name: 0-dim tensor}."""
     lab, lab_of_ground = srgb_to_lab(torch.cat([colors, ground[None]])).split([len(colors), 1])  # (n, 3), (1, 3)
     return {
         "color": losses.visibility_loss(lab, lab_of_ground, contrast=70.0, lighter=30.0),
-        "repulsion": losses.value_repulsion(losses.points_of_marks(masks, colors, ground), scale=1.0),
+        "repulsion": losses.value_repulsion(losses.glyph_points(masks, colors, ground), scale=1.0),
     }
 
 
 def losses_of_codes(commitment):
-    """`Circle.commitment` -> {name: 0-dim tensor}, empty without codes."""
+    """`Cycle.commitment` -> {name: 0-dim tensor}, empty without codes."""
     return {"codes": torch.stack(commitment).sum()} if commitment else {}
 
 
@@ -149,7 +157,11 @@ def losses_of_properties(values, features):
     """Losses of what words set: {property: values (n, numbers)}, {property: points (n, F), 1 apart where clearly different}."""
     lab = {name: srgb_to_lab(values[name][:, :3]) for name in ("color", "rim", "dot", "ground") if name in values}
     color = losses.visibility_loss(lab["color"], lab["ground"]) if lab.keys() >= {"color", "ground"} else 0.0
-    for name, around in (("rim", "color"), ("rim", "ground"), ("dot", "ground")):  # a hole around a dot is dark, as the ground
+    for name, around in (
+        ("rim", "color"),
+        ("rim", "ground"),
+        ("dot", "ground"),
+    ):  # a hole around a dot is dark, as the ground
         if lab.keys() >= {name, around}:  # a body has any color; the last value of a rim or a dot is that of no word
             contrast = (45.0, 25.0) if around == "ground" else (35.0, -100.0)
             color = color + losses.visibility_loss(lab[name][:-1], lab[around], *contrast)

@@ -12,7 +12,7 @@ Each configuration lives in a process of its own, so that its peak memory is its
 turns: what else the machine does meanwhile hits all of them alike.
 """
 
-from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import argparse
 import contextlib
@@ -34,9 +34,9 @@ from benchmarking.workers import (
     median_and_range,
     take_turns,
 )
-from command_line import Parser, exit_code, number, path_name
-from devices import choose_device, set_threads
-from files import make_folder, write_atomically
+from runtime.command_line import Parser, exit_code, number, path_name
+from runtime.devices import choose_device, set_threads
+from runtime.files import make_folder, write_atomically
 
 RESULT_FORMAT = 2
 STANDARD = [name for name in CONFIGURATIONS if name not in UNNAMED]
@@ -81,7 +81,13 @@ def describe_device(options):
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "load": load}
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load": load,
+    }
 
 
 def aligned_table(head, rows):
@@ -89,7 +95,8 @@ def aligned_table(head, rows):
     rows = [head, *([str(cell) for cell in row] for row in rows)]
     width = [max(map(len, column)) for column in zip(*rows)]
     lines = [
-        "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, width))) + " |" for row in rows
+        "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, width))) + " |"
+        for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(width)) + "|")
     return lines
@@ -97,7 +104,9 @@ def aligned_table(head, rows):
 
 def format_range(value, scale=1.0, digits=1):
     """A median and range as "median (low–high)"."""
-    return f"{scale * value['median']:.{digits}f} ({scale * value['low']:.{digits}f}–{scale * value['high']:.{digits}f})"
+    return (
+        f"{scale * value['median']:.{digits}f} ({scale * value['low']:.{digits}f}–{scale * value['high']:.{digits}f})"
+    )
 
 
 def speed_tables(speed):
@@ -108,12 +117,26 @@ def speed_tables(speed):
             rows.append([name, *["–"] * 8])
             continue
         peak = "–" if e["peak_bytes"] is None else f"{e['peak_bytes'] / 1e6:.0f}"
-        rates_ = [format_range(e["ms_per_step"]), format_range(e["sentences_per_s"]), f"{e['flops_per_step'] / 1e9:.1f}"]
+        rates_ = [
+            format_range(e["ms_per_step"]),
+            format_range(e["sentences_per_s"]),
+            f"{e['flops_per_step'] / 1e9:.1f}",
+        ]
         rates_ += [f"{e['matmul_flops_per_s']['median'] / 1e9:.0f}", format_range(e["share_of_matmul"], 100, 0)]
         rows.append([name, e["batch"], e["dtype"], *rates_, peak])
         if "split_ms" in e:
             splits.append([name, *(f"{ms:.1f}" for ms in e["split_ms"].values())])
-    head = ["configuration", "batch", "dtype", "ms/step", "sentences/s", "GFLOP/step", "matmul GFLOP/s", "% of matmul", "peak MB"]
+    head = [
+        "configuration",
+        "batch",
+        "dtype",
+        "ms/step",
+        "sentences/s",
+        "GFLOP/step",
+        "matmul GFLOP/s",
+        "% of matmul",
+        "peak MB",
+    ]
     lines = aligned_table(head, rows) + ["", "median (lowest–highest) of the turns"]
     lines += [f"{name}: skipped: {e['skipped']}" for name, e in speed.items() if "skipped" in e]
     return lines + (["", *aligned_table(["ms in", *PARTS], splits)] if splits else [])
@@ -137,7 +160,9 @@ def comparison(now, then):
         else ["nothing to compare: no common configuration"]
     )
     other = [
-        f"{k} {then['device'].get(k)} then, {v} now" for k, v in now["device"].items() if k != "load" and then["device"].get(k) != v
+        f"{k} {then['device'].get(k)} then, {v} now"
+        for k, v in now["device"].items()
+        if k != "load" and then["device"].get(k) != v
     ]
     return lines + ([f"measured elsewhere: {'; '.join(other)}"] if other else [])
 
@@ -239,7 +264,9 @@ def run_benchmark(options, result):
             curve = worker.ask("quality")
         reached = crossings(curve)
         content = {"configuration": options.to_quality, "seconds": reached, "curve": curve}
-        lines = [f"{goal} exact match: {'not within the run' if s is None else f'{s:.1f} s'}" for goal, s in reached.items()]
+        lines = [
+            f"{goal} exact match: {'not within the run' if s is None else f'{s:.1f} s'}" for goal, s in reached.items()
+        ]
         head = f"{options.to_quality}, seconds of training until unseen sentences ({QUALITY_SENTENCES}) come back:"
         keep("to_quality", content, [head, *lines])
 

@@ -14,9 +14,9 @@ import sys
 import torch
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
-from command_line import SMALLER_MODEL, Parser, exit_code, typed_text
-from devices import choose_device, set_threads
 from pictures import PictureError, draw_sentences, from_image, open_picture, read_pictures
+from runtime.command_line import SMALLER_MODEL, Parser, exit_code, typed_text
+from runtime.devices import choose_device, set_threads
 from scene_check import SceneCheck, unexplained
 
 BLOCK = 32  # pictures read at once: what is done so far is shown soon, and memory stays flat
@@ -34,7 +34,7 @@ def caption(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
     device = choose_device(args.device)
     set_threads()
-    circle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), device)
+    cycle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), device)
     check, failed = None, False
     for start in range(0, len(args.images), BLOCK):
         names, pictures = [], []
@@ -47,10 +47,12 @@ def caption(args):
                 failed = True
         if not pictures:
             continue
-        check = check or SceneCheck.of(circle, vocab, settings, device)
+        check = check or SceneCheck.of(cycle, vocab, settings, device)
         pictures = torch.stack(pictures)
-        captions, log_probs = read_pictures(circle, vocab, pictures, device)
-        probabilities = check.probability(unexplained(pictures, draw_sentences(circle, vocab, captions, device))).tolist()
+        captions, log_probs = read_pictures(cycle, vocab, pictures, device)
+        probabilities = check.probability(
+            unexplained(pictures, draw_sentences(cycle, vocab, captions, device))
+        ).tolist()
         for name, text, log_prob, probability in zip(names, captions, log_probs, probabilities, strict=True):
             row = {"image": typed_text(name), "caption": text, "log_prob": round(log_prob, 4) + 0.0}
             print(json.dumps({**row, "scene_probability": round(probability, 4)}))

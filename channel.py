@@ -63,7 +63,9 @@ def _jpeg_matrices(side, device):
     dct[0] /= math.sqrt(2)
     blocks, half_blocks = (torch.block_diag(*[dct] * (k // 8)) for k in (side, side // 2))
     down = torch.eye(side // 2, device=device).repeat_interleave(2, 1) / 2  # (side / 2, side)
-    up = F.interpolate(torch.eye(side // 2, device=device)[None], scale_factor=2, mode="linear", align_corners=False)[0].T
+    up = F.interpolate(torch.eye(side // 2, device=device)[None], scale_factor=2, mode="linear", align_corners=False)[
+        0
+    ].T
     luma = torch.tensor([0.299, 0.587, 0.114], device=device)
     red, _, blue = torch.eye(3, device=device)
     ycc = torch.stack([luma, (blue - luma) / 1.772, (red - luma) / 1.402])
@@ -120,24 +122,26 @@ class _Reorder(torch.autograd.Function):
 CORRUPTIONS = ("none", "noise", "noise", "blur", "resample", "jpeg", "jpeg", "shift", "silhouettes", "silhouettes")
 
 
-def corrupt(kind, picture, scene, rows, severity, rng, host_rng):
+def corrupt(kind, picture, scene, rows, strength, rng, host_rng):
     """One kind of corruption for some pictures (b, 3, 64, 64), which are the given rows of a scene -> the same shape."""
     if kind == "noise":
-        return add_noise(picture, 0.03 + 0.12 * severity * float(host_rng.random()), rng)
+        return add_noise(picture, 0.03 + 0.12 * strength * float(host_rng.random()), rng)
     if kind == "blur":
-        return blur(picture, 0.3 + 1.2 * severity * float(host_rng.random()))
+        return blur(picture, 0.3 + 1.2 * strength * float(host_rng.random()))
     if kind == "resample":
-        return resample(picture, 32) if host_rng.random() < 0.5 else torch.lerp(picture, resample(picture, 16), severity)
+        return (
+            resample(picture, 32) if host_rng.random() < 0.5 else torch.lerp(picture, resample(picture, 16), strength)
+        )
     if kind == "jpeg":
         return jpeg(picture, int(host_rng.integers(30, 91)))
     if kind == "shift":
         return shift(picture, *(int(d) for d in host_rng.integers(-3, 4, size=2)))
     if kind == "silhouettes":
-        return torch.lerp(picture, silhouettes(scene, rows), severity)
+        return torch.lerp(picture, silhouettes(scene, rows), strength)
     return picture
 
 
-def transmit(scene, severity, rng, host_rng, corruptions=CORRUPTIONS, first=0):
+def transmit(scene, strength, rng, host_rng, corruptions=CORRUPTIONS, first=0):
     """Send a batch of scenes through the channel -> what arrives, (B, 3, 64, 64).
 
     severity: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: numpy
@@ -159,8 +163,8 @@ def transmit(scene, severity, rng, host_rng, corruptions=CORRUPTIONS, first=0):
     parts = []
     for (kind, row), picture in zip(rows.items(), pictures):
         if len(row):
-            parts.append(corrupt(kind, picture, scene, row, severity, rng, host_rng))
+            parts.append(corrupt(kind, picture, scene, row, strength, rng, host_rng))
         else:  # the same numbers are drawn whether or not a kind has a row here
-            corrupt(kind, scene.picture[:1].detach(), scene, numbers[:1], severity, rng, host_rng)
-    arrived = _Reorder.apply(torch.cat(parts), back, order)
-    return round_8bit(add_noise(arrived, 0.02, rng))
+            corrupt(kind, scene.picture[:1].detach(), scene, numbers[:1], strength, rng, host_rng)
+    received = _Reorder.apply(torch.cat(parts), back, order)
+    return round_8bit(add_noise(received, 0.02, rng))

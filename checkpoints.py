@@ -14,16 +14,18 @@ import zipfile
 
 import torch
 
-from command_line import LARGEST, UserError, is_out_of_memory, path_name
-from files import write_atomically
-from models import Circle
+from models import Cycle
+from runtime.command_line import LARGEST, UserError, is_out_of_memory, path_name
+from runtime.files import write_atomically
 from settings import Settings, check
 from text.vocabulary import SPECIALS, vocabulary_in
 from text.word_classes import WordClasses
 
-FORMAT = 2
+FORMAT = 3
 DEFAULT = os.path.join("checkpoints", "best.pt")  # what scripts take where none is named
-PRETRAINED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained", "grammar")  # and where that is missing
+PRETRAINED = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "pretrained", "grammar"
+)  # and where that is missing
 CHECKPOINT_NAME = r"(?:last|best|checkpoint_epoch_\d+)\.pt"
 
 
@@ -66,7 +68,9 @@ def prune(folder, keep_last, epoch, landmark=25):
     """
     if not keep_last:
         return
-    numbers = sorted(int(m[1]) for name in os.listdir(folder) if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", name)))
+    numbers = sorted(
+        int(m[1]) for name in os.listdir(folder) if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", name))
+    )
     for number in [n for n in numbers if n <= epoch][:-keep_last]:
         if number % landmark:
             with contextlib.suppress(OSError):
@@ -90,7 +94,9 @@ def load(path, device="cpu", whole=True):
         if size == 0:
             raise CheckpointError(f"{path} is empty; use another checkpoint of the folder")
         with zipfile.ZipFile(path) as archive:
-            if sum(record.file_size for record in archive.infolist()) > size:  # torch packs nothing: this would swell in memory
+            if (
+                sum(record.file_size for record in archive.infolist()) > size
+            ):  # torch packs nothing: this would swell in memory
                 raise CheckpointError(f"{path} is a checkpoint of another program")
             if whole and (bad := archive.testzip()) is not None:
                 raise CheckpointError(f"{path} is damaged (record {bad}); use another checkpoint of the folder")
@@ -106,7 +112,9 @@ def load(path, device="cpu", whole=True):
     except Exception as error:  # zipfile, pickle and torch raise many kinds for damaged or foreign files
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"{path} is no checkpoint, or is damaged ({size} bytes); use another one of the folder") from None
+        raise CheckpointError(
+            f"{path} is no checkpoint, or is damaged ({size} bytes); use another one of the folder"
+        ) from None
     return check_format(state, path)
 
 
@@ -115,37 +123,41 @@ def check_format(state, path):
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise CheckpointError(f"{path} is a checkpoint of another program")
     if state["format"] > FORMAT:
-        raise CheckpointError(f"{path} has format {state['format']}, this program reads up to {FORMAT}; update the program")
+        raise CheckpointError(
+            f"{path} has format {state['format']}, this program reads up to {FORMAT}; update the program"
+        )
     return upgraded(state) if state["format"] < FORMAT else state
 
 
+RENAMED_SETTINGS = {"n_sprites": "n_cells", "drills": "random_tokens"}  # of format 2
+RENAMED_DECODERS = {"layers": "glyphs", "marks": "glyphs"}
+
+
 def upgraded(state):
-    """A state of format 1 as one of format 2, in which each loss has a weight of its own."""
+    """A state of format 1 or 2 as one of format 3, with today's names."""
     settings = state.get("settings")
     if isinstance(settings, dict):
-        if settings.get("decoder") == "layers":
-            settings["decoder"] = "marks"
-        if isinstance(edges := settings.get("lambda_perceptual"), float):
-            settings.update(lambda_shape=15 * edges, lambda_repulsion=10 * edges)
-        if isinstance(language := settings.get("lambda_language"), float):
-            settings["lambda_cloze"] = language
-    if isinstance(bad := state.pop("bad", None), list) and len(bad) == 2:
-        state["skipped"] = {"in_a_row": bad[0], "in_all": bad[1]}
-    state.pop("sums", None)  # of losses that were divided otherwise; the next report counts from here
-    return {**state, "loss_sums": {}, "format": FORMAT}
+        settings = {RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
+        settings["decoder"] = RENAMED_DECODERS.get(settings.get("decoder"), settings.get("decoder"))
+        state["settings"] = settings
+    if "severity" in state:
+        state["corruption_strength"] = state.pop("severity")
+    return {**state, "format": FORMAT}
 
 
-def model_state(circle, vocab, settings):
+def model_state(cycle, vocab, settings):
     """What every script needs to rebuild a model."""
     return {
         "format": FORMAT,
         "settings": dataclasses.asdict(settings),
         "vocabulary": list(vocab.words),
         "articles": vocab.articles,
-        "merges": [list(pair) for pair in vocab.merges] if hasattr(vocab, "merges") else None,  # of a vocabulary of pieces
-        "word_classes": dataclasses.asdict(circle.word_classes) if circle.word_classes else None,
-        "max_words": circle.language_model.max_words,
-        "model": circle.state_dict(),
+        "merges": [list(pair) for pair in vocab.merges]
+        if hasattr(vocab, "merges")
+        else None,  # of a vocabulary of pieces
+        "word_classes": dataclasses.asdict(cycle.word_classes) if cycle.word_classes else None,
+        "max_words": cycle.language_model.max_words,
+        "model": cycle.state_dict(),
     }
 
 
@@ -176,19 +188,19 @@ def settings_of(state, path):
 
 
 def model_of(state, path, device):
-    """A state -> (Circle in its weights, Vocabulary, Settings). Raises CheckpointError."""
+    """A state -> (Cycle in its weights, Vocabulary, Settings). Raises CheckpointError."""
     settings = settings_of(state, path)
     try:
         vocab = vocabulary_in(state)
         _check_fit(state, settings, vocab)
-        circle = Circle(settings, len(vocab), state["max_words"], word_classes_in(state)).to(device)
-        circle.load_state_dict(state["model"])
+        cycle = Cycle(settings, len(vocab), state["max_words"], word_classes_in(state)).to(device)
+        cycle.load_state_dict(state["model"])
     except Exception as error:
         if is_out_of_memory(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{path} does not fit this version of the program ({reason})") from None
-    return circle, vocab, settings
+    return cycle, vocab, settings
 
 
 def word_classes_in(state):
@@ -213,8 +225,8 @@ def _check_fit(state, settings, vocab):
         raise ValueError(f"n_layers is {settings.n_layers}")
     try:
         with torch.device("meta"):  # shapes without memory
-            circle = Circle(settings, len(vocab), state["max_words"], word_classes_in(state))
-            want = {name: t.shape for name, t in circle.state_dict().items()}
+            cycle = Cycle(settings, len(vocab), state["max_words"], word_classes_in(state))
+            want = {name: t.shape for name, t in cycle.state_dict().items()}
     except (RuntimeError, TypeError):
         raise ValueError("its settings ask for weights of impossible sizes") from None
     have = {name: t.shape for name, t in weights.items()}
@@ -225,7 +237,7 @@ def _check_fit(state, settings, vocab):
 
 
 def load_model(path, device):
-    """The (Circle, Vocabulary, Settings) of a checkpoint or an exported folder, ready to draw and read.
+    """The (Cycle, Vocabulary, Settings) of a checkpoint or an exported folder, ready to draw and read.
     Raises CheckpointError."""
     return model_of(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
 
@@ -246,7 +258,9 @@ def chosen_checkpoint(path):
         print(f"using {DEFAULT}", file=sys.stderr, flush=True)
         return DEFAULT
     if not os.path.exists(PRETRAINED):
-        raise CheckpointError(f"there is no {DEFAULT} here; name a --checkpoint, or train one: python train.py --preset quick")
+        raise CheckpointError(
+            f"there is no {DEFAULT} here; name a --checkpoint, or train one: python train.py --preset quick"
+        )
     print(f"using the pretrained model, {PRETRAINED}, as there is no {DEFAULT} here", file=sys.stderr, flush=True)
     return PRETRAINED
 
@@ -349,7 +363,9 @@ def load_export(folder):
     except CheckpointError:
         raise
     except ImportError:
-        raise CheckpointError(f"{folder}: reading an exported model needs safetensors; pip install safetensors") from None
+        raise CheckpointError(
+            f"{folder}: reading an exported model needs safetensors; pip install safetensors"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{error.filename or folder} cannot be read ({error.strerror or error})") from None
     except Exception as error:  # json and safetensors raise many kinds for damaged files

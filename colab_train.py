@@ -26,9 +26,9 @@ import torch
 from checkpoints import CheckpointError
 from colab import drive_sync
 from colab.notebook_display import SAMPLES, LivePictures, in_notebook, modified, show_picture
-from command_line import Parser, exit_code, number, path_name
-from devices import choose_device
-from files import write_atomically
+from runtime.command_line import Parser, exit_code, number, path_name
+from runtime.devices import choose_device
+from runtime.files import write_atomically
 from settings import PRESETS
 from training.folders import RunLock
 
@@ -173,7 +173,9 @@ def open_drive(args):
         if newer:
             copy.fetch_pictures(args.log_dir)
     except OSError as error:
-        say(f"Drive: {folder} is not used ({drive_sync.reason(error)}); training goes on, results stay in {args.checkpoint_dir}")
+        say(
+            f"Drive: {folder} is not used ({drive_sync.reason(error)}); training goes on, results stay in {args.checkpoint_dir}"
+        )
         return None, ""
     sources = {kind: os.path.join(args.checkpoint_dir, f"{kind}.pt") for kind in ("last", "best")}
     logs = glob.escape(args.log_dir)
@@ -211,7 +213,9 @@ def parse_arguments(argv):
     argv = list(sys.argv[1:] if argv is None else argv)
     cut = argv.index("--") if "--" in argv else len(argv)
     own, rest = argv[:cut], argv[cut + 1 :]
-    text = __doc__ + "\npresets, with what they pass to train.py:\n" + "\n".join(map(describe, reversed(sorted(PRESETS))))
+    text = (
+        __doc__ + "\npresets, with what they pass to train.py:\n" + "\n".join(map(describe, reversed(sorted(PRESETS))))
+    )
     parser = Parser("colab_train.py", text)
     flag, presets = parser.add_argument, sorted(PRESETS)
     flag("name", nargs="?", choices=presets, metavar="quick|full", help="the preset")
@@ -226,8 +230,20 @@ def parse_arguments(argv):
         default="",
         help="a folder on a mounted Drive; copies go to DIR/RUN_NAME (default: none)",
     )
-    flag("--drive_keep", type=number(int, 1), default=2, metavar="N", help="copies of each kind that stay on Drive (default: 2)")
-    flag("--drive_minutes", type=number(float, 0), default=5, metavar="X", help="minutes between two rounds of copies (default: 5)")
+    flag(
+        "--drive_keep",
+        type=number(int, 1),
+        default=2,
+        metavar="N",
+        help="copies of each kind that stay on Drive (default: 2)",
+    )
+    flag(
+        "--drive_minutes",
+        type=number(float, 0),
+        default=5,
+        metavar="X",
+        help="minutes between two rounds of copies (default: 5)",
+    )
     args = parser.parse_args(own)
     if args.name and args.preset and args.name != args.preset:
         parser.error(f"{args.name} contradicts --preset {args.preset}")

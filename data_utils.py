@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import torch
 
-from command_line import Parser, exit_code, number
+from runtime.command_line import Parser, exit_code, number
 from text.captions_file import CaptionsData, CaptionsReport  # noqa: F401 (part of this module's interface)
 from text.grammar import (  # noqa: F401 (part of this module's interface)
     ACTIONS,
@@ -55,7 +55,9 @@ class GrammarData:
     def __init__(self, num_samples, seed, fixed=False):
         self.num_samples, self.seed, self.fixed = num_samples, seed, fixed
         self.vocab = Vocabulary.of_grammar()
-        self.slot_ids = np.full((len(SLOTS), SLOT_SIZES.max()), PAD, np.int64)  # word numbers of the first word of each phrase
+        self.slot_ids = np.full(
+            (len(SLOTS), SLOT_SIZES.max()), PAD, np.int64
+        )  # word numbers of the first word of each phrase
         for s, phrases in enumerate(SLOT_WORDS.values()):
             self.slot_ids[s, : len(phrases)] = [self.vocab.index[phrase.split()[0]] for phrase in phrases]
 
@@ -105,7 +107,9 @@ class GrammarData:
     def batch(self, epoch, number, size):
         """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch."""
         if self.fixed:
-            rows = numbered_rows(shuffled(number * size, size, self.num_samples, [self.seed, epoch]), "train", self.seed)
+            rows = numbered_rows(
+                shuffled(number * size, size, self.num_samples, [self.seed, epoch]), "train", self.seed
+            )
         else:
             rng = np.random.default_rng([self.seed, 1 + epoch, number])
             rows = sample_rows(min(size, self.num_samples - number * size), "train", rng)

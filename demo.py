@@ -15,9 +15,9 @@ import tempfile
 import threading
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint
-from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
-from devices import choose_device, set_threads
 from playground.model import MAX_BYTES, MAX_PIXELS, Playground
+from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, number
+from runtime.devices import choose_device, set_threads
 
 HOST = "127.0.0.1"
 AT_ONCE = 4  # requests that are worked on at a time; others wait
@@ -36,7 +36,14 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
     "DO_NOT_TRACK": "1",
 }
-OPENING = ("GRADIO_SHARE", "GRADIO_SERVER_NAME", "GRADIO_ROOT_PATH", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE")
+OPENING = (
+    "GRADIO_SHARE",
+    "GRADIO_SERVER_NAME",
+    "GRADIO_ROOT_PATH",
+    "GRADIO_ALLOWED_PATHS",
+    "GRADIO_MCP_SERVER",
+    "GRADIO_SSR_MODE",
+)
 
 
 class Policy:

@@ -9,7 +9,7 @@ Writes metrics.json, report.md and index.html (open it with a double click). An 
 where it was with the same command.
 """
 
-from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import dataclasses
 import hashlib
@@ -28,8 +28,6 @@ import torch
 from tqdm import tqdm
 
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
-from command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
-from devices import choose_device, set_threads
 from evaluation import information, language, mutual, reading
 from evaluation.alphabet import alphabet_section
 from evaluation.page import render_page
@@ -39,7 +37,9 @@ from evaluation.real_section import real_pictures_section
 from evaluation.real_text import real_text_section
 from evaluation.report import all_metrics, markdown
 from evaluation.scenes_section import scenes_section
-from files import make_folder, write_atomically
+from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
+from runtime.devices import choose_device, set_threads
+from runtime.files import make_folder, write_atomically
 
 FILES = ("captions_file", "val_file", "test_file", "captions_column")  # flags that are used instead of what the run had
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
@@ -62,11 +62,11 @@ class Section(NamedTuple):
         """Whether it is about such models at all; what it lacks otherwise is said on the page."""
         lacks_lines = self.needs_lines and model.lines is None
         lacks_pictures = self.needs_pictures and model.real is None
-        return not (lacks_lines or lacks_pictures or self.needs_codes and not model.circle.has_codes)
+        return not (lacks_lines or lacks_pictures or self.needs_codes and not model.cycle.has_codes)
 
 
 SECTIONS = {
-    "circle": Section(reading.circle_section, 6, False),
+    "circle": Section(reading.cycle_section, 6, False),
     "real_text": Section(real_text_section, 10, False, True),
     "scenes": Section(scenes_section, 30, True),
     "legibility": Section(reading.legibility_section, 20, True),
@@ -159,7 +159,9 @@ class Partial:
         except (ValueError, KeyError, TypeError):
             self.sections = None
         if self.sections is None:
-            raise UserError(f"{self.path} belongs to another evaluation; choose another --out_dir, or --force to begin anew")
+            raise UserError(
+                f"{self.path} belongs to another evaluation; choose another --out_dir, or --force to begin anew"
+            )
 
     def store(self, name, result):
         """Keep a section's result, on disk too. Raises OSError."""
@@ -181,7 +183,9 @@ def to_json(value):
 def digest(*paths):
     """The first 16 hex digits of the SHA-256 of files together; of a folder that export.py wrote, of its two files."""
     h = hashlib.sha256()
-    in_folders = [[os.path.join(path, name) for name in EXPORT_FILES] if os.path.isdir(path) else [path] for path in paths]
+    in_folders = [
+        [os.path.join(path, name) for name in EXPORT_FILES] if os.path.isdir(path) else [path] for path in paths
+    ]
     for path in itertools.chain(*in_folders):
         with open(path, "rb") as f:
             while block := f.read(1 << 20):
@@ -288,7 +292,9 @@ def evaluate(args):
         print(line, file=sys.stderr)
     partial = Partial(args.out_dir, [about, [data.digest for data in captions], real and real.digest], args.force)
     several = len(models) if len(models) > 1 else 0
-    progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + FRESH_COST * several)
+    progress = Progress(
+        sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + FRESH_COST * several
+    )
     entries = []
     for i, model in enumerate(models):
         sections, left_out = evaluate_model(model, i, protocol, args.seed, partial, progress)
@@ -323,7 +329,11 @@ def parse_arguments(argv):
     parser = Parser("evaluate.py", __doc__)
     add_checkpoint_flag(parser, nargs="+")
     parser.add_argument(
-        "--out_dir", type=path_name, required=True, metavar="D", help="folder for metrics.json, report.md and index.html"
+        "--out_dir",
+        type=path_name,
+        required=True,
+        metavar="D",
+        help="folder for metrics.json, report.md and index.html",
     )
     parser.add_argument(
         "--quick",
@@ -341,13 +351,23 @@ def parse_arguments(argv):
         "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
     )
     parser.add_argument(
-        "--captions_file", type=path_name, metavar="FILE", help="where the checkpoint's captions file is now, if it has moved"
+        "--captions_file",
+        type=path_name,
+        metavar="FILE",
+        help="where the checkpoint's captions file is now, if it has moved",
     )
-    parser.add_argument("--val_file", type=path_name, metavar="FILE", help="where its --val_file is now, if it has moved")
     parser.add_argument(
-        "--test_file", type=path_name, metavar="FILE", help="captions to measure on instead of the unseen ones of the run"
+        "--val_file", type=path_name, metavar="FILE", help="where its --val_file is now, if it has moved"
     )
-    parser.add_argument("--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one")
+    parser.add_argument(
+        "--test_file",
+        type=path_name,
+        metavar="FILE",
+        help="captions to measure on instead of the unseen ones of the run",
+    )
+    parser.add_argument(
+        "--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one"
+    )
     parser.add_argument(
         "--real_pictures",
         type=path_name,
@@ -359,7 +379,11 @@ def parse_arguments(argv):
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument(
-        "--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0 takes what the machine has (default: 0)"
+        "--threads",
+        type=number(int, 0),
+        default=0,
+        metavar="N",
+        help="CPU threads; 0 takes what the machine has (default: 0)",
     )
     return parser.parse_args(argv)
 
@@ -378,7 +402,9 @@ def evaluate_and_tell(args):
     print(f"pages: {page_path}, {report_path}; numbers: {metrics_path}")
     match = all_metrics(result["models"][0])["exact_match/test"]
     percent = 100 * match["value"]
-    print(f"exact match on {match['n']} unseen sentences: {percent:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)")
+    print(
+        f"exact match on {match['n']} unseen sentences: {percent:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)"
+    )
     return 0
 
 

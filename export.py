@@ -12,25 +12,29 @@ import os
 import sys
 
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint, load_model, model_state, save_export
-from command_line import Parser, exit_code, path_name
+from runtime.command_line import Parser, exit_code, path_name
 
 
 def parse_arguments(argv):
     parser = Parser("export.py", __doc__)
     add_checkpoint_flag(parser)
-    parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
-    parser.add_argument("--half", action="store_true", help="store matrices as float16; scripts compute with them in float32")
+    parser.add_argument(
+        "--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing"
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="store matrices as float16; scripts compute with them in float32"
+    )
     parser.add_argument("--force", action="store_true", help="write into a folder that holds files already")
     return parser.parse_args(argv)
 
 
 def export(args):
     """Returns the exit code. Raises CheckpointError, ValueError, OSError."""
-    circle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), "cpu")
+    cycle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), "cpu")
     os.makedirs(args.out_dir, exist_ok=True)
     if os.listdir(args.out_dir) and not args.force:
         raise ValueError(f"{args.out_dir} holds files already; choose another --out_dir, or add --force")
-    save_export(args.out_dir, model_state(circle, vocab, settings), args.half)
+    save_export(args.out_dir, model_state(cycle, vocab, settings), args.half)
     for name in EXPORT_FILES:
         path = os.path.join(args.out_dir, name)
         print(f"{path} ({os.path.getsize(path) / 1e6:.1f} MB)")

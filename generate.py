@@ -20,18 +20,18 @@ import torch
 
 from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
-from command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from data_utils import UnknownWord, pad
-from decoders.objects import given_words
-from devices import choose_device, set_threads
-from files import make_folder, whole_file
+from decoders.objects import grounded_words
 from pictures import BATCH, INVENTION, codes_of_sentences, draw_sentences, load_pngs, read_pictures, save_pngs
+from runtime.command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
+from runtime.devices import choose_device, set_threads
+from runtime.files import make_folder, whole_file
+from runtime.signals import Interrupted, Signals
 from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
 from text.grounding import given_line
 from text.lines import shown
 from text.vocabulary import normalized
-from training.signals import Interrupted, Signals
 from visualization import layer_sheet, scene_sheet
 
 LIST, SHEET, LAYERS = "captions.jsonl", "contact_sheet.png", "layers.png"
@@ -88,16 +88,16 @@ def check_sentences(args, vocab, max_words):
     return usable, empty
 
 
-def check_codes(args, circle, checkpoint):
+def check_codes(args, cycle, checkpoint):
     """Look at --codes and at every scene of --from_codes before anything is written. Raises ValueError."""
-    if (args.codes or args.from_codes) and not circle.has_codes:
+    if (args.codes or args.from_codes) and not cycle.has_codes:
         flag = "--codes" if args.codes else "--from_codes"
         raise ValueError(f"{flag} needs a model with codes, which train.py --use_vq makes; {checkpoint} has none")
     if args.from_codes and args.layers:
         raise ValueError("--layers shows parts over their words, which --from_codes has not; leave one of them out")
     for i, text in enumerate(args.from_codes or [], 1):
         try:
-            circle.scene_decoder.draw_codes([text])
+            cycle.scene_decoder.draw_codes([text])
         except ValueError as error:
             raise ValueError(f"--from_codes {i}: {error}") from None
 
@@ -108,11 +108,13 @@ def warn_of_unlike_sentences(args, vocab):
     unlike = [text for text in texts if text and not is_like_training(text)]
     if unlike:
         first = f"{unlike[0]!r}" + (f" and {len(unlike) - 1} more" if len(unlike) > 1 else "")
-        print(f"note: training shows no sentence of the form of {first}; it may come back as another one", file=sys.stderr)
+        print(
+            f"note: training shows no sentence of the form of {first}; it may come back as another one", file=sys.stderr
+        )
         print(f"      trained on: {FORM}", file=sys.stderr)
 
 
-def sentences_in_blocks(args, circle, vocab, device):
+def sentences_in_blocks(args, cycle, vocab, device):
     """Lists of up to BATCH sentences: the typed ones, or --sample of them from the language model; or scenes in codes."""
     if args.from_codes:
         for start in range(0, len(args.from_codes), BATCH):
@@ -120,7 +122,7 @@ def sentences_in_blocks(args, circle, vocab, device):
     elif args.sample:
         rng = torch.Generator(device).manual_seed(args.seed)
         for start in range(0, args.sample, BATCH):
-            ids = circle.language_model.sample(min(BATCH, args.sample - start), rng, INVENTION)
+            ids = cycle.language_model.sample(min(BATCH, args.sample - start), rng, INVENTION)
             yield [vocab.decode(row) for row in ids.tolist()]
     else:
         texts = (text for _, text in typed_sentences(args) if vocab.encode(text))
@@ -139,17 +141,19 @@ def generate(args):
         device = choose_device(args.device)
         set_threads()
         checkpoint = chosen_checkpoint(args.checkpoint)
-        circle, vocab, settings = load_model(checkpoint, device)
-        if args.layers and not hasattr(circle.scene_decoder, "layers"):
-            raise ValueError(f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out")
-        check_codes(args, circle, checkpoint)
+        cycle, vocab, settings = load_model(checkpoint, device)
+        if args.layers and not hasattr(cycle.scene_decoder, "layers"):
+            raise ValueError(
+                f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out"
+            )
+        check_codes(args, cycle, checkpoint)
         about_file = describe_file(args) if args.texts_file else ""
         total, empty = args.sample or len(args.from_codes or []), 0
         if not total:
-            total, empty = check_sentences(args, vocab, circle.language_model.max_words)
+            total, empty = check_sentences(args, vocab, cycle.language_model.max_words)
         if not args.sample and not args.from_codes and not settings.captions_file:
             warn_of_unlike_sentences(args, vocab)
-        if given := given_line(given_words(circle, vocab), settings.grounding):
+        if given := given_line(grounded_words(cycle, vocab), settings.grounding):
             print(f"note: {given}", file=sys.stderr)
         if about_file:
             print(about_file, file=sys.stderr)
@@ -157,7 +161,7 @@ def generate(args):
         remove_earlier(args.out_dir)
         drawn = Drawn(args.out_dir)
         try:
-            draw_all(args, circle, vocab, device, signals, drawn)
+            draw_all(args, cycle, vocab, device, signals, drawn)
         except Interrupted as signal:
             where = f", each is in {drawn.list}" if drawn.count else ""
             print(f"generate.py: interrupted; {drawn.count} of {total} sentences are drawn{where}", file=sys.stderr)
@@ -169,7 +173,9 @@ def generate(args):
     print(f"pictures: {paths_shown(args.out_dir, drawn.count)}; together: {sheet}{first}")
     aside = f" ({drawn.verbatim} as typed; capitals, spaces and kinds of quotation marks aside for the rest)"
     as_typed = aside if drawn.verbatim < drawn.exact else ""
-    what = "captions have the codes that were typed" if args.from_codes else f"sentences were read back exactly{as_typed}"
+    what = (
+        "captions have the codes that were typed" if args.from_codes else f"sentences were read back exactly{as_typed}"
+    )
     print(f"{drawn.exact} of {drawn.count} {what}; each is in {drawn.list}")
     return 0
 
@@ -185,11 +191,14 @@ class Drawn:
     def add(self, texts, pictures, captions, matches):
         """Take note of a block of sentences."""
         labels = [
-            text if match else f"{text} -> {caption or '(nothing)'}" for text, caption, match in zip(texts, captions, matches)
+            text if match else f"{text} -> {caption or '(nothing)'}"
+            for text, caption, match in zip(texts, captions, matches)
         ]
         self.labels += labels[: ON_SHEET - len(self.labels)]
         if self.count < ON_SHEET:
-            self.pictures.append(pictures[: ON_SHEET - self.count].clone())  # a view would keep its whole block in memory
+            self.pictures.append(
+                pictures[: ON_SHEET - self.count].clone()
+            )  # a view would keep its whole block in memory
         self.count, self.exact = self.count + len(texts), self.exact + sum(matches)
         self.verbatim += sum(text == caption for text, caption in zip(texts, captions))
 
@@ -198,16 +207,16 @@ class Drawn:
         return [os.path.join(self.folder, f"{self.count + i:05d}.png") for i in range(count)]
 
 
-def draw_all(args, circle, vocab, device, signals, drawn):
+def draw_all(args, cycle, vocab, device, signals, drawn):
     """Draw each sentence, read it back and list it. Raises Interrupted, OSError, after it has made sure that each picture in the
     folder is listed."""
     rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
     stopped, paths = None, []
     with whole_file(drawn.list, "w", encoding="ascii") as out:
         try:
-            for texts in sentences_in_blocks(args, circle, vocab, device):
+            for texts in sentences_in_blocks(args, cycle, vocab, device):
                 paths = drawn.next_paths(len(texts))
-                draw_block(args, circle, vocab, device, signals, drawn, texts, rng, out)
+                draw_block(args, cycle, vocab, device, signals, drawn, texts, rng, out)
         except (Interrupted, OSError) as error:
             remove(paths)
             if not drawn.count:
@@ -218,28 +227,37 @@ def draw_all(args, circle, vocab, device, signals, drawn):
         raise stopped
 
 
-def draw_block(args, circle, vocab, device, signals, drawn, texts, rng, out):
+def draw_block(args, cycle, vocab, device, signals, drawn, texts, rng, out):
     """A block of sentences; `out` is the list. Raises Interrupted, OSError."""
     signals.check()
     if args.from_codes:
-        pictures, codes = circle.scene_decoder.draw_codes(texts)
+        pictures, codes = cycle.scene_decoder.draw_codes(texts)
         pictures = round_8bit(pictures.cpu())
     else:
-        pictures = draw_sentences(circle, vocab, texts, device)
-        codes = codes_of_sentences(circle, vocab, texts, device) if circle.has_codes else None
+        pictures = draw_sentences(cycle, vocab, texts, device)
+        codes = codes_of_sentences(cycle, vocab, texts, device) if cycle.has_codes else None
     signals.check()
     paths = save_pngs(pictures, args.out_dir, drawn.count)
     pictures = load_pngs(paths)
-    captions, _ = read_pictures(circle, vocab, pictures, device, args.temperature, rng)
+    captions, _ = read_pictures(cycle, vocab, pictures, device, args.temperature, rng)
     signals.check()
     if args.layers and not drawn.count:
-        draw_layers(circle, vocab, texts[:IN_LAYERS], device, os.path.join(args.out_dir, LAYERS))
+        draw_layers(cycle, vocab, texts[:IN_LAYERS], device, os.path.join(args.out_dir, LAYERS))
     if args.from_codes:  # no sentence was typed: the caption is right if it would be drawn with the same codes
-        matches = [a == b for a, b in zip(codes, codes_of_sentences(circle, vocab, captions, device), strict=True)]
+        matches = [a == b for a, b in zip(codes, codes_of_sentences(cycle, vocab, captions, device), strict=True)]
     else:
-        matches = [normalized(c) == normalized(vocab.decode(vocab.encode(text))) for text, c in zip(texts, captions, strict=True)]
+        matches = [
+            normalized(c) == normalized(vocab.decode(vocab.encode(text)))
+            for text, c in zip(texts, captions, strict=True)
+        ]
     for i, (text, path, caption, match) in enumerate(zip(texts, paths, captions, matches, strict=True)):
-        row = {"text": text, "image": os.path.basename(path), "caption": caption, "exact_match": match, "verbatim": caption == text}
+        row = {
+            "text": text,
+            "image": os.path.basename(path),
+            "caption": caption,
+            "exact_match": match,
+            "verbatim": caption == text,
+        }
         out.write(json.dumps(row | ({"codes": codes[i]} if codes else {})) + "\n")
         if args.codes or args.from_codes:
             print(f"{codes[i]}    {caption if args.from_codes else text}")
@@ -272,11 +290,11 @@ def remove(paths):
 
 
 @torch.no_grad()
-def draw_layers(circle, vocab, texts, device, path):
+def draw_layers(cycle, vocab, texts, device, path):
     rows = [vocab.encode(text) for text in texts]
     ids = pad(rows).to(device)
-    scene = circle.draw(ids)
-    layers = [circle.scene_decoder.layers(scene, ids, i) for i in range(len(rows))]
+    scene = cycle.draw(ids)
+    layers = [cycle.scene_decoder.layers(scene, ids, i) for i in range(len(rows))]
     layer_sheet([vocab.names(row) for row in rows], scene.picture, layers, path)
 
 
@@ -296,12 +314,19 @@ def parse_arguments(argv):
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", nargs="+", action="extend", type=typed_text, metavar="T", help="sentences to draw")
     source.add_argument(
-        "--texts_file", type=path_name, metavar="F", help="sentences to draw, one a line, or a file of captions as for train.py"
+        "--texts_file",
+        type=path_name,
+        metavar="F",
+        help="sentences to draw, one a line, or a file of captions as for train.py",
     )
     text = "scenes to draw, written in codes as --codes prints them (models of train.py --use_vq)"
     source.add_argument("--from_codes", nargs="+", action="extend", type=typed_text, metavar="C", help=text)
-    source.add_argument("--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents")
-    parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing")
+    source.add_argument(
+        "--sample", type=number(int, 1, 10**9), metavar="N", help="draw N sentences that the model invents"
+    )
+    parser.add_argument(
+        "--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing"
+    )
     text = "the column or JSON key of --texts_file that holds the sentences; guessed where it is plain which"
     parser.add_argument("--captions_column", default="", metavar="NAME", help=text)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The losses of the circle, each a small function in float32 with its formula and what it prevents.
+"""The losses of the cycle, each a small function in float32 with its formula and what it prevents.
 
 `algorithm.py` shows where each is used; its weight is `--lambda_NAME`. Pictures are (B, 3, 64, 64) in [0, 1]; `ids` are
 word numbers (B, T) padded with PAD. Every loss returns a scalar in nats or in the squared unit that its docstring names.
@@ -135,7 +135,10 @@ def edges(picture, eps=1e-4):
     """Sobel edge strength of the luminance, (B, 3, 64, 64) -> (B, 1, 64, 64); epsilon under the root,
     because the gradient of a flat patch is NaN without it."""
     gray = F.pad(picture.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    across, down = gray[..., 2:] - gray[..., :-2], gray[:, :, 2:] - gray[:, :, :-2]  # slices: ten times as fast as conv2d
+    across, down = (
+        gray[..., 2:] - gray[..., :-2],
+        gray[:, :, 2:] - gray[:, :, :-2],
+    )  # slices: ten times as fast as conv2d
     across = (across[:, :, :-2] + 2 * across[:, :, 1:-1] + across[:, :, 2:]) / 4
     down = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 4
     return torch.sqrt(across * across + down * down + eps)
@@ -273,7 +276,7 @@ def repulsion_loss(lab, silhouettes, word, weight, vocab_size, competing=0.0, co
     return log_potential(together, total, competing, near, torch.zeros_like)
 
 
-def points_of_marks(masks, colors, ground, unit=0.9):
+def glyph_points(masks, colors, ground, unit=0.9):
     """Pictures of marks as points for `value_repulsion`: masks (n, side, side), colors (n, 3), ground (3,) -> (n, 3 side^2).
 
     The channel's noise confuses two pictures by how far apart they are pixel by pixel, whether it is shape or color that differs.

@@ -22,7 +22,9 @@ def exact_match(originals, recovered):
     >>> exact_match(["A red ball.", "a blue box"], ["a red ball .", "a blue ball"])
     0.5
     """
-    return sum(normalized(a) == normalized(b) for a, b in zip(originals, recovered, strict=True)) / max(1, len(originals))
+    return sum(normalized(a) == normalized(b) for a, b in zip(originals, recovered, strict=True)) / max(
+        1, len(originals)
+    )
 
 
 def verbatim_match(originals, recovered):
@@ -260,7 +262,9 @@ def shuffled_null(measure, meanings, messages, seed, rounds=10):
     True
     """
     rng = np.random.default_rng(seed)
-    return float(np.mean([measure(meanings, np.asarray(messages)[rng.permutation(len(messages))]) for _ in range(rounds)]))
+    return float(
+        np.mean([measure(meanings, np.asarray(messages)[rng.permutation(len(messages))]) for _ in range(rounds)])
+    )
 
 
 # ---------------------------------------------------------------------------------------------

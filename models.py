@@ -1,4 +1,4 @@
-"""The three networks of the circle: text -> scene -> text.
+"""The three networks of the cycle: text -> scene -> text.
 
     AutoregressiveLanguageModel   reads and invents sentences; knows which words are surprising
     SceneDecoder                  draws a sentence as a 64x64 picture (decoders/marks.py; decoders/conv.py is the plain one)
@@ -17,9 +17,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from attention import attend, join_heads, split_heads
-from captioners import CaptionNetwork, LineCaptionNetwork
+from captioners.grid import CaptionNetwork, GlyphCaptionNetwork
 from decoders.conv import ConvSceneDecoder
-from decoders.line import LineSceneDecoder
+from decoders.glyphs import GlyphSceneDecoder
 from decoders.marks import SceneDecoder
 from decoders.objects import ObjectsSceneDecoder
 from text.padding import PackedRows, Packing, targets_of
@@ -130,12 +130,16 @@ class AutoregressiveLanguageModel(nn.Module):
         mask = (ids != PAD).float()  # (B, T)
         surprisal = None
         if not packed:
-            surprisal = F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), sample.numbers(ids), reduction="none") * mask
+            surprisal = (
+                F.cross_entropy(logits[:, :-1].detach().transpose(1, 2), sample.numbers(ids), reduction="none") * mask
+            )
         mean = (x[:, 1:] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)  # (B, D)
         cloze = roles = None
         if self.has_cloze:
             following = self.embedding(words.pack(targets_of(ids)[:, 1:]))  # (N', D) the word after each word
-            guess = self.cloze_norm(self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1)))  # (N', D)
+            guess = self.cloze_norm(
+                self.cloze(torch.cat([words.pack(x[:, :-1]), following.to(x.dtype)], -1))
+            )  # (N', D)
             cloze = words.unpack(sample.weighted((guess @ table.T).float()))  # (B, T, C)
             with torch.autocast(ids.device.type, enabled=False):
                 roles = self.roles(cloze.detach(), mask, table.float())  # (B, T, D)
@@ -188,17 +192,17 @@ class AutoregressiveLanguageModel(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------
-# The circle
+# The cycle
 # ---------------------------------------------------------------------------------------------
 
 
-class Circle(nn.Module):
+class Cycle(nn.Module):
     """The three networks together, as settings describe them. The objects decoder needs `WordClasses`."""
 
     def __init__(self, settings, vocab_size, max_words, word_classes=None):
         super().__init__()
         s, self.word_classes = settings, word_classes
-        in_line = s.decoder == "marks" and s.layout == "line"  # needs no kinds of words
+        in_line = s.decoder == "glyphs" and s.layout == "line"  # needs no kinds of words
         sizes = vocab_size, max_words, s.d_model
         vq_levels, n_words = s.vq_levels if s.use_vq else "", vocab_size - len(SPECIALS)
         self.language_model = AutoregressiveLanguageModel(*sizes, s.n_heads, s.n_layers, s.dropout, cloze=not in_line)
@@ -209,11 +213,15 @@ class Circle(nn.Module):
         elif s.decoder == "conv":
             self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae)
         elif in_line:
-            self.scene_decoder = LineSceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites, vq_levels, n_words)
+            self.scene_decoder = GlyphSceneDecoder(
+                s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_cells, vq_levels, n_words
+            )
         else:
-            self.scene_decoder = SceneDecoder(s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_sprites, vq_levels, n_words)
+            self.scene_decoder = SceneDecoder(
+                s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_cells, vq_levels, n_words
+            )
         if in_line:
-            self.caption_network = LineCaptionNetwork(*sizes, s.hidden_dim, s.n_sprites)
+            self.caption_network = GlyphCaptionNetwork(*sizes, s.hidden_dim, s.n_cells)
         else:
             self.caption_network = CaptionNetwork(*sizes, s.hidden_dim)
 
@@ -229,9 +237,9 @@ class Circle(nn.Module):
         values = {name: v for name, (_, v) in decoder.values_of_words(self.language_model.embedding.weight).items()}
         return values, decoder.properties.points(values)
 
-    def marks_of_words(self, words):
+    def glyphs_of_tokens(self, words):
         """What some words (n,) look like in scenes of marks in line -> masks (n, side, side), colors (n, 3)."""
-        return self.scene_decoder.marks_of_words(self.language_model.words_alone(words))
+        return self.scene_decoder.glyphs_of_tokens(self.language_model.words_alone(words))
 
     @property
     def has_codes(self):

@@ -11,12 +11,14 @@ from PIL import Image, ImageCms, ImageOps
 
 from channel import round_8bit
 from decoders.scene import PICTURE_SIZE
-from files import whole_file
+from runtime.files import whole_file
 from text.padding import pad
 from text.vocabulary import PAD
 
 BATCH = 250  # sentences drawn or read at once: memory stays flat however many there are
-MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take a gigabyte
+MAX_PIXELS = (
+    80_000_000  # a larger picture is refused before it is decoded: its header may lie, and 80 Mpx take a gigabyte
+)
 SIZE = (PICTURE_SIZE, PICTURE_SIZE)
 INVENTION = 0.7  # temperature of invented sentences: at 1 a quickly trained model breaks its grammar in one of six
 
@@ -31,32 +33,36 @@ def rows_of(vocab, sentences, most=None):
     return [vocab.encode_known(s)[:most] or [PAD] for s in sentences]
 
 
-def draw_sentences(circle, vocab, sentences, device):
+def draw_sentences(cycle, vocab, sentences, device):
     """Sentences -> pictures (n, 3, 64, 64) in [0, 1] as a PNG would hold them, on the CPU.
 
     Words that the model does not know, and what is longer than it draws, are left out.
     """
-    rows = rows_of(vocab, sentences, getattr(circle, "max_words", None))
-    parts = [circle.draw(pad(rows[i : i + BATCH]).to(device)).picture for i in range(0, len(rows), BATCH)]
-    return round_8bit(torch.cat([p.float().cpu() for p in parts])) if parts else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
+    rows = rows_of(vocab, sentences, getattr(cycle, "max_words", None))
+    parts = [cycle.draw(pad(rows[i : i + BATCH]).to(device)).picture for i in range(0, len(rows), BATCH)]
+    return (
+        round_8bit(torch.cat([p.float().cpu() for p in parts]))
+        if parts
+        else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
+    )
 
 
 @torch.no_grad()
-def codes_of_sentences(circle, vocab, sentences, device):
-    """Sentences -> their scenes written in codes (`decoders/codes.py`). The model must have some (`Circle.has_codes`)."""
-    rows, out = rows_of(vocab, sentences, circle.max_words), []
+def codes_of_sentences(cycle, vocab, sentences, device):
+    """Sentences -> their scenes written in codes (`decoders/codes.py`). The model must have some (`Cycle.has_codes`)."""
+    rows, out = rows_of(vocab, sentences, cycle.max_words), []
     for part in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
         ids = pad(part).to(device)
-        scene = circle.draw(ids)
-        out += [circle.scene_decoder.write_codes(scene, ids, row) for row in range(len(part))]
+        scene = cycle.draw(ids)
+        out += [cycle.scene_decoder.write_codes(scene, ids, row) for row in range(len(part))]
     return out
 
 
-def read_pictures(circle, vocab, pictures, device, temperature=0.0, rng=None):
+def read_pictures(cycle, vocab, pictures, device, temperature=0.0, rng=None):
     """Pictures (n, 3, 64, 64) in [0, 1] -> captions, log probabilities (n,)."""
     captions, log_probs = [], []
     for part in pictures.split(BATCH) if len(pictures) else ():
-        words, log_prob, _ = circle.caption_network.read(part.to(device), temperature, rng)
+        words, log_prob, _ = cycle.caption_network.read(part.to(device), temperature, rng)
         captions += [vocab.decode(row) for row in words.tolist()]
         log_probs += log_prob.tolist()
     return captions, log_probs
@@ -91,11 +97,11 @@ def load_pngs(paths):
     return torch.stack(pictures) if pictures else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
 
 
-def through_png(circle, vocab, sentences, device, folder):
+def through_png(cycle, vocab, sentences, device, folder):
     """Sentences -> PNG files in `folder` -> captions read from the files; returns pictures, captions."""
-    paths = save_pngs(draw_sentences(circle, vocab, sentences, device), folder)
+    paths = save_pngs(draw_sentences(cycle, vocab, sentences, device), folder)
     pictures = load_pngs(paths)
-    return pictures, read_pictures(circle, vocab, pictures, device)[0]
+    return pictures, read_pictures(cycle, vocab, pictures, device)[0]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -192,7 +198,9 @@ def as_rgb(image, name, max_pixels, resize):
     """An open Pillow image of any kind -> RGB, as small as `resize` makes it. Raises PictureError, and what Pillow raises."""
     width, height = image.size
     if width * height > max_pixels:
-        raise PictureError(f"{name} has {width} x {height} pixels, more than {max_pixels // 10**6} million; make it smaller")
+        raise PictureError(
+            f"{name} has {width} x {height} pixels, more than {max_pixels // 10**6} million; make it smaller"
+        )
     if not width * height:
         raise PictureError(f"{name} has no pixels")
     with _quiet(image.format == "TIFF"):
@@ -220,7 +228,9 @@ def _to_8_bit(image):
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_levels(image).convert("RGB")
     if image.mode == "LAB":  # Pillow converts it through color profiles only
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(
+            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")

@@ -39,20 +39,20 @@ class SceneCheck:
     slope: float  # of the log odds over log(unexplained), <= 0
 
     @classmethod
-    def of(cls, circle, vocab, settings, device):
+    def of(cls, cycle, vocab, settings, device):
         """Calibrated on sentences of `val`; for a model of a captions file, which may not be there, on sentences that its language
         model invents.
 
         Scenes, as they are and after JPEG 50, a blur of 1 px, noise of 0.1 and a shift of 2 px, are told from the same pictures
         beside the caption of another sentence. Both count as equally likely.
         """
-        pictures = draw_sentences(circle, vocab, some_sentences(circle, vocab, settings, device), device)
+        pictures = draw_sentences(cycle, vocab, some_sentences(cycle, vocab, settings, device), device)
         noisy = add_noise(pictures, 0.1, torch.Generator().manual_seed(SEED))
-        arrived = torch.cat([pictures, jpeg(pictures, 50), blur(pictures, 1.0), noisy, shift(pictures, 2, 2)])
-        arrived = round_8bit(arrived.clamp(0, 1))
-        redrawn = draw_sentences(circle, vocab, read_pictures(circle, vocab, arrived, device)[0], device)
-        left = torch.cat([unexplained(arrived, redrawn), unexplained(arrived, redrawn.roll(1, 0))])
-        is_scene = torch.arange(len(left)) < len(arrived)
+        received = torch.cat([pictures, jpeg(pictures, 50), blur(pictures, 1.0), noisy, shift(pictures, 2, 2)])
+        received = round_8bit(received.clamp(0, 1))
+        redrawn = draw_sentences(cycle, vocab, read_pictures(cycle, vocab, received, device)[0], device)
+        left = torch.cat([unexplained(received, redrawn), unexplained(received, redrawn.roll(1, 0))])
+        is_scene = torch.arange(len(left)) < len(received)
         offset, slope = logistic_regression(log_unexplained(left), is_scene.double())
         return cls(offset, min(0.0, slope))
 
@@ -79,9 +79,9 @@ def log_unexplained(left):
     return left.double().clamp(min=LEAST).log()
 
 
-def some_sentences(circle, vocab, settings, device):
+def some_sentences(cycle, vocab, settings, device):
     """Sentences of the model's language that need nothing but the model."""
     if not settings.captions_file:
         return different_sentences(SENTENCES, "val", SEED)
     rng = torch.Generator(device).manual_seed(SEED)
-    return [vocab.decode(row) for row in circle.language_model.sample(SENTENCES, rng, INVENTION, MOST).tolist()]
+    return [vocab.decode(row) for row in cycle.language_model.sample(SENTENCES, rng, INVENTION, MOST).tolist()]

@@ -7,9 +7,9 @@ import argparse
 import dataclasses
 from dataclasses import dataclass, field
 
-from command_line import number, path_name
 from decoders.properties import PROPERTIES
 from decoders.quantizer import parse_levels
+from runtime.command_line import number, path_name
 
 
 def _flag(default, group, text, **options):
@@ -24,10 +24,14 @@ class Settings:
     n_heads: int = _flag(8, "model", "attention heads of the language model; must divide d_model", low=1)
     n_layers: int = _flag(6, "model", "layers of the language model", low=1, high=1000)
     hidden_dim: int = _flag(256, "model", "width of scene decoder and captioner; a multiple of 32", low=32)
-    z_dim: int = _flag(128, "model", "numbers in the latent of a whole scene; 0 takes what the places for marks need", low=0)
+    z_dim: int = _flag(
+        128, "model", "numbers in the latent of a whole scene; 0 takes what the places for marks need", low=0
+    )
     use_vae: bool = _flag(False, "model", "noise in the bottleneck and its KL term; a plain bottleneck without")
     use_vq: bool = _flag(
-        False, "model", "a finite alphabet instead: each property or mark takes one of its codes (FSQ); turns a preset's VAE off"
+        False,
+        "model",
+        "a finite alphabet instead: each property or mark takes one of its codes (FSQ); turns a preset's VAE off",
     )
     vq_levels: str = _flag(
         "auto",
@@ -39,10 +43,10 @@ class Settings:
         "objects",
         "model",
         "objects draws things with properties, marks a mark a word, conv is the plain one",
-        choices=("objects", "marks", "conv"),
+        choices=("objects", "glyphs", "conv"),
     )
     n_objects: int = _flag(3, "model", "things that a scene of the objects decoder may have", choices=(1, 2, 3))
-    n_sprites: int = _flag(
+    n_cells: int = _flag(
         9,
         "model",
         "places for marks in a scene; 0 takes as many as the sentences of a captions file need",
@@ -72,7 +76,9 @@ class Settings:
     )
     use_amp: bool = _flag(False, "training", "bf16 arithmetic where the processor has it, fp16 on older GPUs")
     compile: bool = _flag(
-        False, "training", "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler"
+        False,
+        "training",
+        "compile the drawing of marks, and on a GPU the transformer's layers, where there is a compiler",
     )
     seed: int = _flag(0, "training", "seed of weights, sentences and noise", low=0)
     device: str = _flag("auto", "training", "auto, cpu, cuda, cuda:1, mps ...")
@@ -87,11 +93,15 @@ class Settings:
     lambda_spatial: float = _flag(0.1, "loss weights", "cost of fine texture", low=0)
     lambda_diversity: float = _flag(0.1, "loss weights", "pictures differ as their sentences do", low=0)
     lambda_perceptual: float = _flag(0.1, "loss weights", "edges of pictures differ as their sentences do", low=0)
-    lambda_color: float = _flag(0.2, "loss weights", "a word's color: alike everywhere, unlike other words', visible", low=0)
+    lambda_color: float = _flag(
+        0.2, "loss weights", "a word's color: alike everywhere, unlike other words', visible", low=0
+    )
     lambda_shape: float = _flag(1.5, "loss weights", "silhouettes of different words differ", low=0)
-    lambda_repulsion: float = _flag(1.0, "loss weights", "no two competing words alike in color and silhouette at once", low=0)
+    lambda_repulsion: float = _flag(
+        1.0, "loss weights", "no two competing words alike in color and silhouette at once", low=0
+    )
     lambda_codes: float = _flag(3.0, "loss weights", "each word has a code of its own, with --use_vq", low=0)
-    drills: float = _flag(
+    random_tokens: float = _flag(
         0.0,
         "training",
         "share of the sentences of a step whose words are replaced by random ones, for rare words and against guessing",
@@ -106,16 +116,22 @@ class Settings:
 
     num_samples: int = _flag(10000, "data", "sentences in an epoch; a captions file is repeated in new orders", low=1)
     fixed_data: bool = _flag(False, "data", "the same sentences every epoch instead of fresh ones")
-    train_split: float = _flag(0.8, "data", "share of a captions file, or of fixed data, that is trained on", low=0.01, below=1)
+    train_split: float = _flag(
+        0.8, "data", "share of a captions file, or of fixed data, that is trained on", low=0.01, below=1
+    )
     captions_file: str = _flag(
         "",
         "data",
         "train on this file instead of the grammar: one description a line, a token file, CSV, TSV, JSON, each also as .gz",
         path=True,
     )
-    captions_column: str = _flag("", "data", "the column, or JSON key, that holds the captions; guessed where it is plain which")
+    captions_column: str = _flag(
+        "", "data", "the column, or JSON key, that holds the captions; guessed where it is plain which"
+    )
     val_file: str = _flag("", "data", "captions to validate on, instead of a share of --captions_file", path=True)
-    test_file: str = _flag("", "data", "captions to test on at the end, instead of a share of --captions_file", path=True)
+    test_file: str = _flag(
+        "", "data", "captions to test on at the end, instead of a share of --captions_file", path=True
+    )
 
     tokenizer: str = _flag(
         "words",
@@ -155,8 +171,8 @@ PRESETS = {
 
 
 # What a captions file changes in the defaults, of the marks decoder alone, and in a preset
-FREE_TEXT = dict(decoder="marks", tokenizer="bpe", drills=0.2)
-FREE_TEXT_MARKS = dict(layout="line", n_sprites=0, z_dim=0)
+FREE_TEXT = dict(decoder="glyphs", tokenizer="bpe", random_tokens=0.2)
+FREE_TEXT_MARKS = dict(layout="line", n_cells=0, z_dim=0)
 FREE_TEXT_PRESETS = {"quick": dict(n_layers=2)}
 
 
@@ -167,7 +183,9 @@ def add_arguments(parser):
         meta = f.metadata
         if meta["group"] not in groups:
             groups[meta["group"]] = parser.add_argument_group(meta["group"])
-        options = dict(default=argparse.SUPPRESS, help=f"{meta['help']} (default: {show_default(f.default)})".replace("%", "%%"))
+        options = dict(
+            default=argparse.SUPPRESS, help=f"{meta['help']} (default: {show_default(f.default)})".replace("%", "%%")
+        )
         if f.type is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -184,16 +202,14 @@ def show_default(default):
     return {True: "on", False: "off", "": "none"}.get(default, default) if isinstance(default, (bool, str)) else default
 
 
-OLD_NAMES = {("decoder", "layers"): "marks"}
+OLD_NAMES = {("decoder", "layers"): "glyphs", ("decoder", "marks"): "glyphs"}
 
 
 def choice(name):
-    """A parser for argparse of a setting with choices; names of former versions get a hint."""
+    """A parser for argparse of a setting with choices; names of former versions stand for today's."""
 
     def convert(text):
-        if (name, text) in OLD_NAMES:
-            raise argparse.ArgumentTypeError(f"{text} is called {OLD_NAMES[name, text]} now")
-        return text
+        return OLD_NAMES.get((name, text), text)
 
     return convert
 
@@ -209,7 +225,7 @@ def resolve(typed, preset=None, base=None):
         values.update(PRESETS[preset])
     if not base and typed.get("captions_file"):
         values.update(FREE_TEXT)
-        if typed.get("decoder", "marks") == "marks":
+        if typed.get("decoder", "glyphs") == "glyphs":
             values.update(FREE_TEXT_MARKS)
         values.update(FREE_TEXT_PRESETS.get(preset, {}))
     if not base and typed.get("use_vq"):
@@ -233,14 +249,14 @@ def check(settings):
         raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_objects} objects need at least {least}")
     if s.grounding and s.decoder != "objects":
         raise ValueError(f"--grounding needs --decoder objects, not {s.decoder}")
-    if s.decoder == "marks" and s.z_dim < 6 * s.n_sprites and not (s.z_dim == 0 and s.captions_file):
-        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_sprites} sprites need at least {6 * s.n_sprites}")
-    if s.decoder != "marks" and not s.z_dim:
+    if s.decoder == "glyphs" and s.z_dim < 6 * s.n_cells and not (s.z_dim == 0 and s.captions_file):
+        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_cells} sprites need at least {6 * s.n_cells}")
+    if s.decoder != "glyphs" and not s.z_dim:
         raise ValueError(f"--z_dim 0 needs --decoder marks, not {s.decoder}")
-    if not s.captions_file and not s.n_sprites:
-        raise ValueError("--n_sprites 0 needs --captions_file")
-    if s.decoder == "marks" and s.layout == "kinds" and s.n_sprites not in (0, 4, 9, 16, 25):
-        raise ValueError(f"--n_sprites {s.n_sprites} needs --layout line; --layout kinds takes 4, 9, 16 or 25")
+    if not s.captions_file and not s.n_cells:
+        raise ValueError("--n_cells 0 needs --captions_file")
+    if s.decoder == "glyphs" and s.layout == "kinds" and s.n_cells not in (0, 4, 9, 16, 25):
+        raise ValueError(f"--n_cells {s.n_cells} needs --layout line; --layout kinds takes 4, 9, 16 or 25")
     if not s.captions_file and s.tokenizer == "bpe":
         raise ValueError("--tokenizer bpe needs --captions_file; every word of the grammar is known")
     check_codes(s)
@@ -256,12 +272,16 @@ def check_codes(settings):
     if not s.use_vq:
         return
     if s.use_vae:
-        raise ValueError("--use_vq and --use_vae exclude each other: a latent is a code or has noise; leave one of them out")
+        raise ValueError(
+            "--use_vq and --use_vae exclude each other: a latent is a code or has noise; leave one of them out"
+        )
     if s.decoder == "conv":
         raise ValueError("--use_vq needs --decoder objects or marks, not conv")
     if s.grounding:
-        raise ValueError("--use_vq and --grounding exclude each other: what a code looks like must not depend on its word")
-    parts = len(PROPERTIES) * s.n_objects + 1 if s.decoder == "objects" else s.n_sprites
+        raise ValueError(
+            "--use_vq and --grounding exclude each other: what a code looks like must not depend on its word"
+        )
+    parts = len(PROPERTIES) * s.n_objects + 1 if s.decoder == "objects" else s.n_cells
     if levels and parts and s.z_dim and len(levels) > s.z_dim // parts:
         raise ValueError(f"--vq_levels {s.vq_levels} needs --z_dim {len(levels) * parts} or more, not {s.z_dim}")
 
@@ -274,15 +294,15 @@ LITTLE_MORE = 1.25  # times as many places are worth it if no sentence is left o
 
 def fit_to_text(settings, lengths):
     """Choose what was left open (0) by how many words or pieces sentences have, (n,): as many places as nearly all of them need."""
-    if settings.decoder != "marks":
+    if settings.decoder != "glyphs":
         return
-    if not settings.n_sprites:
+    if not settings.n_cells:
         needed, longest = sorted(lengths)[int(ENOUGH * (len(lengths) - 1))], max(lengths)
         needed = longest if longest <= LITTLE_MORE * needed else needed
-        choices = next(f for f in dataclasses.fields(Settings) if f.name == "n_sprites").metadata["choices"][1:]
+        choices = next(f for f in dataclasses.fields(Settings) if f.name == "n_cells").metadata["choices"][1:]
         if settings.layout == "kinds":
             choices = (4, 9, 16, 25)
         choices = [n for n in choices if not settings.z_dim or 6 * n <= settings.z_dim] or choices[:1]
-        settings.n_sprites = next((n for n in choices if n >= needed), max(choices))
+        settings.n_cells = next((n for n in choices if n >= needed), max(choices))
     if not settings.z_dim:
-        settings.z_dim = NUMBERS_OF_A_MARK * settings.n_sprites
+        settings.z_dim = NUMBERS_OF_A_MARK * settings.n_cells

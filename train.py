@@ -1,4 +1,4 @@
-"""Train the circle: text -> scene -> text, with no picture ever given.
+"""Train the cycle: text -> scene -> text, with no picture ever given.
 
 python train.py --preset quick                          some minutes on two CPU cores
 python train.py --preset full                           one GPU
@@ -8,7 +8,7 @@ python train.py --resume auto                           go on where a run was in
 torchrun --nproc_per_node=2 train.py --preset quick     several processes; --batch_size is that of all together
 """
 
-from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import contextlib
 import os
@@ -16,9 +16,18 @@ import shlex
 import sys
 
 from checkpoints import word_classes_in
-from command_line import Parser, UserError, failure, in_one_line, is_out_of_memory, path_name, print_to_whoever_listens
-from decoders.objects import given_words
-from devices import set_threads
+from decoders.objects import grounded_words
+from runtime.command_line import (
+    Parser,
+    UserError,
+    failure,
+    in_one_line,
+    is_out_of_memory,
+    path_name,
+    print_to_whoever_listens,
+)
+from runtime.devices import set_threads
+from runtime.signals import Interrupted, Signals
 from settings import PRESETS, Settings, add_arguments, check, resolve
 from text.grounding import given_line
 from training.data import open_data
@@ -27,7 +36,6 @@ from training.folders import hold_folders
 from training.notes import changed_schedule, poor_result, short_run, without_effect
 from training.resume import find_start
 from training.run import SAMPLES, Run
-from training.signals import Interrupted, Signals
 from training.tensorboard_log import check_installed
 from training.trainer import Trainer
 
@@ -85,12 +93,14 @@ def prepared_trainer(settings, typed, data, device, group, path, state):
     if state is not None:
         trainer.restore(state, path)
         if trainer.epoch > settings.epochs:
-            raise UserError(f"--epochs {settings.epochs} contradicts {path}, which has completed {trainer.epoch}; give more epochs")
+            raise UserError(
+                f"--epochs {settings.epochs} contradicts {path}, which has completed {trainer.epoch}; give more epochs"
+            )
         print(f"resuming {path} at epoch {trainer.epoch}, step {trainer.step} of {trainer.total}", file=sys.stderr)
         lines = changed_schedule(settings, state["settings"], trainer.steps_per_epoch, trainer.step)
     else:
         lines = short_run(settings, trainer.total)
-    given = given_line(given_words(trainer.circle, data.vocab), settings.grounding)
+    given = given_line(grounded_words(trainer.cycle, data.vocab), settings.grounding)
     for line in [*without_effect(settings, typed), *lines, *([f"note: {given}"] if given else [])]:
         print(line, file=sys.stderr)
     if settings.use_amp and trainer.dtype is None:
@@ -105,7 +115,14 @@ def out_of_memory(error, settings, group, where=""):
 
     where: the checkpoint that is left, for rank 0. Another process says it by itself, because only it knows.
     """
-    names = ["batch_size", "d_model", "n_layers", "hidden_dim", "z_dim", *(["captions_file"] if settings.captions_file else [])]
+    names = [
+        "batch_size",
+        "d_model",
+        "n_layers",
+        "hidden_dim",
+        "z_dim",
+        *(["captions_file"] if settings.captions_file else []),
+    ]
     asked = " ".join(f"--{name} {getattr(settings, name)}" for name in names)
     line = f"{in_one_line(error)}; asked for {asked}; make the largest of them smaller{'' if settings.use_amp else ', or add --use_amp'}"
     if not group.is_rank_0:
@@ -140,12 +157,16 @@ def complete(run, final):
     for line in poor_result(s, matches[model]):
         print(line, file=sys.stderr)
     pictures = [path for path in (SAMPLES, run.curves) if run.console.is_written(path)]
-    print_to_whoever_listens(f"{'pictures: ' * bool(pictures)}{', '.join(pictures)}{'; ' * bool(pictures)}model: {model}")
+    print_to_whoever_listens(
+        f"{'pictures: ' * bool(pictures)}{', '.join(pictures)}{'; ' * bool(pictures)}model: {model}"
+    )
     for remark in run.remarks:
         print_to_whoever_listens(remark)
     for path, match in matches.items():
         about = f"seed {s.seed}, {t.seconds:.0f} s of training" if path == model else "the weights of the last step"
-        print_to_whoever_listens(f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % with {path} ({about})")
+        print_to_whoever_listens(
+            f"exact match on {len(final)} unseen sentences: {100 * match:.2f} % with {path} ({about})"
+        )
     return 0
 
 
@@ -154,7 +175,9 @@ def save_to_go_on(run, stopped):
     run.console.close()
     run.clock.count()
     changed = {
-        k: getattr(run.settings, k) for k in ("checkpoint_dir", "log_dir") if getattr(run.settings, k) != getattr(Settings(), k)
+        k: getattr(run.settings, k)
+        for k in ("checkpoint_dir", "log_dir")
+        if getattr(run.settings, k) != getattr(Settings(), k)
     }
     program = "python"
     if run.group is not SINGLE_PROCESS:

@@ -10,9 +10,9 @@ import numpy as np
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from files import write_atomically
 from imaging.fonts import LINE_SPACING, draw_paragraph, draw_text, warn_of_missing, wrap
 from pictures import to_image
+from runtime.files import write_atomically
 
 LETTERS, MOST_LINES = 12, 16  # px; under a scene, where a real sentence and what came back for it must be seen
 BLACK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
@@ -90,7 +90,9 @@ def layer_sheet(sentences, pictures, layers, path, zoom=2):
     warn_of_missing(word for words in sentences for word in words)
     side = 64 * zoom
     step, text_w, cell_h = side + 10, 210, side + 44
-    sheet = Image.new("RGB", (text_w + step * (1 + max(map(len, layers), default=0)), 26 + cell_h * len(sentences)), "white")
+    sheet = Image.new(
+        "RGB", (text_w + step * (1 + max(map(len, layers), default=0)), 26 + cell_h * len(sentences)), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     draw_text(draw, (text_w, 6), "scene", fill=GRAY)
     draw_text(draw, (text_w + step, 6), "part by part", fill=GRAY)
@@ -99,7 +101,9 @@ def layer_sheet(sentences, pictures, layers, path, zoom=2):
         draw_paragraph(draw, (10, y + side // 2 - 20), " ".join(words), text_w - 20, 13, BLACK)
         for k, (picture, places) in enumerate([(scene, []), *parts]):
             sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (text_w + k * step, y))
-            draw_paragraph(draw, (text_w + k * step + 2, y + side + 4), " ".join(words[place] for place in places), side, 12, BLACK)
+            draw_paragraph(
+                draw, (text_w + k * step + 2, y + side + 4), " ".join(words[place] for place in places), side, 12, BLACK
+            )
     save_image(sheet, path)
 
 

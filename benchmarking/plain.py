@@ -11,20 +11,18 @@ convolutional decoder, and the same losses. They have no channel and fewer losse
 
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import losses  # noqa: E402
-from command_line import Parser, exit_code, number  # noqa: E402
-from data_utils import PAD, Vocabulary  # noqa: E402
-from devices import amp_dtype, choose_device, set_threads  # noqa: E402
-from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder  # noqa: E402
-from settings import Settings  # noqa: E402
-from text.grammar import MOST_WORDS, sample_sentences  # noqa: E402
-from text.padding import targets_of  # noqa: E402
+import losses
+from data_utils import PAD, Vocabulary
+from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder
+from runtime.command_line import Parser, exit_code, number
+from runtime.devices import amp_dtype, choose_device, set_threads
+from settings import Settings
+from text.grammar import MOST_WORDS, sample_sentences
+from text.padding import targets_of
 
 MAX_WORDS = 50
 
@@ -59,7 +57,9 @@ class FirstTrainer:
         torch.manual_seed(s.seed)
         vocab_size, max_words = self.open_data()
         self.batches = iter(())
-        self.language_model = AutoregressiveLanguageModel(vocab_size, max_words, s.d_model, s.n_heads, s.n_layers).to(device)
+        self.language_model = AutoregressiveLanguageModel(vocab_size, max_words, s.d_model, s.n_heads, s.n_layers).to(
+            device
+        )
         self.scene_decoder = ConvSceneDecoder(s.d_model, s.hidden_dim, s.z_dim).to(device)
         self.caption_network = CaptionNetwork(vocab_size, max_words, s.d_model, s.hidden_dim).to(device)
         self.networks = [self.language_model, self.scene_decoder, self.caption_network]
@@ -149,7 +149,9 @@ def parse_arguments(argv):
         parser.add_argument(f"--{name}", type=number(int, 1), default=getattr(Settings(), name))
     parser.add_argument("--seconds", type=number(float, above=0), default=20.0, help="how long to train (default: 20)")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--competent", action="store_true", help="as a competent person writes it, with AMP where it is fast")
+    parser.add_argument(
+        "--competent", action="store_true", help="as a competent person writes it, with AMP where it is fast"
+    )
     return parser.parse_args(argv)
 
 
@@ -163,7 +165,9 @@ def train(seconds, device, competent, **sizes):
     while not steps or time.perf_counter() - begin < seconds:
         last, steps = trainer.train_step(), steps + 1
     rate = steps * sizes["batch_size"] / (time.perf_counter() - begin)
-    print(f"{rate:.1f} sentences/s over {steps} steps of {sizes['batch_size']}; loss {float(first):.3f} -> {float(last):.3f}")
+    print(
+        f"{rate:.1f} sentences/s over {steps} steps of {sizes['batch_size']}; loss {float(first):.3f} -> {float(last):.3f}"
+    )
     return 0
 
 

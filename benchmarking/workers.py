@@ -3,7 +3,7 @@
 Seconds are of `time.perf_counter`, memory is in bytes, work in FLOPs (2 for a multiplication and an addition).
 """
 
-from command_line import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
+from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import contextlib
 import dataclasses
@@ -18,20 +18,22 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from command_line import UserError, is_out_of_memory
 from data_utils import GrammarData
-from devices import choose_device, set_threads
 from metrics import exact_match
 from pictures import draw_sentences, read_pictures
+from runtime.command_line import UserError, is_out_of_memory
+from runtime.devices import choose_device, set_threads
 from settings import FREE_TEXT, FREE_TEXT_MARKS, FREE_TEXT_PRESETS, PRESETS, Settings
 from text.grammar import sample_sentences
 from text.vocabulary import SPECIALS, Vocabulary
 from training.trainer import Trainer
 
 RECOMMENDED = dict(d_model=512, n_layers=6, hidden_dim=256, z_dim=128, use_vae=True, use_amp=True)
-TINY = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, epochs=1, num_samples=1280, batch_size=32)
+TINY = dict(
+    d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, epochs=1, num_samples=1280, batch_size=32
+)
 VOCABULARIES = {"words_54": 54, "words_10000": 10_000}  # configurations that show what the size of a vocabulary costs
-IN_LINE = FREE_TEXT | FREE_TEXT_MARKS | dict(tokenizer="words", n_sprites=16, z_dim=192)
+IN_LINE = FREE_TEXT | FREE_TEXT_MARKS | dict(tokenizer="words", n_cells=16, z_dim=192)
 CONFIGURATIONS = {
     **{name: Settings(**preset) for name, preset in PRESETS.items()},
     **{f"recommended_{b}": Settings(**RECOMMENDED, batch_size=b, num_samples=1000 * b) for b in (8, 64, 512)},
@@ -109,13 +111,13 @@ class Laps:
 
     def __init__(self, trainer):
         self.device, self.cuda = trainer.device, trainer.device.type == "cuda"
-        self.marks = []  # (part, moment at which it ended)
-        circle, scaler = trainer.circle, trainer.optimizer.scaler
-        circle.language_model.register_forward_pre_hook(lambda *_: self.mark("data"))
-        circle.language_model.register_forward_hook(lambda *_: self.mark("language model"))
-        circle.scene_decoder.register_forward_hook(lambda *_: self.mark("scene decoder"))
-        circle.caption_network.register_forward_pre_hook(lambda *_: self.mark("channel"))
-        circle.caption_network.register_forward_hook(lambda *_: self.mark("captioner"))
+        self.glyphs = []  # (part, moment at which it ended)
+        cycle, scaler = trainer.cycle, trainer.optimizer.scaler
+        cycle.language_model.register_forward_pre_hook(lambda *_: self.mark("data"))
+        cycle.language_model.register_forward_hook(lambda *_: self.mark("language model"))
+        cycle.scene_decoder.register_forward_hook(lambda *_: self.mark("scene decoder"))
+        cycle.caption_network.register_forward_pre_hook(lambda *_: self.mark("channel"))
+        cycle.caption_network.register_forward_hook(lambda *_: self.mark("captioner"))
         scaler.scale = self.before("losses", scaler.scale)  # called between the losses and the backward pass
         scaler.unscale_ = self.before("backward", scaler.unscale_)
 
@@ -131,15 +133,15 @@ class Laps:
         now = torch.cuda.Event(enable_timing=True) if self.cuda else time.perf_counter()
         if self.cuda:
             now.record(torch.cuda.current_stream(self.device))
-        self.marks.append((name, now))
+        self.glyphs.append((name, now))
 
     def take(self):
         """{part: seconds} since the last call; the device must have finished."""
         seconds = dict.fromkeys(PARTS, 0.0)
-        for (_, before), (name, now) in zip(self.marks, self.marks[1:]):
+        for (_, before), (name, now) in zip(self.glyphs, self.glyphs[1:]):
             if name is not None:
                 seconds[name] += before.elapsed_time(now) / 1000 if self.cuda else now - before
-        self.marks = []
+        self.glyphs = []
         return seconds
 
 
@@ -223,7 +225,12 @@ class Measured:
                 self.laps.mark("optimizer")
             steps += 1
         wait(self.device)
-        out = {"steps": steps, "seconds": time.perf_counter() - begin, "matmul_flops_per_s": rate, "peak_bytes": self.peak_memory()}
+        out = {
+            "steps": steps,
+            "seconds": time.perf_counter() - begin,
+            "matmul_flops_per_s": rate,
+            "peak_bytes": self.peak_memory(),
+        }
         if self.laps:
             out["split_ms"] = {name: 1000 * seconds / steps for name, seconds in self.laps.take().items()}
         return out
@@ -248,10 +255,14 @@ class Measured:
                 trainer.train_step()
             wait(self.device)
             seconds += time.perf_counter() - begin
-            pictures = draw_sentences(trainer.circle, trainer.data.vocab, unseen, self.device)
-            match = exact_match(unseen, read_pictures(trainer.circle, trainer.data.vocab, pictures, self.device)[0])
+            pictures = draw_sentences(trainer.cycle, trainer.data.vocab, unseen, self.device)
+            match = exact_match(unseen, read_pictures(trainer.cycle, trainer.data.vocab, pictures, self.device)[0])
             curve.append({"step": trainer.step, "seconds": seconds, "exact_match": match})
-            print(f"step {trainer.step}/{trainer.total}: {100 * match:.1f} % after {seconds:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"step {trainer.step}/{trainer.total}: {100 * match:.1f} % after {seconds:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         return curve
 
 

@@ -19,7 +19,7 @@ import torch
 
 from checkpoints import CheckpointError, load, newest_valid
 from colab.notebook_display import modified
-from files import write_atomically
+from runtime.files import write_atomically
 from settings import FIXED_ON_RESUME
 
 MOUNT_POINT = "/content/drive"  # where Colab's own notebooks put it; $DRIVE_MOUNT chooses another
@@ -183,7 +183,9 @@ class DriveCopy:
         """Copy what is new: `last` before `best`, so that the best is never older than the run that knows of it."""
         self.said, before = set(), self.said
         paths = [path for pattern in self.extras for path in sorted(glob.glob(pattern))]
-        jobs = [(kind, path, self._checkpoint) for kind, path in self.sources.items()] + [(p, p, self._small) for p in paths]
+        jobs = [(kind, path, self._checkpoint) for kind, path in self.sources.items()] + [
+            (p, p, self._small) for p in paths
+        ]
         for key, path, copy in jobs:
             now = modified(path)
             if now is None or now == self.copied.get(key):

@@ -88,13 +88,18 @@ class LivePictures:
         from IPython.display import HTML, display
 
         self.log_dir, self.shown = log_dir, {}
-        self.places = {n: display(HTML(f"<i>{n} appear after an epoch</i>"), display_id=True) for n in ("curves", "scenes")}
+        self.places = {
+            n: display(HTML(f"<i>{n} appear after an epoch</i>"), display_id=True) for n in ("curves", "scenes")
+        }
 
     def refresh(self):
         """Show what is new on disk; a file that cannot be read now is shown next time."""
         from IPython.display import Image
 
-        for name, path in (("curves", os.path.join(self.log_dir, "training_curves.png")), ("scenes", newest_scenes(self.log_dir))):
+        for name, path in (
+            ("curves", os.path.join(self.log_dir, "training_curves.png")),
+            ("scenes", newest_scenes(self.log_dir)),
+        ):
             now = modified(path)
             if now and self.shown.get(name) != (path, now):
                 with contextlib.suppress(OSError), open(path, "rb") as f:

@@ -49,28 +49,28 @@ def read_things(text, sizes, most):
     return things, ground
 
 
-def write_marks(marks):
+def write_glyphs(glyphs):
     """The codes of the marks of a scene by their places, -1 for none -> text.
 
     >>> write_marks([17, -1, 4, -1])
     '17 - 4'
     """
-    last = max((i for i, code in enumerate(marks) if code >= 0), default=-1)
-    return " ".join(NOTHING if code < 0 else str(code) for code in marks[: last + 1]) or NOTHING
+    last = max((i for i, code in enumerate(glyphs) if code >= 0), default=-1)
+    return " ".join(NOTHING if code < 0 else str(code) for code in glyphs[: last + 1]) or NOTHING
 
 
-def read_marks(text, size, most):
+def read_glyphs(text, size, most):
     """Text -> codes below `size`, -1 for none, `most` of them. Raises ValueError, in one line that names what is wrong.
 
     >>> read_marks("17 - 4", 20, 5)
     [17, -1, 4, -1, -1]
     """
-    marks = [-1 if word == NOTHING else _number(word, word, "code", size) for word in text.split()]
-    if len(marks) > most:
-        raise ValueError(f"{text!r} has {len(marks)} places; this model has {most}")
-    if not any(code >= 0 for code in marks):
+    glyphs = [-1 if word == NOTHING else _number(word, word, "code", size) for word in text.split()]
+    if len(glyphs) > most:
+        raise ValueError(f"{text!r} has {len(glyphs)} places; this model has {most}")
+    if not any(code >= 0 for code in glyphs):
         raise ValueError(f"{text!r} has no code; this model's are 0 to {size - 1}, one for each mark")
-    return marks + [-1] * (most - len(marks))
+    return glyphs + [-1] * (most - len(glyphs))
 
 
 def _number(word, text, name, size):

@@ -8,7 +8,7 @@ from decoders.scene import Coherence, Scene, gaussian_kl, reparameterize, start_
 
 
 class ConvSceneDecoder(nn.Module):
-    """It closes the circle too, with a texture that no person can read."""
+    """It closes the cycle too, with a texture that no person can read."""
 
     def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True):
         super().__init__()

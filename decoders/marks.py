@@ -44,10 +44,10 @@ class Layout(nn.Module):
 
     SURPRISE = 0.5  # nats; a word more surprising than this is drawn
 
-    def __init__(self, d_model, n_sprites, width=64, sharpness=4.0):
+    def __init__(self, d_model, n_cells, width=64, sharpness=4.0):
         super().__init__()
         self.key = nn.Linear(d_model, width, bias=False)
-        self.query = nn.Parameter(torch.randn(n_sprites, width))
+        self.query = nn.Parameter(torch.randn(n_cells, width))
         self.width, self.sharpness = width, sharpness
 
     def forward(self, roles, surprisal, mask):
@@ -81,7 +81,9 @@ class Shapes(nn.Module):
     def __init__(self, z_shape, z_layout, side, hidden_dim, area=AREA):
         super().__init__()
         self.side, self.reach, self.area = side, side / 8, area
-        self.outline = nn.Sequential(nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3 * len(self.ORDERS) + 2))
+        self.outline = nn.Sequential(
+            nn.Linear(z_shape, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3 * len(self.ORDERS) + 2)
+        )
         if z_layout:
             self.place = nn.Sequential(nn.Linear(z_layout, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 2))
         with torch.no_grad():  # unlike words start with unlike outlines and places
@@ -109,7 +111,9 @@ class Shapes(nn.Module):
         turn = turn / torch.sqrt(turn.square().sum(-1, keepdim=True) + 1e-3)
         hole = torch.sigmoid(2 * hole - 2)
         mean, swing = (1 + core) / 2, (1 - core) / 2  # radius = mean + swing x wave
-        area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2  # in units of pi
+        area = (
+            mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2
+        )  # in units of pi
         size = torch.sqrt(self.area * self.side**2 / (math.pi * area))  # px
         distance = torch.sqrt(x * x + y * y + 1e-3)
         cos, sin = x / distance, y / distance  # of the angle
@@ -131,7 +135,7 @@ class Colors(nn.Module):
         return torch.sigmoid(self.net(z))
 
 
-def layers_of_marks(scene, row):
+def layers_of_glyphs(scene, row):
     """The marks of one scene of a batch, each alone, in the order of their words -> [(picture (3, 64, 64), [place of its word in
     the sentence])]."""
     sprites = (scene.presence[row] > 0.5).nonzero()[:, 0]
@@ -143,7 +147,7 @@ def layers_of_marks(scene, row):
     return [(picture, [place]) for picture, place in zip(pictures, shows[order].tolist())]
 
 
-class CodesOfMarks:
+class GlyphCodes:
     """What decoders of marks share with --use_vq: each mark has a code of one alphabet, `self.alphabet`, a Quantizer or None."""
 
     @property
@@ -154,7 +158,7 @@ class CodesOfMarks:
     @property
     def alphabet_of_cell(self):
         """The name of each place's alphabet, K of them."""
-        return ["mark"] * self.n_sprites
+        return ["mark"] * self.n_cells
 
     def quantize(self, latents, presence):
         """Latents (B, K, share), presence (B, K) -> what is read of them (B, K, share), and the code of each mark (B, K), -1 where
@@ -168,20 +172,20 @@ class CodesOfMarks:
 
     def write_codes(self, scene, ids, row):
         """The codes of one scene of a batch, as `codes.write_marks` writes them."""
-        return codes.write_marks(scene.codes[row].tolist())
+        return codes.write_glyphs(scene.codes[row].tolist())
 
     @torch.no_grad()
     def draw_codes(self, texts):
         """Scenes written in codes -> pictures (n, 3, 64, 64) in [0, 1], and the same scenes in the form of `write_codes`. Raises
         ValueError, in one line that names what is wrong."""
-        marks = [codes.read_marks(text, self.alphabet.n_codes, self.n_sprites) for text in texts]
-        chosen = torch.tensor(marks, device=self.ground_logit.device)  # (n, K)
+        glyphs = [codes.read_glyphs(text, self.alphabet.n_codes, self.n_cells) for text in texts]
+        chosen = torch.tensor(glyphs, device=self.ground_logit.device)  # (n, K)
         z = self.alphabet.numbers(chosen.clamp(min=0))
-        return self.compose(*self.paint(z, (chosen >= 0).float())), [codes.write_marks(row) for row in marks]
+        return self.compose(*self.paint(z, (chosen >= 0).float())), [codes.write_glyphs(row) for row in glyphs]
 
     def write_letter(self, name, code):
         """The scene that shows one code alone, as `write_codes` writes it."""
-        return codes.write_marks([code])
+        return codes.write_glyphs([code])
 
     def commitment(self, embedding):
         """Word embeddings (V, D) -> how far the words are from codes of their own, [0-dim tensor]."""
@@ -193,7 +197,7 @@ class CodesOfMarks:
 TILINGS = {4: (36, 28), 9: (24, 20), 16: (19, 15), 25: (16, 12)}
 
 
-class SceneDecoder(CodesOfMarks, nn.Module):
+class SceneDecoder(GlyphCodes, nn.Module):
     """Draws a sentence: a plain ground, and on it one compact mark for each surprising word.
 
     The latent of z_dim numbers is shared out over K sprites; each sprite's share is divided into
@@ -205,17 +209,17 @@ class SceneDecoder(CodesOfMarks, nn.Module):
 
     Z_LAYOUT, Z_COLOR = 2, 3  # numbers of a sprite's latent; what is left is its shape's
 
-    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_sprites=9, vq_levels="", n_words=0):
+    def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_cells=9, vq_levels="", n_words=0):
         super().__init__()
-        if n_sprites not in TILINGS:
-            raise ValueError(f"n_sprites {n_sprites} is none of {', '.join(map(str, TILINGS))}")
-        self.share = z_dim // n_sprites
+        if n_cells not in TILINGS:
+            raise ValueError(f"n_sprites {n_cells} is none of {', '.join(map(str, TILINGS))}")
+        self.share = z_dim // n_cells
         z_shape = self.share - self.Z_LAYOUT - self.Z_COLOR
         if z_shape < 1:
-            raise ValueError(f"z_dim {z_dim} is too small: {n_sprites} sprites need at least {6 * n_sprites}")
-        self.z_dim, self.use_vae, self.n_sprites = z_dim, use_vae, n_sprites
-        self.window, self.stride = TILINGS[n_sprites]
-        self.layout = Layout(d_model, n_sprites)
+            raise ValueError(f"z_dim {z_dim} is too small: {n_cells} sprites need at least {6 * n_cells}")
+        self.z_dim, self.use_vae, self.n_cells = z_dim, use_vae, n_cells
+        self.window, self.stride = TILINGS[n_cells]
+        self.layout = Layout(d_model, n_cells)
         self.norm = nn.LayerNorm(d_model)
         self.to_mu = nn.Linear(d_model, self.share)
         self.to_logvar = nn.Linear(d_model, self.share)
@@ -225,7 +229,7 @@ class SceneDecoder(CodesOfMarks, nn.Module):
         self.colors = Colors(self.Z_COLOR, hidden_dim // 4)
         self.ground_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))
         self.coherence = Coherence()
-        self.rows = round(math.sqrt(n_sprites))  # and as many columns
+        self.rows = round(math.sqrt(n_cells))  # and as many columns
         self.register_buffer("placing", torch.zeros(self.rows * self.window, PICTURE_SIZE), persistent=False)
         for i in range(self.rows):  # where each pixel of a row of windows comes to lie in the picture
             self.placing[i * self.window :, i * self.stride :][: self.window, : self.window].fill_diagonal_(1)
@@ -239,7 +243,9 @@ class SceneDecoder(CodesOfMarks, nn.Module):
 
     def paint(self, z, presence):
         """z (B, K, share), presence (B, K) -> masks (B, K, side, side), colors (B, K, 3)."""
-        z_layout, z_color, z_shape = z.split([self.Z_LAYOUT, self.Z_COLOR, z.shape[-1] - self.Z_LAYOUT - self.Z_COLOR], -1)
+        z_layout, z_color, z_shape = z.split(
+            [self.Z_LAYOUT, self.Z_COLOR, z.shape[-1] - self.Z_LAYOUT - self.Z_COLOR], -1
+        )
         return self.shapes(z_shape, z_layout) * presence[..., None, None], self.colors(z_color)
 
     def compose(self, masks, colors):
@@ -271,7 +277,7 @@ class SceneDecoder(CodesOfMarks, nn.Module):
             masks, colors = self.paint(z, presence)  # (B, K, side, side), (B, K, 3)
             picture = self.compose(masks, colors)  # (B, 3, 64, 64)
             kl = (gaussian_kl(mu, logvar) * presence[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
-        unused = (0, self.z_dim - self.n_sprites * self.share)  # numbers that no sprite needs stay 0
+        unused = (0, self.z_dim - self.n_cells * self.share)  # numbers that no sprite needs stay 0
         return Scene(
             picture,
             mu=F.pad(mu.flatten(1), unused),
@@ -289,12 +295,12 @@ class SceneDecoder(CodesOfMarks, nn.Module):
 
     def layers(self, scene, ids, row):
         """As `layers_of_marks`; ids: word numbers (B, T)."""
-        return layers_of_marks(scene, row)
+        return layers_of_glyphs(scene, row)
 
     def between(self, first, second, t):
         """Two sentences as (Scene, word numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
         latents."""
         scenes = (first[0], second[0])
-        a, b = (s.mu[:, : self.n_sprites * self.share].unflatten(1, (self.n_sprites, self.share)) for s in scenes)
+        a, b = (s.mu[:, : self.n_cells * self.share].unflatten(1, (self.n_cells, self.share)) for s in scenes)
         presence = torch.lerp(scenes[0].presence, scenes[1].presence, t[:, None])
         return self.compose(*self.paint(torch.lerp(a, b, t[:, None, None]), presence))

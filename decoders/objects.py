@@ -18,7 +18,15 @@ import torch.nn.functional as F
 from decoders import codes
 from decoders.properties import GIVEN, GROUND, NETWORKS, OPTIONAL, PROPERTIES, PropertyNetworks
 from decoders.quantizer import quantizer
-from decoders.scene import PICTURE_SIZE, START_LOGVAR, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
+from decoders.scene import (
+    PICTURE_SIZE,
+    START_LOGVAR,
+    Coherence,
+    Scene,
+    gaussian_kl,
+    reparameterize,
+    start_with_little_noise,
+)
 from text.vocabulary import PAD
 from text.word_classes import GROUND as OF_GROUND
 from text.word_classes import NEXT, NOUN
@@ -67,10 +75,10 @@ def assign_properties(classes):
     return out
 
 
-def given_words(circle, vocab):
+def grounded_words(cycle, vocab):
     """What a user says some words look like and pictures show -> {word: {part: value}}, as `load_grounding` tells it; {} for a
     model that was told nothing."""
-    parts = getattr(circle.scene_decoder, "given_parts", {})
+    parts = getattr(cycle.scene_decoder, "given_parts", {})
     return {vocab.words[word]: said for word, said in parts.items()}
 
 
@@ -79,19 +87,29 @@ class ObjectsSceneDecoder(nn.Module):
     classes that do not fit. vq_levels: as --vq_levels, "" for latents that are no codes."""
 
     def __init__(
-        self, classes, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_objects=3, latent_dropout=0.0, vq_levels=""
+        self,
+        classes,
+        d_model=512,
+        hidden_dim=256,
+        z_dim=128,
+        use_vae=True,
+        n_objects=3,
+        latent_dropout=0.0,
+        vq_levels="",
     ):
         super().__init__()
         self.n_objects, self.use_vae, self.z_dim, self.latent_dropout = n_objects, use_vae, z_dim, latent_dropout
-        self.n_cells = n_objects * len(PROPERTIES) + 1
-        self.share = z_dim // self.n_cells
+        self.n_factors = n_objects * len(PROPERTIES) + 1
+        self.share = z_dim // self.n_factors
         if self.share < 2:
-            raise ValueError(f"z_dim {z_dim} is too small: {n_objects} objects need at least {2 * self.n_cells}")
+            raise ValueError(f"z_dim {z_dim} is too small: {n_objects} objects need at least {2 * self.n_factors}")
         self.norm = nn.LayerNorm(d_model)
         self.to_mu = nn.Linear(d_model, self.share)
         self.to_logvar = nn.Linear(d_model, self.share)
         start_with_little_noise(self.to_logvar)
-        self.default = nn.Parameter(0.5 * torch.randn(len(PROPERTIES) + 1, self.share))  # what a property is that no word sets
+        self.default = nn.Parameter(
+            0.5 * torch.randn(len(PROPERTIES) + 1, self.share)
+        )  # what a property is that no word sets
         self.properties = PropertyNetworks(self.share, hidden_dim // 4)
         self.coherence = Coherence()
         of_kind = [*assign_properties(classes), -1]
@@ -127,8 +145,12 @@ class ObjectsSceneDecoder(nn.Module):
         no word."""
         said = {int(word): parts for word, parts in classes.given.items()}
         sets = {word: of_kind[classes.kind[word]] for word in said}
-        shown = {word: {p: v for p, v in said[word].items() if PROPERTIES.index(GIVEN[p][0]) == sets[word]} for word in said}
-        self.given_parts = {word: parts for word, parts in shown.items() if parts}  # not of another property than the kind's
+        shown = {
+            word: {p: v for p, v in said[word].items() if PROPERTIES.index(GIVEN[p][0]) == sets[word]} for word in said
+        }
+        self.given_parts = {
+            word: parts for word, parts in shown.items() if parts
+        }  # not of another property than the kind's
         self.given = []  # names of properties
         for name in PROPERTIES:
             table = np.full((len(classes.kind) + 1, NETWORKS[name][0]), np.nan, np.float32)
@@ -157,7 +179,9 @@ class ObjectsSceneDecoder(nn.Module):
         for count in counts:
             middle[count - 1, :count] = torch.tensor(TERRITORIES[count][0], dtype=torch.float32)
         self.register_buffer("middle", middle, persistent=False)  # (counts, N, 2)
-        self.register_buffer("reach", torch.tensor([TERRITORIES[k][1] for k in counts]), persistent=False)  # (counts, 2)
+        self.register_buffer(
+            "reach", torch.tensor([TERRITORIES[k][1] for k in counts]), persistent=False
+        )  # (counts, 2)
         self.register_buffer("scale", torch.tensor([TERRITORIES[k][2] for k in counts]), persistent=False)  # (counts,)
 
     # ---- which word sets what -------------------------------------------------------------------
@@ -170,11 +194,13 @@ class ObjectsSceneDecoder(nn.Module):
         thing = torch.where(self.stands_before[ids], nouns_before, nouns_before - 1)
         on_ground = prop == len(PROPERTIES)
         is_shown = (prop >= 0) & (on_ground | ((thing >= 0) & (thing < self.n_objects)))
-        cell = torch.where(on_ground, self.n_cells - 1, thing * len(PROPERTIES) + prop)
-        cell = torch.where(is_shown, cell, self.n_cells)  # one more cell for words that are not shown
+        cell = torch.where(on_ground, self.n_factors - 1, thing * len(PROPERTIES) + prop)
+        cell = torch.where(is_shown, cell, self.n_factors)  # one more cell for words that are not shown
         length = ids.shape[1]
         place = torch.arange(length, device=ids.device).expand_as(ids)
-        first = torch.full((len(ids), self.n_cells + 1), length, device=ids.device).scatter_reduce(1, cell, place, "amin")[:, :-1]
+        first = torch.full((len(ids), self.n_factors + 1), length, device=ids.device).scatter_reduce(
+            1, cell, place, "amin"
+        )[:, :-1]
         return first.clamp(max=length - 1), first < length, noun.sum(1).clamp(min=1, max=self.n_objects)
 
     def encode(self, words, ids):
@@ -191,8 +217,8 @@ class ObjectsSceneDecoder(nn.Module):
     def cells_of_property(self, name):
         """The cells of a property among all C, as a slice."""
         if name == GROUND:
-            return slice(self.n_cells - 1, self.n_cells)
-        return slice(PROPERTIES.index(name), self.n_cells - 1, len(PROPERTIES))
+            return slice(self.n_factors - 1, self.n_factors)
+        return slice(PROPERTIES.index(name), self.n_factors - 1, len(PROPERTIES))
 
     def quantize(self, latents, words):
         """Latents (B, C, share), the word of each cell (B, C) or -1 -> what is read of them (B, C, share), and the code of each
@@ -241,10 +267,12 @@ class ObjectsSceneDecoder(nn.Module):
             things, ground = codes.read_things(text, sizes, self.n_objects)
             written.append(codes.write_things(things, ground))
             count.append(len(things))
-            words.append([-1] * self.n_cells)
-            of_cells = {i * len(PROPERTIES) + PROPERTIES.index(k): (k, v) for i, t in enumerate(things) for k, v in t.items()}
+            words.append([-1] * self.n_factors)
+            of_cells = {
+                i * len(PROPERTIES) + PROPERTIES.index(k): (k, v) for i, t in enumerate(things) for k, v in t.items()
+            }
             if ground >= 0:
-                of_cells[self.n_cells - 1] = (GROUND, ground)
+                of_cells[self.n_factors - 1] = (GROUND, ground)
             for cell, (name, code) in of_cells.items():
                 z[row, cell] = self.alphabets[name].numbers(torch.tensor(code, device=device))
                 words[row][cell] = PAD  # some word of which no user says anything
@@ -257,8 +285,13 @@ class ObjectsSceneDecoder(nn.Module):
     def commitment(self, embedding):
         """Word embeddings (V, D) -> how far the words of each alphabet are from codes of their own, and how far codes are from
         shapes that can still change, [0-dim tensor]."""
-        of = {name: self.property_of_word == i for i, name in enumerate([*PROPERTIES, GROUND]) if name in self.alphabets}
-        out = [self.alphabets[name].commitment(self.to_mu(self.norm(embedding[words].float()))) for name, words in of.items()]
+        of = {
+            name: self.property_of_word == i for i, name in enumerate([*PROPERTIES, GROUND]) if name in self.alphabets
+        }
+        out = [
+            self.alphabets[name].commitment(self.to_mu(self.norm(embedding[words].float())))
+            for name, words in of.items()
+        ]
         if "shape" in self.alphabets:
             shapes = self.alphabets["shape"]
             numbers = self.properties("shape", shapes.numbers(torch.arange(shapes.n_codes, device=embedding.device)))
@@ -332,8 +365,12 @@ class ObjectsSceneDecoder(nn.Module):
             if rng is not None and self.latent_dropout and (self.use_vae or self.alphabets):
                 z, words, lost = self.drop(z, words, at, mask, rng)
             picture, masks = self.compose(z, words, count)
-            kl = (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2)) if self.use_vae else mu.new_zeros(len(mu))
-        unused = (0, self.z_dim - self.n_cells * self.share)  # numbers that no cell needs stay 0
+            kl = (
+                (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2))
+                if self.use_vae
+                else mu.new_zeros(len(mu))
+            )
+        unused = (0, self.z_dim - self.n_factors * self.share)  # numbers that no cell needs stay 0
         mu, logvar = F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused)
         return Scene(picture, mu, logvar, kl, codes=chosen, things=masks, lost=lost)
 
@@ -345,7 +382,9 @@ class ObjectsSceneDecoder(nn.Module):
         """
         lost = (torch.rand(words.shape, device=z.device, generator=rng) < self.latent_dropout) & (words >= 0)  # (B, C)
         prior = self.from_prior(z.shape, rng)
-        of_sentence = mask.new_zeros(len(mask), mask.shape[1] + 1).scatter(1, torch.where(lost, at, mask.shape[1]), True)
+        of_sentence = mask.new_zeros(len(mask), mask.shape[1] + 1).scatter(
+            1, torch.where(lost, at, mask.shape[1]), True
+        )
         words = torch.where(lost, PAD, words)  # a word of which no user says anything
         return torch.where(lost[..., None], prior, z), words, of_sentence[:, :-1]
 
@@ -355,7 +394,7 @@ class ObjectsSceneDecoder(nn.Module):
         """A Scene of sentences, their word numbers (B, T) -> z (B, C, share), the word of each cell (B, C) or -1, its place in
         the sentence (B, C), the number of things (B,)."""
         at, shown, count = self.cells_of(ids)
-        z = scene.mu[:, : self.n_cells * self.share].unflatten(1, (self.n_cells, self.share))
+        z = scene.mu[:, : self.n_factors * self.share].unflatten(1, (self.n_factors, self.share))
         return z, torch.where(shown, ids.gather(1, at), -1), torch.where(shown, at, -1), count
 
     def layers(self, scene, ids, row):

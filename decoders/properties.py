@@ -17,7 +17,12 @@ ROOM = {"color": 24, "shape": 14, "place": 9, "rim": 8, "shading": 6, "dot": 5, 
 PROPERTIES = tuple(ROOM)
 GROUND = "ground"
 OPTIONAL = ("rim", "dot")  # a thing has none unless a word sets it
-GIVEN = {"color": ("color", [0, 1, 2]), "x": ("place", [0]), "y": ("place", [1]), "size": ("size", [0])}  # part -> its numbers
+GIVEN = {
+    "color": ("color", [0, 1, 2]),
+    "x": ("place", [0]),
+    "y": ("place", [1]),
+    "size": ("size", [0]),
+}  # part -> its numbers
 SMALLEST, LARGEST = 4.2, 7.5  # radius of the disc of a thing's area where three things share the picture, px
 
 # name: (numbers, gain of the last layer, so that unlike words start with unlike values)
@@ -50,7 +55,11 @@ class Outline(nn.Module):
         (..., orders)."""
         depth, sharp, order = numbers[..., :1], numbers[..., 1:2], numbers[..., 2 : 2 + len(self.ORDERS)]
         # the radius of the tips is about 1
-        return 1 - self.DEPTH * torch.sigmoid(depth + 0.5), self.SHARPNESS * torch.tanh(sharp), (1.5 * order).softmax(-1)
+        return (
+            1 - self.DEPTH * torch.sigmoid(depth + 0.5),
+            self.SHARPNESS * torch.tanh(sharp),
+            (1.5 * order).softmax(-1),
+        )
 
     def form(self, numbers):
         """Numbers of shapes (..., 14) -> the amplitudes of their waves (..., 2 orders), whichever way they are turned, about 1

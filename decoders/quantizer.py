@@ -12,7 +12,9 @@ import torch
 import torch.nn as nn
 
 AUTO = "auto"
-MOST_LEVELS = 5  # of one number, where levels are chosen by how many words there are; finer ones are crossed at every step
+MOST_LEVELS = (
+    5  # of one number, where levels are chosen by how many words there are; finer ones are crossed at every step
+)
 REACHED = 0.96  # where the outermost levels lie as a share of what tanh reaches only at infinity
 MOST_CODES = 1 << 16  # float32 tells their numbers apart by far
 

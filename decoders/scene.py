@@ -9,7 +9,7 @@ import torch.nn as nn
 from imaging.filters import smooth
 
 PICTURE_SIZE = 64
-START_LOGVAR = -5.0  # at a log variance of 0 the noise drowns the words, and the circle never starts
+START_LOGVAR = -5.0  # at a log variance of 0 the noise drowns the words, and the cycle never starts
 
 
 @dataclass

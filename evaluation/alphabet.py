@@ -24,8 +24,10 @@ def letters_of(model, sentences):
     words, codes = [], []
     for i in range(0, len(sentences), BATCH):
         ids = pad(rows_of(model.vocab, sentences[i : i + BATCH], model.max_words)).to(model.device)
-        of_words, of_codes = model.circle.scene_decoder.letters(model.circle.draw(ids), ids)
-        width = len(model.circle.scene_decoder.alphabet_of_cell)  # marks in line have as many places as their batch needs
+        of_words, of_codes = model.cycle.scene_decoder.letters(model.cycle.draw(ids), ids)
+        width = len(
+            model.cycle.scene_decoder.alphabet_of_cell
+        )  # marks in line have as many places as their batch needs
         for out, rows in ((words, of_words), (codes, of_codes)):
             rows = rows.cpu().numpy()
             out.append(np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1))
@@ -34,7 +36,7 @@ def letters_of(model, sentences):
 
 def counts_of(model, words, codes):
     """What `letters_of` returns -> {alphabet: how often each word has each code (V, K)}."""
-    decoder, out = model.circle.scene_decoder, {}
+    decoder, out = model.cycle.scene_decoder, {}
     of_cell = np.array(decoder.alphabet_of_cell)
     for name, alphabet in decoder.alphabets.items():
         cells = of_cell == name
@@ -79,9 +81,9 @@ def bits_of_scenes(model, codes):
 
     A part that no word sets is one more letter. Parts that no scene of the sample has cost nothing.
     """
-    sizes = {name: alphabet.n_codes for name, alphabet in model.circle.scene_decoder.alphabets.items()}
+    sizes = {name: alphabet.n_codes for name, alphabet in model.cycle.scene_decoder.alphabets.items()}
     plain = ideal = 0.0
-    for cell, name in enumerate(model.circle.scene_decoder.alphabet_of_cell):
+    for cell, name in enumerate(model.cycle.scene_decoder.alphabet_of_cell):
         if name in sizes and (codes[:, cell] >= 0).any():
             plain += math.log2(sizes[name] + 1)
             ideal += math.log2(perplexity(np.unique(codes[:, cell], return_counts=True)[1]))
@@ -117,14 +119,23 @@ def _use(counts, drawn, seed):
     in_all = sum(int((c.sum(0) > 0).sum()) for c in counts.values()) / max(1, n_codes)
     words = sum(int((c.sum(1) > 0).sum()) for c in counts.values())
     most = {"code_a_word": min(1.0, words / max(1, n_codes))}
-    found |= metric("alphabet/used", "codes in use", in_all, drawn, seed, baselines=most, better="high", note=f"of {n_codes} codes")
+    found |= metric(
+        "alphabet/used", "codes in use", in_all, drawn, seed, baselines=most, better="high", note=f"of {n_codes} codes"
+    )
     for name, c in counts.items():
         n, n_words = int(c.sum()), int((c.sum(1) > 0).sum())
         most = {"code_a_word": min(1.0, n_words / c.shape[1])}
         note = f"of {c.shape[1]} codes"
         if n:
             found |= metric(
-                f"alphabet/used/{name}", f"codes in use: {name}", used[name], n, seed, baselines=most, group=name, note=note
+                f"alphabet/used/{name}",
+                f"codes in use: {name}",
+                used[name],
+                n,
+                seed,
+                baselines=most,
+                group=name,
+                note=note,
             )
     for name, c in counts.items():
         if n := int(c.sum()):
@@ -152,7 +163,9 @@ def _belonging(counts, drawn, seed):
         ("alphabet/purity", "purity: a code belongs to one word", purity, counts, at_random, "high"),
         ("alphabet/purity_of_words", "purity: a word has one code", purity, of_words, of_words_at_random, "high"),
     ):
-        found |= metric(id, label, measure(own), drawn, seed, baselines={"shuffled_words": measure(other)}, better=better)
+        found |= metric(
+            id, label, measure(own), drawn, seed, baselines={"shuffled_words": measure(other)}, better=better
+        )
     for id, label, own, other in (
         ("alphabet/homonyms", "homonyms: codes that several words have", counts, at_random),
         ("alphabet/synonyms", "synonyms: words that have several codes", of_words, of_words_at_random),
@@ -178,7 +191,7 @@ def letters_in_use(model, counts):
 
 def alphabet_sheet(model, letters):
     """The page's sheet: what `letters_in_use` returns, each with its picture -> [(alphabet, [letter])]."""
-    decoder = model.circle.scene_decoder
+    decoder = model.cycle.scene_decoder
     texts = [decoder.write_letter(letter["alphabet"], letter["code"]) for letter in letters]
     pictures = []
     for i in range(0, len(texts), BATCH):

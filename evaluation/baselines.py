@@ -1,6 +1,6 @@
 """What a model is compared with: a random scene decoder and fresh captioners (the hand-made renderer is in `renderer`).
 
-A `BaselineModel` has the two parts that metrics use of a `models.Circle` (`draw` and `caption_network`), so that
+A `BaselineModel` has the two parts that metrics use of a `models.Cycle` (`draw` and `caption_network`), so that
 whatever measures a trained model measures these too.
 """
 
@@ -12,7 +12,7 @@ import losses
 from channel import round_8bit
 from data_utils import BOS, PAD, pad
 from metrics import exact_match
-from models import CaptionNetwork, Circle
+from models import CaptionNetwork, Cycle
 from pictures import rows_of
 from text.padding import targets_of
 from training.optimizer import warmup_cosine
@@ -33,11 +33,11 @@ class BaselineModel:
         self.scene_decoder = None  # has no parts to look into
 
 
-def random_model(circle, vocab, settings, seed, device):
+def random_model(cycle, vocab, settings, seed, device):
     """A model of the same build with random weights that never learned anything. torch's own random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 7919)
-        return Circle(settings, len(vocab), circle.language_model.max_words, circle.word_classes).to(device).eval()
+        return Cycle(settings, len(vocab), cycle.language_model.max_words, cycle.word_classes).to(device).eval()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -71,7 +71,11 @@ class PlainCaptioner(nn.Module):
     @torch.no_grad()
     def read(self, picture, temperature=0.0, rng=None):
         """As `CaptionNetwork.read`, greedy."""
-        logp = self.logits(picture).index_fill(2, torch.tensor([PAD, BOS], device=picture.device), float("-inf")).log_softmax(-1)
+        logp = (
+            self.logits(picture)
+            .index_fill(2, torch.tensor([PAD, BOS], device=picture.device), float("-inf"))
+            .log_softmax(-1)
+        )
         best, words = logp.max(-1)
         return words, best.sum(1), torch.full((*words.shape, 64), 1 / 64, device=picture.device)
 
@@ -99,7 +103,9 @@ def train_captioners(captioners, draw, model, protocol, checks, seed, after_step
     and a cosine to 2 %; the pictures have noise of sigma 0.02 and 8 bits.
     -> {name: [(step, score on `checks`)]} after every `protocol.every` steps and the last one.
     """
-    optimizers = {name: torch.optim.AdamW(c.parameters(), LEARNING_RATE, betas=(0.9, 0.98)) for name, c in captioners.items()}
+    optimizers = {
+        name: torch.optim.AdamW(c.parameters(), LEARNING_RATE, betas=(0.9, 0.98)) for name, c in captioners.items()
+    }
     rng = torch.Generator(model.device).manual_seed(seed)
     unseen = _unseen_pictures(draw, model, checks)
     batch = model.batches(seed)

@@ -89,7 +89,9 @@ def given_accuracy(draw, given, seed, n=300):
         sentences = [render(s) for word in words for s in sentences_with(kind_of[word], word, each, rng)]
         found = read(name, draw(sentences), points)
         asked = np.repeat(np.arange(len(words)), each)
-        right = (found >= 0) & np.all((points[asked] == points[found]) | np.isnan(points[asked]) & np.isnan(points[found]), 1)
+        right = (found >= 0) & np.all(
+            (points[asked] == points[found]) | np.isnan(points[asked]) & np.isnan(points[found]), 1
+        )
         mistaken = {}
         for word, answer in zip(asked[~right], found[~right]):
             wrong = mistaken.setdefault(words[word], {})
@@ -97,5 +99,11 @@ def given_accuracy(draw, given, seed, n=300):
             wrong[read_as] = wrong.get(read_as, 0) + 1
         by_word = dict(zip(words, right.reshape(len(words), each).mean(1).tolist()))
         accuracy = float(right.mean())
-        out[name] = {"n": len(right), "accuracy": accuracy, "chance": 1 / different, "by_word": by_word, "mistaken": mistaken}
+        out[name] = {
+            "n": len(right),
+            "accuracy": accuracy,
+            "chance": 1 / different,
+            "by_word": by_word,
+            "mistaken": mistaken,
+        }
     return out

@@ -30,7 +30,9 @@ class HandMadeCode:
         for picture, row in zip(pictures, rows_of(self.vocab, sentences, self.max_words)):
             numbers = torch.tensor([*row, *[EOS] * (self.max_words - len(row))])
             bits = (numbers[:, None] >> torch.arange(self.bits)) & 1  # (max_words, bits)
-            field = F.pad(bits.flatten().float(), (0, self.squares**2 - bits.numel())).view(1, self.squares, self.squares)
+            field = F.pad(bits.flatten().float(), (0, self.squares**2 - bits.numel())).view(
+                1, self.squares, self.squares
+            )
             field = field.repeat_interleave(self.side, 1).repeat_interleave(self.side, 2)
             picture[:, : field.shape[1], : field.shape[2]] = field
         return pictures.expand(-1, 3, -1, -1)

@@ -38,7 +38,7 @@ def grammar_bits(sentences):
 
 def sentence_nats(model, sentences):
     """Mean cross-entropy of whole sentences, nats: (the captioner's given the picture, the language model's)."""
-    circle = model.circle
+    cycle = model.cycle
     captioner = language_model = 0.0
     for i in range(0, len(sentences), BATCH):
         ids = pad(rows_of(model.vocab, sentences[i : i + BATCH], model.max_words)).to(model.device)  # (B, T)
@@ -46,8 +46,8 @@ def sentence_nats(model, sentences):
         with torch.no_grad():
             pictures = model.draw(sentences[i : i + BATCH]).to(model.device)
             n_words = (targets != PAD).sum()
-            captioner += float(losses.word_loss(circle.caption_network(pictures, ids)[0], targets) * n_words)
-            language_model += float(losses.word_loss(circle.language_model(ids).logits, targets) * n_words)
+            captioner += float(losses.word_loss(cycle.caption_network(pictures, ids)[0], targets) * n_words)
+            language_model += float(losses.word_loss(cycle.language_model(ids).logits, targets) * n_words)
     return captioner / len(sentences), language_model / len(sentences)
 
 
@@ -82,7 +82,7 @@ def _latents(model, sentences):
     mu, kl = [], []
     for i in range(0, len(sentences), BATCH):
         ids = pad(rows_of(model.vocab, sentences[i : i + BATCH], model.max_words)).to(model.device)
-        scene = model.circle.draw(ids)
+        scene = model.cycle.draw(ids)
         mu.append(scene.mu.cpu())
         kl.append(scene.kl.cpu())
     return torch.cat(mu), torch.cat(kl)
@@ -92,7 +92,9 @@ def _latent_metrics(mu, kl, bits, use_vae, seed):
     """Posterior means (n, z_dim), KL in nats (n,), bits of the text -> metrics."""
     n, latents = mu.shape
     active = metrics.active_units(mu.numpy())
-    found = metric("active_latents", "active latents", active, n, seed, baselines={"all_latents": latents}, high=latents)
+    found = metric(
+        "active_latents", "active latents", active, n, seed, baselines={"all_latents": latents}, high=latents
+    )
     if use_vae:
         total = float(kl.mean()) / math.log(2)
         text = {"whole_text": bits}
@@ -169,7 +171,9 @@ def language_model_section(model, protocol, seed, advance):
     found = _perplexity(model, model.sentences(protocol.sentences, "test", seed + 5), seed)
     rng = torch.Generator(model.device).manual_seed(seed)
     with torch.no_grad():
-        invented = [model.vocab.decode(row) for row in model.circle.language_model.sample(protocol.invented, rng).tolist()]
+        invented = [
+            model.vocab.decode(row) for row in model.cycle.language_model.sample(protocol.invented, rng).tolist()
+        ]
     if model.lines is None:
         found |= _invented_of_grammar(model, invented, seed)
     else:
@@ -196,7 +200,9 @@ def _perplexity(model, sentences, seed):
     if model.lines is None:
         baselines["grammar"] = 2 ** (grammar_bits(sentences) * n / n_words)
     value = math.exp(min(50, nats * n / n_words))
-    return metric("perplexity", "perplexity of a word", value, n, seed, baselines=baselines, low=1.0, high=None, better="low")
+    return metric(
+        "perplexity", "perplexity of a word", value, n, seed, baselines=baselines, low=1.0, high=None, better="low"
+    )
 
 
 def _invented_of_grammar(model, invented, seed):

@@ -46,11 +46,16 @@ def random_features(pictures, seed=0):
     rng = torch.Generator().manual_seed(seed)
     x = pictures * 2 - 1
     for a, b, stride in ((3, 16, 2), (16, 32, 2)):
-        x = torch.relu(F.conv2d(x, torch.randn(b, a, 5, 5, generator=rng) / math.sqrt(25 * a), stride=stride, padding=2))
+        x = torch.relu(
+            F.conv2d(x, torch.randn(b, a, 5, 5, generator=rng) / math.sqrt(25 * a), stride=stride, padding=2)
+        )
     return F.adaptive_avg_pool2d(x, 4).flatten(1).numpy()
 
 
-FEATURES = {"pixels": ("pixels", small_pixels), "random_features": ("random features", random_features)}  # id: (label, function)
+FEATURES = {
+    "pixels": ("pixels", small_pixels),
+    "random_features": ("random features", random_features),
+}  # id: (label, function)
 
 
 def symbols_of(pictures, seed, kinds=24):
@@ -66,7 +71,9 @@ def symbols_of(pictures, seed, kinds=24):
 def structure_section(model, protocol, seed, advance):
     """Topographic similarity, disentanglement and synonyms, beside other scene decoders and shuffled pictures."""
     free = model.sentences(protocol.structure, "test", seed + 3)
-    words = _topographic_similarity("words", model.draw_with_baselines(free, seed), edit_distances(free), protocol, seed)
+    words = _topographic_similarity(
+        "words", model.draw_with_baselines(free, seed), edit_distances(free), protocol, seed
+    )
     advance(0.4)
     if model.lines is not None:
         return {"metrics": words, "details": {}}
@@ -170,7 +177,7 @@ def meaning_section(model, protocol, seed, advance):
     rng = np.random.default_rng([seed, 5])
     train = random_slots(protocol.probe, rng)
     test = random_slots(max(200, protocol.probe // 3), rng)
-    pictures = [draw_slots(model.circle, model.vocab, model.device, slots) for slots in (train, test)]
+    pictures = [draw_slots(model.cycle, model.vocab, model.device, slots) for slots in (train, test)]
     found = _probes(train, test, pictures, rng, seed)
     found |= _word_distances(test[:200], pictures[1][:200], rng, seed)
     return {"metrics": found, "details": {}}

@@ -26,9 +26,9 @@ def random_slots(n, rng, **fixed):
     return [{s: fixed.get(s) or str(rng.choice(SLOT_WORDS[s])) for s in FOUR_SLOTS} for _ in range(n)]
 
 
-def draw_slots(circle, vocab, device, slots):
+def draw_slots(cycle, vocab, device, slots):
     """Dicts of slot words -> pictures (n, 3, 64, 64) in [0, 1] of their sentences. Raises UnknownWord."""
-    return draw_sentences(circle, vocab, [render(s) for s in slots], device)
+    return draw_sentences(cycle, vocab, [render(s) for s in slots], device)
 
 
 def as_seen(pictures, seed=0):
@@ -117,20 +117,20 @@ def topographic_similarity(draw, rng, n=300, permutations=999):
     return metrics.topographic_similarity((codes[rows] != codes[columns]).sum(1), form, rng, permutations)
 
 
-def silhouette_slots(circle, vocab, device, sentences):
+def silhouette_slots(cycle, vocab, device, sentences):
     """Share in [0, 1] of slots that the model's own captioner still reads when every sprite has the same gray.
     None for a decoder without sprites. A caption that does not parse reads none."""
-    if circle.caption_network is None:
+    if cycle.caption_network is None:
         return None
     pictures = []
     for i in range(0, len(sentences), BATCH):
         ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(device)
         with torch.no_grad():
-            scene = circle.draw(ids)
+            scene = cycle.draw(ids)
             if scene.masks is None:
                 return None
             pictures.append(silhouettes(scene).cpu())
-    captions, _ = read_pictures(circle, vocab, round_8bit(torch.cat(pictures)), device)
+    captions, _ = read_pictures(cycle, vocab, round_8bit(torch.cat(pictures)), device)
     right = total = 0
     for sentence, caption in zip(sentences, captions):
         true = parse(sentence)
@@ -140,7 +140,7 @@ def silhouette_slots(circle, vocab, device, sentences):
     return right / max(1, total)
 
 
-def legibility_metrics(circle, vocab, device, seed=0, quick=False):
+def legibility_metrics(cycle, vocab, device, seed=0, quick=False):
     """Every metric of this file -> {id: float, or None where it cannot be measured}.
 
     An id that ends in a slot is of that slot; `_mean` and `_min` are over the four slots. About a minute on two cores; a
@@ -149,11 +149,13 @@ def legibility_metrics(circle, vocab, device, seed=0, quick=False):
     rng = np.random.default_rng(seed)
 
     def draw(slots):
-        return draw_slots(circle, vocab, device, slots)
+        return draw_slots(cycle, vocab, device, slots)
 
     tests = 200 if quick else 500
     draws = 2 if quick else 5  # which four examples a word gets is luck; the mean over draws is steadier
-    naive = [float(np.mean([few_shot_accuracy(draw, s, 4, _pixels, rng, tests) for _ in range(draws)])) for s in FOUR_SLOTS]
+    naive = [
+        float(np.mean([few_shot_accuracy(draw, s, 4, _pixels, rng, tests) for _ in range(draws)])) for s in FOUR_SLOTS
+    ]
     swapped = [swaps(draw, s, rng, pairs=60 if quick else 120) for s in FOUR_SLOTS]
     similarity, p = topographic_similarity(draw, rng, permutations=1000 if quick else 1999)
     sentences = [render(s) for s in random_slots(tests, rng)]
@@ -167,5 +169,5 @@ def legibility_metrics(circle, vocab, device, seed=0, quick=False):
     out["legibility/swap_overlap_min"] = min(values["overlap"] for values in swapped)
     out["legibility/topographic_similarity"] = similarity
     out["legibility/mantel_p"] = p
-    out["legibility/silhouettes"] = silhouette_slots(circle, vocab, device, sentences)
+    out["legibility/silhouettes"] = silhouette_slots(cycle, vocab, device, sentences)
     return out

@@ -23,7 +23,10 @@ CORE_DEPTH = 0.7  # the core of a thing is as deep as this share of the depth ne
 FULL = 0.02  # a channel this near to 0 or 1 may be cut off
 IS_BODY, CLEARLY_BODY = 0.5, 0.8  # a pixel is the body's if so much of it is
 ROUNDS = 4  # of a fit
-RIM_RESIDUAL = (0.06, 0.2)  # sRGB distance from every mixture of body and ground: from here a rim may be, from here it is
+RIM_RESIDUAL = (
+    0.06,
+    0.2,
+)  # sRGB distance from every mixture of body and ground: from here a rim may be, from here it is
 MIXED = 0.1  # sRGB distance from a mixture of rim and ground below which a body looks like one
 OUTLINE_SIDE, OUTLINE_AREA = 24, 160.0  # an outline is a mask of this side, scaled to this area, px
 NEIGHBORS = np.ones((3, 3), bool)
@@ -55,8 +58,12 @@ class MeasuredThing:
     outline: np.ndarray  # (24, 24) bool: the body moved to its center and scaled to one area
     rim_lab: np.ndarray  # (3,) mean color of the pixels around the body, less what bleeds from the body, CIELAB
     rim: np.ndarray  # (3,) what the rim adds to the ground, sRGB in [-1, 1], mean over 2 px; about 0 if there is no rim
-    shading: np.ndarray  # (2,) how fast the body brightens to the right and down, sRGB in [0, 1] a radius sqrt(area / pi)
-    dot: np.ndarray  # (4,) mean color of the middle, sRGB, and a 1, where it is unlike the body: a dot or a hole; else 0
+    shading: (
+        np.ndarray
+    )  # (2,) how fast the body brightens to the right and down, sRGB in [0, 1] a radius sqrt(area / pi)
+    dot: (
+        np.ndarray
+    )  # (4,) mean color of the middle, sRGB, and a 1, where it is unlike the body: a dot or a hole; else 0
 
     @property
     def rim_strength(self):
@@ -79,7 +86,10 @@ def measure_scene(picture):
     tones = ground_tones(rgb, lab)  # (k, 3) sRGB
     masks = find_things(lab, to_lab(tones))
     near = ndimage.binary_dilation(np.any([np.zeros(rgb.shape[:2], bool), *masks], 0), NEIGHBORS, 2)
-    things = [measure_thing(rgb, mask, tones, np.any([m for m in masks if m is not mask] or [mask & False], 0)) for mask in masks]
+    things = [
+        measure_thing(rgb, mask, tones, np.any([m for m in masks if m is not mask] or [mask & False], 0))
+        for mask in masks
+    ]
     return MeasuredScene(measure_ground(lab, ~near), in_order(things))
 
 
@@ -328,7 +338,10 @@ def _ring(rgb, filled, coverage, body, tones, others):
 
     An edge bleeds outwards as much as it lacks inside, at the same distance from it.
     """
-    outside, inside = ndimage.distance_transform_edt(~filled), ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1]
+    outside, inside = (
+        ndimage.distance_transform_edt(~filled),
+        ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1],
+    )
     free = ~ndimage.binary_dilation(others, NEIGHBORS)
     beyond = (outside > 5) & free
     ground = rgb[beyond].mean(0) if beyond.any() else tones.mean(0)

@@ -15,7 +15,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 from checkpoints import EXPORT_FILES, load_export, load_model, settings_of
-from decoders.objects import given_words
+from decoders.objects import grounded_words
 from evaluation.page import TEMPLATES
 from evaluation.protocol import open_model
 from evaluation.report import markdown_table
@@ -44,7 +44,7 @@ def training_command(settings):
     def flags(preset):
         typed = {"captions_file": settings.captions_file} if settings.captions_file else {}
         base = dataclasses.asdict(resolve(typed, preset)) | {"captions_file": ""}
-        chosen = {name for name in ("n_sprites", "z_dim") if not base[name]}  # by the run, from its sentences
+        chosen = {name for name in ("n_cells", "z_dim") if not base[name]}  # by the run, from its sentences
         out = ["--preset", preset] if preset else []
         for f in dataclasses.fields(Settings):
             value = getattr(settings, f.name)
@@ -73,9 +73,9 @@ def cost_of_rounding(path, folder, sentences, seed):
     pictures, captions = [], []
     cpu = torch.device("cpu")
     for where in (path, folder):
-        circle, vocab, _ = load_model(str(where), cpu)
-        pictures.append(draw_sentences(circle, vocab, sentences, cpu))
-        captions.append(read_pictures(circle, vocab, pictures[-1], cpu)[0])
+        cycle, vocab, _ = load_model(str(where), cpu)
+        pictures.append(draw_sentences(cycle, vocab, sentences, cpu))
+        captions.append(read_pictures(cycle, vocab, pictures[-1], cpu)[0])
     return {
         "n": len(sentences),
         "seed": seed,
@@ -88,7 +88,7 @@ def metrics_of_captions(folder, n, seed, captions_file):
     """The table of a model of a captions file. Raises CheckpointError, CaptionsFileError, OSError."""
     model = open_model(str(folder), torch.device("cpu"), {"captions_file": captions_file})
     sentences = model.sentences(n, "test", seed)
-    captions, _ = read_pictures(model.circle, model.vocab, model.draw(sentences), model.device)
+    captions, _ = read_pictures(model.cycle, model.vocab, model.draw(sentences), model.device)
     rows = [
         ["exact match, `test`", f"{100 * exact_match(sentences, captions):.2f} %"],
         ["verbatim: as it was typed, `test`", f"{100 * verbatim_match(sentences, captions):.2f} %"],
@@ -110,7 +110,16 @@ def seconds_to_load(folder):
 def seconds_of_command(folder, text):
     """Seconds of generate.py from start to end, for one sentence. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, str(ROOT / "generate.py"), "--checkpoint", str(folder), "--text", text, "--out_dir", out]
+        command = [
+            sys.executable,
+            str(ROOT / "generate.py"),
+            "--checkpoint",
+            str(folder),
+            "--text",
+            text,
+            "--out_dir",
+            out,
+        ]
         began = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - began
@@ -136,9 +145,11 @@ def model_card(folder, n, seed, captions_file=None):
     else:
         table = results_table([checkpoint_metrics(str(folder), n, seed, torch.device("cpu"))], n, seed)
         example = EXAMPLE
-    circle, vocab, _ = load_model(str(folder), torch.device("cpu"))
+    cycle, vocab, _ = load_model(str(folder), torch.device("cpu"))
     shown = os.path.relpath(folder, ROOT) if ROOT in folder.resolve().parents else folder.name
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
     return environment.get_template("model_card.md.j2").render(
         folder=shown.replace(os.sep, "/"),
         settings=settings,
@@ -155,7 +166,7 @@ def model_card(folder, n, seed, captions_file=None):
         example=example,
         command=training_command(settings),
         training=state.get("training"),
-        given=given_line(given_words(circle, vocab), settings.grounding),
+        given=given_line(grounded_words(cycle, vocab), settings.grounding),
         half=state.get("half_precision"),
         table=table,
     )

@@ -41,10 +41,10 @@ def fresh_reading(models, protocol, seed, advance=lambda share: None):
 
 def taught_by(model, protocol, seed, advance, of):
     """A fresh captioner after `protocol.steps` steps on a model's pictures. of: how many there will be, for `advance`."""
-    captioner = fresh_captioner(BUILD, model.vocab, model.circle.language_model.max_words, seed, model.device)
+    captioner = fresh_captioner(BUILD, model.vocab, model.cycle.language_model.max_words, seed, model.device)
     checks = model.sentences(min(protocol.checks, 50), "test", seed + 2)
     train_captioners(
-        {BUILD: captioner}, model.circle.draw, model, protocol, checks, seed, lambda: advance(1 / (of * protocol.steps))
+        {BUILD: captioner}, model.cycle.draw, model, protocol, checks, seed, lambda: advance(1 / (of * protocol.steps))
     )
     return captioner
 

@@ -111,7 +111,7 @@ def plot_row(metric, axis, peers):
         "mean_and_deviation": mean_and_deviation(metric, [metric["value"], *peers]),
         "interval": [axis.at(v) for v in metric["interval"]] if metric["interval"] else None,
         "interval_shown": [format_value(metric, v) for v in metric["interval"]] if metric["interval"] else None,
-        "marks": [{**marker, "at": axis.at(v), "shown": format_value(metric, v)} for marker, v in beside],
+        "glyphs": [{**marker, "at": axis.at(v), "shown": format_value(metric, v)} for marker, v in beside],
     }
 
 
@@ -170,7 +170,9 @@ def corruption_plots(details, baselines):
             {**marker, "path": curve_path(xs[1:], curves[kind]["exact_match"])}
             for marker, curves in zip(markers_of(baselines), baselines.values())
         ]
-        out.append({"kind": labels.CORRUPTIONS[kind], "path": curve_path(xs, ys), "points": points, "beside": beside, **c})
+        out.append(
+            {"kind": labels.CORRUPTIONS[kind], "path": curve_path(xs, ys), "points": points, "beside": beside, **c}
+        )
     return out
 
 
@@ -268,7 +270,10 @@ def marker_path(name):
 
 def _environment():
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(["j2", "html"]), trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["j2", "html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
     environment.globals.update(path_of=marker_path, row_shares=row_shares)

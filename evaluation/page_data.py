@@ -15,8 +15,8 @@ from checkpoints import CheckpointError, load, model_of, settings_of
 from evaluation.color_difference import VISIBLE, color_difference
 from evaluation.language import word_scenes
 from evaluation.legibility import FOUR_SLOTS
+from evaluation.page_glyphs import glyph_dictionary, has_glyphs, mean_glyphs
 from evaluation.page_inside import insides, interpolation, numbers_of, word_maps
-from evaluation.page_marks import has_marks, marks_dictionary, mean_marks
 from evaluation.quiz import color_matrix, quiz
 from evaluation.real_section import side_by_side
 from pictures import draw_sentences, read_pictures
@@ -174,7 +174,7 @@ def round_trips(model, protocol, seed, shown=48):
     for split in model.splits:
         sentences = list(dict.fromkeys(model.sentences(min(protocol.sentences, 300), split, seed)))
         pictures = model.draw(sentences)
-        captions, log_probs = read_pictures(model.circle, model.vocab, pictures, model.device)
+        captions, log_probs = read_pictures(model.cycle, model.vocab, pictures, model.device)
         for sentence, caption, log_prob, picture in zip(sentences, captions, log_probs, pictures):
             rows.append(
                 {
@@ -238,11 +238,11 @@ def _drawn_again(model, seed, shown=8, most=10):
             state = load(f["path"])
             if settings_of(state, f["path"]) != model.settings or state["vocabulary"] != model.vocab.words:
                 continue
-            circle, vocab, _ = model_of(state, f["path"], model.device)
+            cycle, vocab, _ = model_of(state, f["path"], model.device)
         except (CheckpointError, OSError, KeyError):
             continue
-        pictures = draw_sentences(circle, vocab, texts, model.device)
-        captions, _ = read_pictures(circle, vocab, pictures, model.device)
+        pictures = draw_sentences(cycle, vocab, texts, model.device)
+        captions, _ = read_pictures(cycle, vocab, pictures, model.device)
         out.append({"epoch": f["epoch"], "captions": captions, "pictures": [data_uri(p) for p in pictures]})
     return texts, out
 
@@ -257,27 +257,27 @@ def page_content(model, protocol, seed, confusion):
 
     confusion: {split: {slot: {"words", "counts"}}}, empty for a captions file. Raises what drawing raises.
     """
-    marks, sheets, strips = {}, [], []
+    glyphs, sheets, strips = {}, [], []
     if model.lines is None:
         words, means = grammar_words(model, seed, confusion)
         sheets, strips = grammar_sheets(model)
     else:
         sentences = model.sentences(protocol.sentences, "test", seed)
         pictures = model.draw(sentences)
-        readings = readings_of_words(sentences, read_pictures(model.circle, model.vocab, pictures, model.device)[0])
+        readings = readings_of_words(sentences, read_pictures(model.cycle, model.vocab, pictures, model.device)[0])
         common = common_words(model.vocab, sentences)
-        if has_marks(model):
-            words, marks = marks_dictionary(model, readings)
-            means = mean_marks(model, common)
+        if has_glyphs(model):
+            words, glyphs = glyph_dictionary(model, readings)
+            means = mean_glyphs(model, common)
         else:
             words, means = free_words(common, sentences, readings, pictures)
     trips, wrong, n = round_trips(model, protocol, seed)
     frames, texts, why = growth(model, seed)
-    mapped = [{"word": w, "slot": "word"} for w in common] if marks else words
+    mapped = [{"word": w, "slot": "word"} for w in common] if glyphs else words
     maps, kinds = word_maps(model, mapped, means, seed)
     return {
         "words": words,
-        "marks": marks,
+        "glyphs": glyphs,
         "sheets": sheets,
         "strips": strips,
         "trips": trips,

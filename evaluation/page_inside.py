@@ -39,7 +39,7 @@ def word_maps(model, words, pictures, seed):
     words: n entries of the dictionary; pictures (n, 3, 64, 64) in [0, 1]: their mean scenes. The mean scene of a word's kind
     is subtracted, because kinds stand in different sentences.
     """
-    table = model.circle.language_model.embedding.weight.detach().float().cpu()
+    table = model.cycle.language_model.embedding.weight.detach().float().cpu()
     known = torch.stack(
         [table[numbers_of(model.vocab, w["word"])].mean(0) for w in words]
     ).numpy()  # (n, d_model); of a word of several pieces their mean
@@ -48,7 +48,10 @@ def word_maps(model, words, pictures, seed):
     kind = np.array([kinds.index(w["slot"]) for w in words])
     added = scenes - np.stack([scenes[kind == k].mean(0) for k in range(len(kinds))])[kind]
     out = []
-    for what, vectors in (("the word embeddings of the language model", known), ("what each word adds to a scene", added)):
+    for what, vectors in (
+        ("the word embeddings of the language model", known),
+        ("what each word adds to a scene", added),
+    ):
         for how, at in project(vectors, seed).items():
             points = [
                 {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "kind": kinds.index(w["slot"])}
@@ -70,15 +73,15 @@ def insides(model, seed, shown=3):
 
 
 def _inside(model, text):
-    circle = model.circle
+    cycle = model.cycle
     vocab = model.vocab
     ids = pad(rows_of(vocab, [text], model.max_words)).to(model.device)  # (1, T)
     words = vocab.names(ids[0].tolist())
     with torch.no_grad():
-        state = circle.language_model(ids)
-        scene = circle.draw(ids)
+        state = cycle.language_model(ids)
+        scene = cycle.draw(ids)
     picture = round_8bit(scene.picture.float())  # (1, 3, 64, 64) in [0, 1]
-    read, _, gaze = circle.caption_network.read(picture)
+    read, _, gaze = cycle.caption_network.read(picture)
     captioned = [w for w in read[0].tolist() if w not in (PAD, EOS)]
     return {
         "text": text,
@@ -90,7 +93,7 @@ def _inside(model, text):
             {"word": vocab.names([w])[0], "picture": data_uri(gaze_picture(picture[0], g).cpu())}
             for w, g in zip(captioned, gaze[0])
         ],
-        "layers": _layers(circle.scene_decoder, scene, ids, words),
+        "layers": _layers(cycle.scene_decoder, scene, ids, words),
     }
 
 
@@ -114,12 +117,15 @@ def _two_sentences(model, seed):
 def interpolation(model, seed, steps=9):
     """Scenes on the straight line between two sentences' latents, and what the captioner reads there; [] for a
     decoder whose latents cannot be reached."""
-    circle, decoder = model.circle, model.circle.scene_decoder
+    cycle, decoder = model.cycle, model.cycle.scene_decoder
     if not hasattr(decoder, "between"):
         return []
     t = torch.linspace(0, 1, steps, device=model.device)
     with torch.no_grad():
-        rows = (pad(rows_of(model.vocab, [sentence], model.max_words)).to(model.device) for sentence in _two_sentences(model, seed))
-        pictures = round_8bit(decoder.between(*((circle.draw(ids), ids) for ids in rows), t).float().cpu())
-    captions, _ = read_pictures(circle, model.vocab, pictures, model.device)
+        rows = (
+            pad(rows_of(model.vocab, [sentence], model.max_words)).to(model.device)
+            for sentence in _two_sentences(model, seed)
+        )
+        pictures = round_8bit(decoder.between(*((cycle.draw(ids), ids) for ids in rows), t).float().cpu())
+    captions, _ = read_pictures(cycle, model.vocab, pictures, model.device)
     return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t)]

@@ -15,25 +15,25 @@ from text.vocabulary import SPECIALS
 MOST = 10_000  # entries
 
 
-def has_marks(model):
+def has_glyphs(model):
     """Whether each number of a model's vocabulary has one mark wherever it stands."""
-    return hasattr(model.circle.scene_decoder, "marks_of_words")
+    return hasattr(model.cycle.scene_decoder, "marks_of_words")
 
 
-def pictures_of_marks(circle, numbers, device):
+def pictures_of_glyphs(cycle, numbers, device):
     """The marks of some numbers of the vocabulary, each alone on the ground -> (n, 3, side, side) in [0, 1]."""
-    decoder, out = circle.scene_decoder, []
+    decoder, out = cycle.scene_decoder, []
     ground = torch.sigmoid(decoder.ground_logit)[:, None, None]
     with torch.no_grad():
         for part in torch.tensor(numbers, device=device).split(BATCH):
-            masks, colors = circle.marks_of_words(part)
+            masks, colors = cycle.glyphs_of_tokens(part)
             out.append(decoder.coherence(ground + masks[:, None] * (colors[..., None, None] - ground)).cpu())
     return torch.cat(out)
 
 
-def mean_marks(model, words):
+def mean_glyphs(model, words):
     """n words -> the mean of each one's marks, as large as a scene, (n, 3, 64, 64) in [0, 1]."""
-    means = [pictures_of_marks(model.circle, numbers_of(model.vocab, w), model.device).mean(0) for w in words]
+    means = [pictures_of_glyphs(model.cycle, numbers_of(model.vocab, w), model.device).mean(0) for w in words]
     return F.interpolate(torch.stack(means), size=(PICTURE_SIZE, PICTURE_SIZE))
 
 
@@ -66,8 +66,8 @@ def named_numbers(model):
     return out + [(name, "piece of words", [i]) for name, i in zip(vocab.names(pieces), pieces)]
 
 
-def marks_dictionary(model, readings):
-    """(entries, {"sheet": data URI, "columns": of it, "side": px of a mark}); an entry's "marks" are their places (column, row) in
+def glyph_dictionary(model, readings):
+    """(entries, {"sheet": data URI, "columns": of it, "side": px of a mark}); an entry's "glyphs" are their places (column, row) in
     the sheet.
 
     readings: of `page_data.readings_of_words`.
@@ -75,13 +75,15 @@ def marks_dictionary(model, readings):
     named = named_numbers(model)
     used = sorted({i for _, _, numbers in named for i in numbers})
     place = {number: i for i, number in enumerate(used)}
-    pictures = pictures_of_marks(model.circle, used, model.device)
+    pictures = pictures_of_glyphs(model.cycle, used, model.device)
     sheet, columns = one_sheet(pictures)
     entries = []
     for name, kind, numbers in named:
         n, right, mistaken = readings.get(name.lower(), (0, 0, None)) if kind == "word" else (0, 0, None)
-        marks = [divmod(place[i], columns)[::-1] for i in numbers]
+        glyphs = [divmod(place[i], columns)[::-1] for i in numbers]
         accuracy = right / n if n else None
         confused = mistaken.most_common(3) if n else []
-        entries.append({"word": name, "slot": kind, "marks": marks, "n": n, "accuracy": accuracy, "confused": confused})
+        entries.append(
+            {"word": name, "slot": kind, "glyphs": glyphs, "n": n, "accuracy": accuracy, "confused": confused}
+        )
     return entries, {"sheet": jpeg_uri(sheet), "columns": columns, "side": pictures.shape[-1]}

@@ -21,7 +21,9 @@ SMALLEST = 4, 6  # px across and down that a letter needs to be read
 def cells():
     """The cells that a letter may have, (px across, px down), the largest letters first and among them the widest spacing."""
     sizes = range(SMALLEST[0], PICTURE_SIZE // 2), range(SMALLEST[1], PICTURE_SIZE // 2)
-    return sorted(((w, h) for w in sizes[0] for h in sizes[1]), key=lambda cell: (size_in(*cell), cell[1], cell[0]), reverse=True)
+    return sorted(
+        ((w, h) for w in sizes[0] for h in sizes[1]), key=lambda cell: (size_in(*cell), cell[1], cell[0]), reverse=True
+    )
 
 
 def size_in(width, height):

@@ -9,7 +9,7 @@ import torch
 
 from checkpoints import load_model
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
-from decoders.objects import given_words
+from decoders.objects import grounded_words
 from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
 from evaluation.renderer import HandMadeRenderer
 from pictures import draw_sentences
@@ -61,7 +61,7 @@ QUICK = Protocol(
 class ModelUnderTest:
     """The model that is evaluated. `lines` are the unseen lines of a --captions_file run, None for the grammar."""
 
-    circle: object  # models.Circle or what can do as much
+    cycle: object  # models.Cycle or what can do as much
     vocab: object
     settings: object
     device: torch.device
@@ -79,17 +79,17 @@ class ModelUnderTest:
     @property
     def max_words(self):
         """Words or pieces of the longest sentence that the model draws."""
-        return self.circle.language_model.max_words
+        return self.cycle.language_model.max_words
 
     @cached_property
     def scene_check(self):
         """The `SceneCheck` of this model; calibrating it takes a second."""
-        return SceneCheck.of(self.circle, self.vocab, self.settings, self.device)
+        return SceneCheck.of(self.cycle, self.vocab, self.settings, self.device)
 
     @property
     def given(self):
         """What a user said some words look like, as `given_words` tells it; {} if all emerged."""
-        return given_words(self.circle, self.vocab)
+        return grounded_words(self.cycle, self.vocab)
 
     def sentences(self, n, split, seed):
         """n different unseen sentences, others for another seed; of a captions file as many as there are."""
@@ -100,11 +100,11 @@ class ModelUnderTest:
 
     def draw(self, sentences):
         """Sentences -> pictures (n, 3, 64, 64) in [0, 1] on the CPU, at 8 bits. Raises UnknownWord."""
-        return draw_sentences(self.circle, self.vocab, sentences, self.device)
+        return draw_sentences(self.cycle, self.vocab, sentences, self.device)
 
     def baselines(self, seed):
         """{id: BaselineModel without a captioner}: a random model of the same build and, for the grammar, the renderer."""
-        random = random_model(self.circle, self.vocab, self.settings, seed, self.device)
+        random = random_model(self.cycle, self.vocab, self.settings, seed, self.device)
         out = {"random_decoder": BaselineModel(random.draw, max_words=self.max_words)}
         if self.lines is None:
             out["hand_made"] = BaselineModel(HandMadeRenderer(self.vocab))
@@ -129,11 +129,13 @@ class ModelUnderTest:
 
 def open_model(path, device, files=None):
     """A checkpoint -> ModelUnderTest. files: as `open_unseen` says. Raises CheckpointError, CaptionsFileError, OSError."""
-    circle, vocab, settings = load_model(path, device)
+    cycle, vocab, settings = load_model(path, device)
     lines, data = open_unseen(settings, vocab, files)
-    data.max_words = min(data.max_words, circle.language_model.max_words)  # longer sentences are cut where they are drawn
+    data.max_words = min(
+        data.max_words, cycle.language_model.max_words
+    )  # longer sentences are cut where they are drawn
     return ModelUnderTest(
-        circle=circle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
+        cycle=cycle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
     )
 
 
@@ -146,19 +148,38 @@ def open_unseen(settings, vocab, files=None):
     files = {name: file for name, file in (files or {}).items() if file is not None}
     if not settings.captions_file:
         if files:
-            raise CaptionsFileError(f"--{next(iter(files))}: this checkpoint was trained on the grammar; leave the flag out")
+            raise CaptionsFileError(
+                f"--{next(iter(files))}: this checkpoint was trained on the grammar; leave the flag out"
+            )
         return None, GrammarData(settings.num_samples if settings.fixed_data else 1 << 20, settings.seed + 99, False)
     settings = dataclasses.replace(settings, **files)
     try:
         data = CaptionsData.of_run(settings, vocab)
     except FileNotFoundError as error:
-        flag = next(name for name in ("captions_file", "val_file", "test_file") if getattr(settings, name) == error.filename)
+        flag = next(
+            name for name in ("captions_file", "val_file", "test_file") if getattr(settings, name) == error.filename
+        )
         where = f"{error.filename}, on which this checkpoint was trained, is missing"
         raise CaptionsFileError(f"{where}; name it with --{flag}") from None
     return data.test, data
 
 
-def metric(id, label, value, n, seed, *, baselines=None, interval=None, low=0.0, high=1.0, better="", split="", group="", **more):
+def metric(
+    id,
+    label,
+    value,
+    n,
+    seed,
+    *,
+    baselines=None,
+    interval=None,
+    low=0.0,
+    high=1.0,
+    better="",
+    split="",
+    group="",
+    **more,
+):
     """One number with all that is needed to judge it -> {id: its fields}, an entry of a section's "metrics".
 
     id: stable name, by which programs find it; label: the text that people see, of which nothing depends.

@@ -19,7 +19,9 @@ EXAMPLES = 4  # pictures a word to learn from
 SCENES = 20  # to read
 
 # How someone with deuteranopia sees linear RGB (Machado, Oliveira & Fernandes 2009, severity 1)
-DEUTERANOPIA = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
+DEUTERANOPIA = np.array(
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+)
 # Where the part that is lost goes: from red to green and blue (Fidaner, Lin & Ozguven 2005)
 MOVED_TO = np.array([[0.0, 0.0, 0.0], [0.7, 1.0, 0.0], [0.7, 0.0, 1.0]])
 
@@ -38,7 +40,10 @@ def ten_words(rng):
     """Words of WORDS, without those that training shows rarely -> {slot: [words]}."""
     rare = (RARE_COLOR, RARE_OBJECT)
     common = {slot: [w for w in SLOT_WORDS[slot] if w not in rare] for slot in FOUR_SLOTS}
-    return {slot: [common[slot][i] for i in sorted(rng.choice(len(common[slot]), WORDS[slot], False))] for slot in FOUR_SLOTS}
+    return {
+        slot: [common[slot][i] for i in sorted(rng.choice(len(common[slot]), WORDS[slot], False))]
+        for slot in FOUR_SLOTS
+    }
 
 
 def scenes_to_read(words, rng):
@@ -68,7 +73,9 @@ def quiz(model, seed):
         labels = [word for word in words[slot] for _ in range(EXAMPLES)]
         seen = model.draw([render(s) for word in words[slot] for s in examples(slot, word, read, rng)])
         for k, word in enumerate(words[slot]):
-            entries.append({"word": word, "slot": slot, "pictures": [len(pictures) + k * EXAMPLES + i for i in range(EXAMPLES)]})
+            entries.append(
+                {"word": word, "slot": slot, "pictures": [len(pictures) + k * EXAMPLES + i for i in range(EXAMPLES)]}
+            )
         pictures += [data_uri(p) for p in seen]
         answers = naive_reading(seen, labels, to_read)
         naive[slot] = sum(str(a) == s[slot] for a, s in zip(answers, read))

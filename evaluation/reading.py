@@ -68,7 +68,9 @@ def per_sentence(name, slot, originals, captions):
         right = np.array([sum(x == y for x, y in zip(a, b)) for a, b in rows], float)
         return right, np.array([max(len(a), len(b)) for a, b in rows], float)
     if name == "word_error_rate":
-        return np.array([metrics.edit_distance(a, b) for a, b in rows], float), np.array([len(a) for a, _ in rows], float)
+        return np.array([metrics.edit_distance(a, b) for a, b in rows], float), np.array(
+            [len(a) for a, _ in rows], float
+        )
     if name == "slots_hard":
         return np.array(metrics.hard_slots(slots_of, originals, captions)), ones
     if name == "slot_accuracy":
@@ -96,17 +98,17 @@ def _captions_from_files(model, sentences):
     captions = []
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(sentences), BATCH):
-            captions += through_png(model.circle, model.vocab, sentences[start : start + BATCH], model.device, folder)[1]
+            captions += through_png(model.cycle, model.vocab, sentences[start : start + BATCH], model.device, folder)[1]
     return captions
 
 
-def circle_section(model, protocol, seed, advance):
+def cycle_section(model, protocol, seed, advance):
     """Round trips through PNG files on disk, on every split, beside captions that need no training."""
     found = {}
     details = {"confusion": {}, "wrong": {}}
     with_slots = model.lines is None
     gray = torch.full((1, 3, 64, 64), 0.5)
-    of_gray = read_pictures(model.circle, model.vocab, gray, model.device)[0]
+    of_gray = read_pictures(model.cycle, model.vocab, gray, model.device)[0]
     for split in model.splits:
         sentences = model.sentences(protocol.sentences, split, seed)
         captions = _captions_from_files(model, sentences)
@@ -137,7 +139,8 @@ def circle_section(model, protocol, seed, advance):
         if with_slots:
             hits = metrics.slot_hits(slots_of, sentences, captions, part_of)
             details["confusion"][split] = {
-                slot: {"words": PARTS[slot], "counts": metrics.confusion_matrix(hits[slot], PARTS[slot]).tolist()} for slot in hits
+                slot: {"words": PARTS[slot], "counts": metrics.confusion_matrix(hits[slot], PARTS[slot]).tolist()}
+                for slot in hits
             }
         details["wrong"][split] = [[a, b] for a, b in zip(sentences, captions) if a != b][:200]
         advance(1 / len(model.splits))
@@ -155,15 +158,17 @@ def captioners_section(model, protocol, seed, advance):
     In the details also what the captioners of the baselines score on the splits and after corruption.
     """
     curves, scores, corruption = {}, {}, {}
-    frozen = {OWN: model.circle.draw, **{name: baseline.draw for name, baseline in model.baselines(seed).items()}}
-    max_words = model.circle.language_model.max_words
+    frozen = {OWN: model.cycle.draw, **{name: baseline.draw for name, baseline in model.baselines(seed).items()}}
+    max_words = model.cycle.language_model.max_words
     checks = model.sentences(protocol.checks, "test", seed + 2)
 
     def step_done():
         advance(1 / (len(frozen) * protocol.steps))
 
     for decoder, draw in frozen.items():
-        captioners = {build: fresh_captioner(build, model.vocab, max_words, seed, model.device) for build in protocol.captioners}
+        captioners = {
+            build: fresh_captioner(build, model.vocab, max_words, seed, model.device) for build in protocol.captioners
+        }
         curves[decoder] = train_captioners(captioners, draw, model, protocol, checks, seed, step_done)
         if decoder == OWN:
             continue
@@ -242,8 +247,8 @@ def robustness_section(model, protocol, seed, advance):
     """Exact match after corruption, beside the uncorrupted pictures (and, from `add_trained_baselines`, other decoders)."""
     sentences = model.sentences(protocol.corrupted, "test", seed)
     pictures = model.draw(sentences)
-    clean = metrics.exact_match(sentences, read_pictures(model.circle, model.vocab, pictures, model.device)[0])
-    curves = robustness.corruption_curves(model.circle, model.vocab, model.device, sentences, seed)
+    clean = metrics.exact_match(sentences, read_pictures(model.cycle, model.vocab, pictures, model.device)[0])
+    curves = robustness.corruption_curves(model.cycle, model.vocab, model.device, sentences, seed)
     found = {}
     n = len(sentences)
     for kind, curve in curves.items():
@@ -259,7 +264,8 @@ def robustness_section(model, protocol, seed, advance):
             interval=metrics.bootstrap_interval(np.arange(n) < round(value * n), seed),
             better="high",
             group=kind,
-            note=("" if curve["trained_on"] else "not ") + f"trained on; halves at {curve['halves_at'] or 'none of the strengths'}",
+            note=("" if curve["trained_on"] else "not ")
+            + f"trained on; halves at {curve['halves_at'] or 'none of the strengths'}",
         )
     unseen, reason = _unseen_corruptions(model, sentences, pictures, clean, seed)
     found |= unseen
@@ -283,7 +289,7 @@ def _unseen_corruptions(model, sentences, pictures, clean, seed):
         print(f"warning: {reason}", file=sys.stderr, flush=True)
     found = {}
     for name, corrupt in kinds.items():
-        captions, _ = read_pictures(model.circle, model.vocab, corrupt(pictures, seed), model.device)
+        captions, _ = read_pictures(model.cycle, model.vocab, corrupt(pictures, seed), model.device)
         found |= metric(
             f"unseen_corruption/{name.replace(' ', '_')}",
             f"{name}, never trained on",
@@ -299,7 +305,7 @@ def _unseen_corruptions(model, sentences, pictures, clean, seed):
 
 def legibility_section(model, protocol, seed, advance):
     """The metrics of legibility.py, beside the hand-made renderer and a random scene decoder."""
-    own = legibility.legibility_metrics(model.circle, model.vocab, model.device, seed, protocol.quick)
+    own = legibility.legibility_metrics(model.cycle, model.vocab, model.device, seed, protocol.quick)
     others = {}
     for name, baseline in model.baselines(seed).items():
         advance(1 / 3)
@@ -310,14 +316,22 @@ def legibility_section(model, protocol, seed, advance):
         if own[id] is not None:
             baselines = {} if chance is None else {"chance": chance}
             baselines |= {name: values[id] for name, values in others.items() if values[id] is not None}
-            found.update(metric(id, label, own[id], n, seed, baselines=baselines, high=high, better=better, group=group))
+            found.update(
+                metric(id, label, own[id], n, seed, baselines=baselines, high=high, better=better, group=group)
+            )
 
     tests, pairs, contexts = (200, 60, 40) if protocol.quick else (500, 120, 40)
     chance = {slot: 1 / len(SLOT_WORDS[slot]) for slot in FOUR_SLOTS}
     for slot in FOUR_SLOTS:
         label = f"naive reader, 4 examples a word · {slot}"
         add(f"legibility/naive_4/{slot}", label, tests, chance=chance[slot], group=slot)
-    add("legibility/color_histogram_64", "color word from the color histogram", tests, chance=chance["color"], group="color")
+    add(
+        "legibility/color_histogram_64",
+        "color word from the color histogram",
+        tests,
+        chance=chance["color"],
+        group="color",
+    )
     for slot in FOUR_SLOTS:
         label = f"one {slot} word swapped: share of the picture that changes"
         add(f"legibility/swap_changed/{slot}", label, pairs, better="low", group=slot)
@@ -343,7 +357,7 @@ def cross_reading(models, protocol, seed):
         row = []
         for reading in models:
             if set(reading.vocab.words) >= set(drawing.vocab.words):
-                captions, _ = read_pictures(reading.circle, reading.vocab, pictures, reading.device)
+                captions, _ = read_pictures(reading.cycle, reading.vocab, pictures, reading.device)
                 row.append(metrics.exact_match(sentences, captions))
             else:
                 row.append(None)

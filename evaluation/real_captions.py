@@ -84,7 +84,9 @@ def like_pictures_like_scenes(model, folder, protocol, seed):
             len(sentences),
             seed,
             baselines={
-                "shuffled_pictures": metrics.topographic_similarity(real, metrics.pairwise_rmse(own[order]), permutations=0)[0],
+                "shuffled_pictures": metrics.topographic_similarity(
+                    real, metrics.pairwise_rmse(own[order]), permutations=0
+                )[0],
                 "edit_distance": metrics.topographic_similarity(real, words, permutations=0)[0],
             },
             low=-1.0,

@@ -104,10 +104,12 @@ def words_in_contexts(places, vocab, rng):
     within = [(s, place) for s, place, _ in places if place and s.split()[place].islower()]
     contexts = [within[i] for i in rng.permutation(len(within))[:CONTEXTS]]
     words = [str(w) for w in rng.permutation(sorted({word for _, _, word in places})) if is_one_mark(str(w))][:WORDS]
-    return [[with_word(*c, word) for c in contexts] for word in words] if len(words) >= LEAST and len(contexts) > 1 else []
+    return (
+        [[with_word(*c, word) for c in contexts] for word in words] if len(words) >= LEAST and len(contexts) > 1 else []
+    )
 
 
-def marks_of_words(pictures):
+def glyphs_of_tokens(pictures):
     """Where the marks of words are seen: pictures (n, c, 3, 64, 64) in [0, 1] of n words in the same c contexts ->
     (n, c, 256, 256) in {0, 1}.
 
@@ -141,11 +143,11 @@ def overlap(a, b):
     return float(both / (a.sum() + b.sum() - both).clamp(min=1))
 
 
-def mark_overlap(marks):
+def glyph_overlap(glyphs):
     """Marks (n, c, h, w) in {0, 1} of n words in c contexts -> (mean IoU of a word's in one context and the next, the same of one
     word's and the next one's in a context)."""
-    beside = (marks.roll(1, dim).flatten(0, 1) for dim in (1, 0))
-    own, others = (np.mean([overlap(a, b) for a, b in zip(marks.flatten(0, 1), moved)]) for moved in beside)
+    beside = (glyphs.roll(1, dim).flatten(0, 1) for dim in (1, 0))
+    own, others = (np.mean([overlap(a, b) for a, b in zip(glyphs.flatten(0, 1), moved)]) for moved in beside)
     return float(own), float(others)
 
 
@@ -172,7 +174,9 @@ def legibility_scores(model, sentences, n, seed):
     first, second = word_swaps(places, n, rng)
     contexts = words_in_contexts(places, model.vocab, rng)
     drawn = model.draw_with_baselines([*first, *second, *(s for row in contexts for s in row)], seed)
-    in_place = torch.tensor([len(model.vocab.encode_known(a)) == len(model.vocab.encode_known(b)) for a, b in zip(first, second)])
+    in_place = torch.tensor(
+        [len(model.vocab.encode_known(a)) == len(model.vocab.encode_known(b)) for a, b in zip(first, second)]
+    )
     found = {id: ({}, n) for id in ("swap_changed", "swap_visible")}
     found |= {"swap_changed_in_place": ({}, int(in_place.sum()))} if in_place.any() else {}
     found |= {"mark_overlap": ({}, len(contexts) * len(contexts[0]))} if contexts else {}
@@ -182,8 +186,8 @@ def legibility_scores(model, sentences, n, seed):
         if in_place.any():
             found["swap_changed_in_place"][0][decoder] = float(share[in_place].mean())
         if contexts:
-            marks = marks_of_words(pictures[2 * n :].unflatten(0, (len(contexts), -1)))
-            found["mark_overlap"][0][decoder], others = mark_overlap(marks)
+            glyphs = glyphs_of_tokens(pictures[2 * n :].unflatten(0, (len(contexts), -1)))
+            found["mark_overlap"][0][decoder], others = glyph_overlap(glyphs)
             found["mark_overlap"][0].setdefault("other_words", others)
     return found
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from command_line import UserError
 from decoders.scene import PICTURE_SIZE
 from pictures import PictureError, from_image, open_picture, printable
+from runtime.command_line import UserError
 
 LEAST = 2  # so that some pictures can be compared with others
 LARGEST_SIDE = 2048  # px; larger pictures are made smaller before they are cropped, so that memory stays flat
@@ -93,7 +93,9 @@ def open_real_pictures(folder, n, seed):
     rng, left_out = np.random.default_rng([seed, 41]), []
     if folder is True:
         packages, paths = shipped_pictures()
-        source = f"shipped by {', '.join(packages)}" + ("" if "skimage" in packages else "; more with pip install scikit-image")
+        source = f"shipped by {', '.join(packages)}" + (
+            "" if "skimage" in packages else "; more with pip install scikit-image"
+        )
     else:
         source, paths = printable(folder), []
         for path in files_of(folder):
@@ -112,7 +114,9 @@ def open_real_pictures(folder, n, seed):
     if len(used) < LEAST:
         reason = f" (the first of {len(left_out)} others: {left_out[0]})" if left_out else ""
         count = "no picture" if not used else "one picture"
-        raise UserError(f"--real_pictures: {source} holds {count} that can be read{reason}; at least {LEAST} are needed")
+        raise UserError(
+            f"--real_pictures: {source} holds {count} that can be read{reason}; at least {LEAST} are needed"
+        )
     picture_of_crop = np.repeat(np.arange(len(used)), of_each)
     return RealPictures(source, None if folder is True else folder, used, torch.cat(crops), picture_of_crop, left_out)
 

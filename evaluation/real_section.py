@@ -16,7 +16,9 @@ from scene_check import unexplained
 from training.snapshots import data_uri
 
 BLOCK = 16  # px, the side of the squares of a scene that are shuffled
-CORRUPTED = {id: robustness.STANDARD[id] for id in ("jpeg_50", "blur_1", "noise_0.1")}  # scenes that must still count as scenes
+CORRUPTED = {
+    id: robustness.STANDARD[id] for id in ("jpeg_50", "blur_1", "noise_0.1")
+}  # scenes that must still count as scenes
 AT = (0.0, 0.01, 0.05, 0.5, 0.95, 0.99, 1.0)  # quantiles of a distribution that are told
 
 STATISTICS = {  # id: (label, lowest, highest)
@@ -96,7 +98,7 @@ def kernel_distances(pictures, picture_of_crop):
 def readings_of(model, pictures):
     """What the model says of pictures (n, 3, 64, 64), and how sure it is -> {"log_prob", "log_prob_per_word", "unexplained",
     "probability": each (n,)}."""
-    captions, log_probs = read_pictures(model.circle, model.vocab, pictures, model.device)
+    captions, log_probs = read_pictures(model.cycle, model.vocab, pictures, model.device)
     words = np.array([len(row) + 1 for row in map(model.vocab.encode_known, captions)])  # the end mark counts
     left = unexplained(pictures, model.draw(captions)).numpy()
     return {
@@ -170,7 +172,9 @@ def real_pictures_section(model, protocol, seed, advance):
     apart = kernel_distances(pictures, model.real.picture_of_crop)
     label, n = "kernel distance from real pictures, random features", len(own) + len(model.real)
     distance = apart.pop(OWN)
-    found |= metric("real/kernel_distance", label, distance, n, seed, baselines=apart, low=None, high=None, better="low")
+    found |= metric(
+        "real/kernel_distance", label, distance, n, seed, baselines=apart, low=None, high=None, better="low"
+    )
     advance(0.1)
     readings = {}
     for name, some in pictures.items():
@@ -244,12 +248,14 @@ def side_by_side(model, seed, shown=16):
     """Real pictures and scenes with what the model reads in each -> {"source", "rows": [(title, [{"picture": data URI, "caption",
     "probability": that it is a scene}])]}."""
     order = np.random.default_rng([seed, 42]).permutation(len(model.real))
-    first = list(dict.fromkeys(model.real.picture_of_crop[order]))[:shown]  # a crop of each picture before a second one of any
+    first = list(dict.fromkeys(model.real.picture_of_crop[order]))[
+        :shown
+    ]  # a crop of each picture before a second one of any
     crops = [int(order[np.flatnonzero(model.real.picture_of_crop[order] == picture)[0]]) for picture in first]
     rows = []
     scenes = model.draw(model.sentences(shown, "test", seed + 12))
     for title, pictures in (("Real pictures", model.real.crops[crops]), ("Scenes", scenes)):
-        captions, _ = read_pictures(model.circle, model.vocab, pictures, model.device)
+        captions, _ = read_pictures(model.cycle, model.vocab, pictures, model.device)
         probabilities = model.scene_check.probability(unexplained(pictures, model.draw(captions))).tolist()
         cells = zip(pictures, captions, probabilities)
         rows.append((title, [{"picture": data_uri(p), "caption": c, "probability": v} for p, c, v in cells]))

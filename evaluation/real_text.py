@@ -31,7 +31,8 @@ def text_scores(originals, recovered):
         "verbatim": metrics.verbatim_match(originals, recovered),
         "word_accuracy": max(0.0, 1 - metrics.word_error_rate(originals, recovered)),
         "word_error_rate": metrics.word_error_rate(originals, recovered),
-        "character_error_rate": sum(metrics.edit_distance(a, b) for a, b in pairs) / max(1, sum(len(a) for a, _ in pairs)),
+        "character_error_rate": sum(metrics.edit_distance(a, b) for a, b in pairs)
+        / max(1, sum(len(a) for a, _ in pairs)),
         "chrf": CHRF().corpus_score(recovered, [originals]).score,
         "bleu": BLEU(effective_order=True).corpus_score(recovered, [originals]).score,
     }
@@ -101,13 +102,13 @@ def real_text_scores(model, sentences, has_trained_words, seed):
     """Everything that the section measures of n sentences -> ({id: scores of `text_scores`}, {group: (exact match, n)}, captions)."""
 
     def read(pictures):
-        return read_pictures(model.circle, model.vocab, pictures, model.device)[0]
+        return read_pictures(model.cycle, model.vocab, pictures, model.device)[0]
 
     rng = np.random.default_rng(seed)
     pictures = model.draw(sentences)
     captions = read(pictures)
     salad = [shuffled_words(s, rng) for s in sentences]
-    of_salad = read(draw_sentences(model.circle, model.vocab, salad, model.device))
+    of_salad = read(draw_sentences(model.cycle, model.vocab, salad, model.device))
     code = HandMadeCode(model.vocab, model.max_words)
     coded = code.draw(sentences)
     scores = {
@@ -129,7 +130,9 @@ def real_text_section(model, protocol, seed, advance):
     n, found = len(sentences), {}
     for id, (label, high, better) in SCORES.items():
         beside = {name: scores[name][id] for name in ("blank_picture", "other_picture", "hand_made_code")}
-        found |= metric(f"real_text/{id}", label, scores["clean"][id], n, seed, baselines=beside, high=high, better=better)
+        found |= metric(
+            f"real_text/{id}", label, scores["clean"][id], n, seed, baselines=beside, high=high, better=better
+        )
     clean = {"uncorrupted": scores["clean"]["exact_match"]}
     coded = {"hand_made_code": scores["hand_made_code_in_a_row"]["exact_match"]}
     for name, label, beside in (

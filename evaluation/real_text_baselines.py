@@ -15,22 +15,22 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import metrics
-from algorithm import with_drills
-from captioners import CaptionNetwork, LineCaptionNetwork, words_before
+from algorithm import with_random_tokens
+from captioners.grid import CaptionNetwork, GlyphCaptionNetwork, words_before
 from channel import CORRUPTIONS, transmit
 from decoders.scene import PICTURE_SIZE, Scene, gaussian_kl, reparameterize, start_with_little_noise
-from devices import amp_dtype, keep_memory
 from evaluation import robustness
 from evaluation.printed_letters import Letters
 from evaluation.real_text import IN_A_ROW, corrupted_in_a_row, shuffled_words, text_scores
 from losses import kl_loss, word_loss
 from pictures import BATCH, rows_of
+from runtime.devices import amp_dtype, keep_memory
 from text.padding import PackedRows, Packing, pad, targets_of
 from text.vocabulary import PAD
 from text.word_sample import ALL_WORDS, WordSample
 from training.optimizer import Optimizer
 from training.precision import under_autocast
-from training.trainer import CHANNEL_STREAM, READS_WELL, SEVERITY_RATE
+from training.trainer import CHANNEL_STREAM, READS_WELL, STRENGTH_RATE
 
 CHECKED = 200  # sentences to validate on that are read after each epoch
 
@@ -39,7 +39,7 @@ CHECKED = 200  # sentences to validate on that are read after each epoch
 # ---------------------------------------------------------------------------------------------
 
 
-class LettersReader(LineCaptionNetwork):
+class LettersReader(GlyphCaptionNetwork):
     """The model's own captioner with a place for each printed letter: a CNN, a glimpse at each letter, and an LSTM."""
 
     def __init__(self, letters, d_model, hidden_dim):
@@ -58,7 +58,16 @@ class LatentsReader(CaptionNetwork):
     def __init__(self, vocab_size, max_words, d_model, hidden_dim, share):
         super().__init__(vocab_size, max_words, d_model, hidden_dim)
         self.glimpse = nn.Sequential(nn.Linear(share, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim))
-        del self.convs, self.norms, self.place, self.squeeze, self.to_gist, self.to_embedding, self.query, self.key_value
+        del (
+            self.convs,
+            self.norms,
+            self.place,
+            self.squeeze,
+            self.to_gist,
+            self.to_embedding,
+            self.query,
+            self.key_value,
+        )
 
     def forward(self, latents, ids, word_dropout=0.0, rng=None, sample=ALL_WORDS, packed=False):
         """As `LineCaptionNetwork.forward`, without an embedding."""
@@ -101,15 +110,17 @@ class LettersBaseline(nn.Module):
     def prepare(self, dtype, device):
         self.network = under_autocast(self.reader, dtype, device)
 
-    def losses(self, ids, severity, rng, host_rng):
+    def losses(self, ids, strength, rng, host_rng):
         """Losses of a batch of sentences, piece numbers (B, T) -> {name: 0-dim tensor}."""
         rows = [self.letters.encode(self.vocab.decode(row)) for row in ids.tolist()]
-        letters, _ = with_drills(pad(rows), self.settings.drills, len(self.letters), host_rng)  # (B, T')
+        letters, _ = with_random_tokens(pad(rows), self.settings.random_tokens, len(self.letters), host_rng)  # (B, T')
         pictures = self.letters.draw([self.letters.decode(row) for row in letters.tolist()])
-        scene = Scene(pictures.to(severity.device), mu=None, logvar=None, kl=None)
-        letters = letters.to(severity.device)
-        arrived = transmit(scene, severity, rng, host_rng, CORRUPTIONS if self.settings.channel else ("none",))
-        loss = caption_loss(self.network, arrived, letters, self.settings.word_dropout, rng, host_rng, len(self.letters))
+        scene = Scene(pictures.to(strength.device), mu=None, logvar=None, kl=None)
+        letters = letters.to(strength.device)
+        received = transmit(scene, strength, rng, host_rng, CORRUPTIONS if self.settings.channel else ("none",))
+        loss = caption_loss(
+            self.network, received, letters, self.settings.word_dropout, rng, host_rng, len(self.letters)
+        )
         return {"caption": loss}
 
     def read(self, pictures):
@@ -150,8 +161,8 @@ class VectorBaseline(nn.Module):
     def __init__(self, model):
         super().__init__()
         s, self.vocab, self.settings = model.settings, model.vocab, model.settings
-        self.max_words, self.circle = model.max_words, [model.circle]  # in a list, so that it is no part of this module
-        share = s.z_dim // s.n_sprites
+        self.max_words, self.cycle = model.max_words, [model.cycle]  # in a list, so that it is no part of this module
+        share = s.z_dim // s.n_cells
         self.alone = nn.Embedding(len(self.vocab), s.d_model)  # as the language model's
         self.norm = nn.LayerNorm(s.d_model)  # from here on as `LineSceneDecoder`
         self.to_mu, self.to_logvar = nn.Linear(s.d_model, share), nn.Linear(s.d_model, share)
@@ -177,11 +188,11 @@ class VectorBaseline(nn.Module):
         kl = (gaussian_kl(mu, logvar) * here).sum((1, 2)) if self.settings.use_vae else mu.new_zeros(len(mu))
         return z * here, kl
 
-    def losses(self, ids, severity, rng, host_rng):
+    def losses(self, ids, strength, rng, host_rng):
         """As `LettersBaseline.losses`; severity is not used, as there is no channel."""
-        ids, _ = with_drills(ids, self.settings.drills, len(self.vocab), host_rng)
-        latents, kl = self.latents(ids.to(severity.device), rng)
-        ids = ids.to(severity.device)
+        ids, _ = with_random_tokens(ids, self.settings.random_tokens, len(self.vocab), host_rng)
+        latents, kl = self.latents(ids.to(strength.device), rng)
+        ids = ids.to(strength.device)
         loss = caption_loss(self.network, latents, ids, self.settings.word_dropout, rng, host_rng, len(self.vocab))
         return {"caption": loss, "kl": kl_loss(kl)}
 
@@ -207,7 +218,7 @@ class VectorBaseline(nn.Module):
         own = of_model = 0.0
         for ids in self.batches(texts):
             own += float(self.latents(ids)[1].sum()) / len(texts)
-            of_model += float(self.circle[0].draw(ids).kl.sum()) / len(texts)
+            of_model += float(self.cycle[0].draw(ids).kl.sum()) / len(texts)
         return [f"KL of the latents {own:.1f} nats a text; those of the checkpoint {of_model:.1f}"]
 
 
@@ -230,7 +241,7 @@ def fresh_baseline(name, model, seed):
     """An untrained baseline of BASELINES beside a ModelUnderTest of marks in line. torch's own random state stays as it is.
     Raises ValueError for another model."""
     s = model.settings
-    if model.lines is None or s.decoder != "marks" or s.layout != "line" or s.use_vq:
+    if model.lines is None or s.decoder != "glyphs" or s.layout != "line" or s.use_vq:
         raise ValueError(f"{model.name} does not draw the sentences of a captions file as marks in line without codes")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -250,22 +261,22 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
     dtype = amp_dtype(device) if s.use_amp else None
     baseline.prepare(dtype, device)
     optimizer, rng = Optimizer(baseline, s, total, device, dtype), torch.Generator(device)
-    severity, seconds, losses = torch.zeros((), device=device), 0.0, []
+    strength, seconds, losses = torch.zeros((), device=device), 0.0, []
     checks = list(data.val[:CHECKED])
     for step in range(min(total, steps or total)):
         start, (epoch, number) = time.perf_counter(), divmod(step, per_epoch)
         host_rng = np.random.default_rng([seed, epoch, number, CHANNEL_STREAM])
         rng.manual_seed(int(host_rng.integers(1 << 62)))
         optimizer.set_learning_rate(step)
-        parts = baseline.losses(data.batch(epoch, number, s.batch_size), severity, rng, host_rng)
+        parts = baseline.losses(data.batch(epoch, number, s.batch_size), strength, rng, host_rng)
         parts, _ = optimizer.step(sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items()), parts)
-        severity = (severity + SEVERITY_RATE * (parts["caption"] < READS_WELL)).clamp(max=1)
+        strength = (strength + STRENGTH_RATE * (parts["caption"] < READS_WELL)).clamp(max=1)
         losses.append(float(parts["caption"]))
         seconds += time.perf_counter() - start
         if number == per_epoch - 1 or step + 1 == steps:
             exact = metrics.exact_match(checks, baseline.read_back(checks))
             mean = sum(losses) / len(losses)
-            hard = f"severity {float(severity):.2f}, " * baseline.has_channel
+            hard = f"severity {float(strength):.2f}, " * baseline.has_channel
             say(
                 f"step {step + 1} of {total}, {seconds:.0f} s: caption loss {mean:.3f}, {hard}"
                 f"exact match {exact:.1%} of {len(checks)} to validate"
@@ -281,4 +292,6 @@ def baseline_scores(baseline, texts, seed):
     rng = np.random.default_rng(seed)
     salad = [shuffled_words(t, rng) for t in texts]
     scores = {name: text_scores(texts, captions) for name, captions in readings.items()}
-    return {"clean": scores.pop("clean"), "salad": text_scores(salad, baseline.read_back(salad)), **scores}, readings["clean"]
+    return {"clean": scores.pop("clean"), "salad": text_scores(salad, baseline.read_back(salad)), **scores}, readings[
+        "clean"
+    ]

@@ -94,10 +94,18 @@ def _draw_action(draw, action, x, y, r):
         draw.rectangle((x - 1.6 * r, y + 1.25 * r, x + 1.6 * r, y + 1.25 * r + 5), fill=OUTLINE_COLOR)
     elif action == "floating":
         for k in (-1.2, 0, 1.2):
-            draw.arc((x + k * r - 0.6 * r, y + 1.3 * r, x + k * r + 0.6 * r, y + 1.9 * r), 180, 360, fill=(40, 90, 200), width=3)
+            draw.arc(
+                (x + k * r - 0.6 * r, y + 1.3 * r, x + k * r + 0.6 * r, y + 1.9 * r),
+                180,
+                360,
+                fill=(40, 90, 200),
+                width=3,
+            )
     elif action == "rotating":
         for start in (20, 200):
-            draw.arc((x - 1.6 * r, y - 1.6 * r, x + 1.6 * r, y + 1.6 * r), start, start + 120, fill=(180, 30, 120), width=4)
+            draw.arc(
+                (x - 1.6 * r, y - 1.6 * r, x + 1.6 * r, y + 1.6 * r), start, start + 120, fill=(180, 30, 120), width=4
+            )
     elif action == "glowing":
         for p, q in zip(_polygon(x, y, 1.4 * r, 10), _polygon(x, y, 1.8 * r, 10)):
             draw.line((*p, *q), fill=(235, 170, 0), width=4)

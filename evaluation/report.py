@@ -129,14 +129,22 @@ def _details(section, details):
             rows.append(
                 [
                     name_of(name),
-                    *(" / ".join(f"{v:.3g}" for v in quantiles[id][1:-1]) for id in ("unexplained", "log_prob_per_word")),
+                    *(
+                        " / ".join(f"{v:.3g}" for v in quantiles[id][1:-1])
+                        for id in ("unexplained", "log_prob_per_word")
+                    ),
                 ]
             )
         at = " / ".join(f"{100 * v:g}" for v in details["at"][1:-1])
-        table = markdown_table(["", "left unexplained by the redrawn caption", "log probability of the caption a word"], rows)
+        table = markdown_table(
+            ["", "left unexplained by the redrawn caption", "log probability of the caption a word"], rows
+        )
         return ["", f"Real pictures: {details['source']}. Percentiles {at}:", "", table]
     if section == "alphabet":
-        rows = [[x["alphabet"], x["code"], ", ".join(f"{w} ({n})" for w, n in x["words"]), x["n"]] for x in details["letters"]]
+        rows = [
+            [x["alphabet"], x["code"], ", ".join(f"{w} ({n})" for w, n in x["words"]), x["n"]]
+            for x in details["letters"]
+        ]
         return ["", "Codes in use, and their words:", "", markdown_table(["alphabet", "code", "words", "times"], rows)]
     if section == "language_model":
         return ["", "Invented: " + "; ".join(details["invented"][:8])]
@@ -154,9 +162,18 @@ def _several_models(result):
     names = short_names([m["name"] for m in result["models"]])
     lines.append(_matrix(names, result["cross_reading"]))
     if fresh := result.get("fresh_reading"):
-        lines += ["", f"## Fresh captioners, taught by the column's model in {fresh['steps']} steps and asked on the row's", ""]
+        lines += [
+            "",
+            f"## Fresh captioners, taught by the column's model in {fresh['steps']} steps and asked on the row's",
+            "",
+        ]
         for heading, rows in mutual.tables(fresh):
-            lines += [f"{heading[0].upper()}{heading[1:]} (n = {fresh['n']}, seed {result['seed']}):", "", _matrix(names, rows), ""]
+            lines += [
+                f"{heading[0].upper()}{heading[1:]} (n = {fresh['n']}, seed {result['seed']}):",
+                "",
+                _matrix(names, rows),
+                "",
+            ]
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from checkpoints import load_model
-from decoders.objects import given_words
+from decoders.objects import grounded_words
 from evaluation.legibility import legibility_metrics
 from evaluation.report import short_names
 from evaluation.robustness import STANDARD, standard_conditions
@@ -61,20 +61,20 @@ def checkpoint_metrics(path, n, seed, device, splits=SPLITS[2:]):
 
     n: different sentences of each split; corruption is measured on the first one. Raises CheckpointError, OSError.
     """
-    circle, vocab, _ = load_model(path, device)
+    cycle, vocab, _ = load_model(path, device)
     out = {}
     for split in splits:
         sentences = different_sentences(n, split, seed)
-        captions, _ = read_pictures(circle, vocab, draw_sentences(circle, vocab, sentences, device), device)
+        captions, _ = read_pictures(cycle, vocab, draw_sentences(cycle, vocab, sentences, device), device)
         out[f"exact_match/{split}"] = exact_match(sentences, captions)
-    corrupted = standard_conditions(circle, vocab, device, different_sentences(n, splits[0], seed + 1), seed)
+    corrupted = standard_conditions(cycle, vocab, device, different_sentences(n, splits[0], seed + 1), seed)
     out.update({f"corruption/{id}": value for id, value in corrupted.items()})
-    draw = functools.partial(draw_sentences, circle, vocab, device=device)
-    found, _ = measured(draw, seed, 1.0, lambda pictures: read_pictures(circle, vocab, pictures, device)[0])
+    draw = functools.partial(draw_sentences, cycle, vocab, device=device)
+    found, _ = measured(draw, seed, 1.0, lambda pictures: read_pictures(cycle, vocab, pictures, device)[0])
     out.update({id: value for id, (value, _) in found.items()})
-    told = told_as_given(draw, given_words(circle, vocab), seed, 1.0)
+    told = told_as_given(draw, grounded_words(cycle, vocab), seed, 1.0)
     out.update({id: found["accuracy"] for id, found in told.items()})
-    legible = legibility_metrics(circle, vocab, device, seed)
+    legible = legibility_metrics(cycle, vocab, device, seed)
     out.update({id: legible[id] for id in ROWS if id in legible})
     return {id: out[id] for id in ROWS if out.get(id) is not None}
 
@@ -84,8 +84,8 @@ def lines_of_given(paths, device):
     all emerged. Raises CheckpointError, OSError."""
     checkpoints = {}  # line: names
     for path, name in zip(paths, short_names([str(path) for path in paths])):
-        circle, vocab, settings = load_model(path, device)
-        if line := given_line(given_words(circle, vocab), settings.grounding):
+        cycle, vocab, settings = load_model(path, device)
+        if line := given_line(grounded_words(cycle, vocab), settings.grounding):
             checkpoints.setdefault(line, []).append(name)
     return [f"{', '.join(names)}: {line}" if len(paths) > 1 else line for line, names in checkpoints.items()]
 
@@ -95,7 +95,10 @@ def results_table(checkpoints, n, seed):
 
     One checkpoint has no deviation.
     """
-    lines = [f"| metric ({len(checkpoints)} checkpoint(s), n = {n}, seed {seed}) | mean ± sd | worst |", "|---|---|---|"]
+    lines = [
+        f"| metric ({len(checkpoints)} checkpoint(s), n = {n}, seed {seed}) | mean ± sd | worst |",
+        "|---|---|---|",
+    ]
     for id, row in ROWS.items():
         scale, unit = (100, " %") if row.percent else (1, "")
         values = np.array([scale * c[id] for c in checkpoints if id in c])
@@ -103,5 +106,7 @@ def results_table(checkpoints, n, seed):
             continue
         deviation = f" ± {values.std(ddof=1):.{row.digits}f}" if len(values) > 1 else ""
         worst = values.max() if row.worst == "high" else values.min()
-        lines.append(f"| {row.label} | {values.mean():.{row.digits}f}{deviation}{unit} | {worst:.{row.digits}f}{unit} |")
+        lines.append(
+            f"| {row.label} | {values.mean():.{row.digits}f}{deviation}{unit} | {worst:.{row.digits}f}{unit} |"
+        )
     return "\n".join(lines)

@@ -29,7 +29,9 @@ def _jpeg(pictures, quality, _rng):
 
 
 def _rotate(pictures, degrees, _rng):
-    return torch.stack([from_image(to_image(p).rotate(degrees, Image.BILINEAR, fillcolor=_corner(p))) for p in pictures])
+    return torch.stack(
+        [from_image(to_image(p).rotate(degrees, Image.BILINEAR, fillcolor=_corner(p))) for p in pictures]
+    )
 
 
 def _corner(picture):
@@ -100,31 +102,33 @@ def corrupt(pictures, kind, strength, seed=0):
     return (corrupted.clamp(0, 1) * 255).round() / 255
 
 
-def exact_match_after(circle, vocab, device, sentences, pictures, kind, strength, seed=0):
+def exact_match_after(cycle, vocab, device, sentences, pictures, kind, strength, seed=0):
     """Exact match in [0, 1] of captions read from the corrupted pictures (n, 3, 64, 64) of n sentences."""
-    captions, _ = read_pictures(circle, vocab, corrupt(pictures, kind, strength, seed), device)
+    captions, _ = read_pictures(cycle, vocab, corrupt(pictures, kind, strength, seed), device)
     return exact_match(sentences, captions)
 
 
-def standard_conditions(circle, vocab, device, sentences, seed=0):
+def standard_conditions(cycle, vocab, device, sentences, seed=0):
     """{id of STANDARD: exact match in [0, 1]}."""
-    pictures = draw_sentences(circle, vocab, sentences, device)
+    pictures = draw_sentences(cycle, vocab, sentences, device)
     return {
-        id: exact_match_after(circle, vocab, device, sentences, pictures, kind, strength, seed)
+        id: exact_match_after(cycle, vocab, device, sentences, pictures, kind, strength, seed)
         for id, (kind, strength) in STANDARD.items()
     }
 
 
-def corruption_curves(circle, vocab, device, sentences, seed=0):
+def corruption_curves(cycle, vocab, device, sentences, seed=0):
     """Exact match against strength of every corruption -> {kind: {"trained_on", "strengths", "exact_match", "halves_at"}}.
 
     halves_at is the first strength at which exact match falls below half of the uncorrupted one, or None.
     """
-    pictures = draw_sentences(circle, vocab, sentences, device)
-    clean = exact_match(sentences, read_pictures(circle, vocab, pictures, device)[0])
+    pictures = draw_sentences(cycle, vocab, sentences, device)
+    clean = exact_match(sentences, read_pictures(cycle, vocab, pictures, device)[0])
     out = {}
     for kind, corruption in CORRUPTIONS.items():
-        scores = [exact_match_after(circle, vocab, device, sentences, pictures, kind, s, seed) for s in corruption.strengths]
+        scores = [
+            exact_match_after(cycle, vocab, device, sentences, pictures, kind, s, seed) for s in corruption.strengths
+        ]
         halves = next((s for s, score in zip(corruption.strengths, scores) if score < clean / 2), None)
         out[kind] = {
             "trained_on": corruption.trained_on,

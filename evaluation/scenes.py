@@ -197,7 +197,13 @@ def binding_pairs(n, rng):
     while len(out) < n:
         c, o = rng.choice(len(COLORS), 2, replace=False), rng.choice(len(OBJECTS), 2, replace=False)
         first, second = (
-            {"color": COLORS[a], "object": OBJECTS[o[0]], "relation2": "and", "color2": COLORS[b], "object2": OBJECTS[o[1]]}
+            {
+                "color": COLORS[a],
+                "object": OBJECTS[o[0]],
+                "relation2": "and",
+                "color2": COLORS[b],
+                "object2": OBJECTS[o[1]],
+            }
             for a, b in (c, c[::-1])
         )
         if is_seen(first) and is_seen(second):
@@ -228,7 +234,9 @@ def binding(draw, seed, n=500, read=None):
         out[name] = float(np.median(values)) if values else None
     both = outlines & colors
     if read:
-        exact = np.array([[s == c for s, c in zip(sentences, read(p))] for sentences, p in zip(zip(*pairs), pictures)]).all(0)
+        exact = np.array(
+            [[s == c for s, c in zip(sentences, read(p))] for sentences, p in zip(zip(*pairs), pictures)]
+        ).all(0)
         out["read"] = float(exact.mean())
         both &= exact
     return {**out, "binding": float(both.mean())}
@@ -253,7 +261,15 @@ def one_word_one_property(draw, seed, n=60):
     swaps = {kind: random_swaps(n, kind, rng) for kind in KINDS}
     pictures = {kind: [draw([render(pair[i]) for pair in pairs]) for i in range(2)] for kind, pairs in swaps.items()}
     least = thresholds(torch.cat([first[: max(1, n // 3)] for first, _ in pictures.values()]), seed)
-    out = {"n": n * len(KINDS), "share": 0.0, "by_kind": {}, "unchanged": {}, "count_differs": {}, "table": {}, "main": {}}
+    out = {
+        "n": n * len(KINDS),
+        "share": 0.0,
+        "by_kind": {},
+        "unchanged": {},
+        "count_differs": {},
+        "table": {},
+        "main": {},
+    }
     for kind, (first, second) in pictures.items():
         scenes = list(zip(measure(first), measure(second)))
         found = [changes(a, b, least) for a, b in scenes if len(a.things) == len(b.things)]
@@ -358,7 +374,12 @@ def naive_reader_on_properties(draw, seed, shots=4, n=60, repeats=3):
             right.append(np.mean(read == np.array(answers)))
         by_kind[kind] = float(np.mean(right))
     chance = {kind: 1 / len(words) for kind, words in KINDS.items()}
-    return {"n": n * len(KINDS), "accuracy": float(np.mean(list(by_kind.values()))), "by_kind": by_kind, "chance": chance}
+    return {
+        "n": n * len(KINDS),
+        "accuracy": float(np.mean(list(by_kind.values()))),
+        "by_kind": by_kind,
+        "chance": chance,
+    }
 
 
 def topographic_similarity_measured(draw, seed, n=150):

@@ -16,7 +16,9 @@ LABELS = {  # of metrics by id, beside one for each kind of word
     "scenes/naive_reader": "naive reader on measured properties, 4 examples a word",
     "scenes/topographic_similarity": "topographic similarity on measured properties",
 }
-GIVEN = {f"scenes/given_{name}": f"given {name} told by a reader that knows the grounding file alone" for name in ASPECTS}
+GIVEN = {
+    f"scenes/given_{name}": f"given {name} told by a reader that knows the grounding file alone" for name in ASPECTS
+}
 OF_KIND = {f"scenes/one_property/{kind}": f"one word swapped, one property: {kind}" for kind in scenes.KINDS}
 
 
@@ -62,7 +64,7 @@ def scenes_section(model, protocol, seed, advance):
     """Things of scenes, beside a random scene decoder and the hand-made renderer (measured on a quarter of the sentences)."""
 
     def read(pictures):
-        return read_pictures(model.circle, model.vocab, pictures, model.device)[0]
+        return read_pictures(model.cycle, model.vocab, pictures, model.device)[0]
 
     own, swaps = measured(model.draw, seed, protocol.scenes, read)
     told = told_as_given(model.draw, model.given, seed, protocol.scenes)

@@ -81,7 +81,10 @@ def pieces(text):
 def warn_of_missing(texts):
     """Say once for each character, on standard error, that no font here has it."""
     missing = {
-        c for text in texts for c in text if font_for(c) is None and unicodedata.category(c)[0] not in "CM" and c not in _told
+        c
+        for text in texts
+        for c in text
+        if font_for(c) is None and unicodedata.category(c)[0] not in "CM" and c not in _told
     }
     if missing:
         shown = " ".join(sorted(missing)[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
@@ -123,7 +126,11 @@ def wrap(text, width, size, most=4):
         if lines[-1]:
             lines.append("")
         for character in word[: 100 * most]:
-            if lines[-1] and width_of(lines[-1] + character, size) > width and unicodedata.category(character)[0] != "M":
+            if (
+                lines[-1]
+                and width_of(lines[-1] + character, size) > width
+                and unicodedata.category(character)[0] != "M"
+            ):
                 lines.append("")
             lines[-1] += character
     if len(lines) > most:

@@ -39,7 +39,9 @@ def reading(read, text=None):
     """A `Reading`; text: the sentence that was drawn, if it is to be compared."""
     verdict = f"{percent(read.probability)} sure of the whole sentence"
     if text is not None:
-        verdict = ("✓ word for word" if read.caption == text else f"✗ not what was drawn: {escape(text)}") + f" · {verdict}"
+        verdict = (
+            "✓ word for word" if read.caption == text else f"✗ not what was drawn: {escape(text)}"
+        ) + f" · {verdict}"
     rows = "".join(
         f"<tr><td>{escape(w.word)}</td>"
         f'<td><meter min="0" max="1" value="{w.probability:.4f}" aria-label="how sure"></meter></td><td>{percent(w.probability)}</td>'

@@ -68,21 +68,21 @@ class Drawn:
 class Playground:
     """A model and what one can do with it."""
 
-    def __init__(self, circle, vocab, device):
-        self.circle, self.vocab, self.device = circle.eval(), vocab, device
+    def __init__(self, cycle, vocab, device):
+        self.cycle, self.vocab, self.device = cycle.eval(), vocab, device
 
     @classmethod
     def open(cls, checkpoint, device=torch.device("cpu")):  # noqa: B008 (a device never changes)
         """The Playground of a checkpoint or a folder of weights. Raises CheckpointError."""
-        circle, vocab, _ = load_model(checkpoint, device)
-        return cls(circle, vocab, device)
+        cycle, vocab, _ = load_model(checkpoint, device)
+        return cls(cycle, vocab, device)
 
     # ---- sentences ------------------------------------------------------------------------------
 
     def ids(self, text):
         """Word numbers of a sentence. Raises ValueError, UnknownWord."""
         ids = self.vocab.encode(text)
-        most = self.circle.language_model.max_words
+        most = self.cycle.language_model.max_words
         if not ids:
             raise ValueError("the sentence is empty; type one")
         if len(ids) > most:
@@ -108,8 +108,8 @@ class Playground:
         Words of one kind can replace one another; where a word has no kind, those that the language model expects in its place.
         """
         ids = self.ids(text)
-        classes = self.circle.word_classes
-        cloze = self.circle.language_model(torch.tensor([ids], device=self.device)).cloze[0].softmax(-1)  # (T, V)
+        classes = self.cycle.word_classes
+        cloze = self.cycle.language_model(torch.tensor([ids], device=self.device)).cloze[0].softmax(-1)  # (T, V)
         out = []
         for place, (i, word) in enumerate(zip(ids, self.shown(ids))):
             kind = classes.kind[i] if classes else -1
@@ -132,7 +132,7 @@ class Playground:
     def invented(self, seed):
         """A sentence that the language model invents; another seed gives another one."""
         rng = torch.Generator(self.device).manual_seed(seed)
-        return self.vocab.decode(self.circle.language_model.sample(1, rng, INVENTION)[0].tolist())
+        return self.vocab.decode(self.cycle.language_model.sample(1, rng, INVENTION)[0].tolist())
 
     # ---- pictures -------------------------------------------------------------------------------
 
@@ -140,8 +140,8 @@ class Playground:
     def draw(self, text):
         """A sentence -> Drawn. Raises ValueError, UnknownWord."""
         ids = self.ids(text)
-        rows, decoder = pad([ids]).to(self.device), self.circle.scene_decoder
-        scene, words = self.circle.draw(rows), self.shown(ids)
+        rows, decoder = pad([ids]).to(self.device), self.cycle.scene_decoder
+        scene, words = self.cycle.draw(rows), self.shown(ids)
         picture = round_8bit(scene.picture[0].float().cpu())
         layers = decoder.layers(scene, rows, 0) if hasattr(decoder, "layers") else []
         parts = [(" ".join(words[i] for i in at) or "ground", round_8bit(layer.float().cpu())) for layer, at in layers]
@@ -150,10 +150,12 @@ class Playground:
     @torch.no_grad()
     def read(self, picture):
         """A picture -> Reading."""
-        captioner = self.circle.caption_network
+        captioner = self.cycle.caption_network
         pictures = picture[None].to(self.device)
         ids = [i for i in captioner.read(pictures)[0][0].tolist() if i not in (PAD, EOS)]
-        logits = captioner(pictures, torch.tensor([ids], dtype=torch.int64, device=self.device))[0][0].float()  # (T + 1, V)
+        logits = captioner(pictures, torch.tensor([ids], dtype=torch.int64, device=self.device))[0][
+            0
+        ].float()  # (T + 1, V)
         logits[:, [PAD, BOS]] = float("-inf")
         share, best = logits.softmax(-1).topk(2)
         end = EOS if len(ids) < captioner.max_words + 1 else None

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from decoders.objects import given_words
+from decoders.objects import grounded_words
 from pictures import as_64x64, from_image, to_image
 from playground import fragments
 from playground.model import DAMAGE, MAX_BYTES, MAX_PIXELS, damage
@@ -132,7 +132,7 @@ def guarded(handler, outputs):
 
 def build(play, name):
     """The page of a `Playground` -> gradio.Blocks. name: of the model, as the page tells it."""
-    told = given_line(given_words(play.circle, play.vocab))
+    told = given_line(grounded_words(play.cycle, play.vocab))
     given = f" {html.escape(told[0].upper() + told[1:])}." if told else ""
     with gr.Blocks(title="A visual language", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(
@@ -150,7 +150,9 @@ def build(play, name):
 def lay_out_scene(c, example):
     """The sentence, its picture and its reading. c: a namespace, which gets the components."""
     with gr.Row(equal_height=False):
-        c.text = gr.Textbox(example, label="Sentence", max_length=1000, lines=1, scale=4, min_width=300, elem_id="sentence")
+        c.text = gr.Textbox(
+            example, label="Sentence", max_length=1000, lines=1, scale=4, min_width=300, elem_id="sentence"
+        )
         with gr.Column(scale=1, min_width=140):
             c.draw = gr.Button("Draw", variant="primary", elem_id="draw")
             c.invent = gr.Button("Invent one", elem_id="invent")
@@ -198,11 +200,29 @@ def lay_out_experiments(c):
 
 def connect(page, c, on):
     """What happens when somebody touches a component. on: Handlers."""
-    shown = [c.message, c.scene, c.reading, c.layers, c.pixels, c.editor, c.drawn_text, c.place, c.word, c.swapped, *c.sliders]
+    shown = [
+        c.message,
+        c.scene,
+        c.reading,
+        c.layers,
+        c.pixels,
+        c.editor,
+        c.drawn_text,
+        c.place,
+        c.word,
+        c.swapped,
+        *c.sliders,
+    ]
     shown += [c.damaged, c.erased]
 
     def calls(handler, inputs, outputs=shown, api_name=None):
-        return dict(fn=guarded(handler, len(outputs)), inputs=inputs, outputs=outputs, api_name=api_name, show_progress="minimal")
+        return dict(
+            fn=guarded(handler, len(outputs)),
+            inputs=inputs,
+            outputs=outputs,
+            api_name=api_name,
+            show_progress="minimal",
+        )
 
     gr.on([c.draw.click, c.text.submit], **calls(on.draw, c.text, api_name="draw"))
     page.load(**calls(on.draw, c.text), api_visibility="private")
@@ -212,7 +232,9 @@ def connect(page, c, on):
     c.word.input(**calls(on.swap, [c.drawn_text, c.place, c.word], [c.swapped], "swap"))
     moved = calls(on.damaged, [c.pixels, c.drawn_text, *c.sliders], [c.damaged], "damage")
     gr.on([slider.input for slider in c.sliders], **moved, trigger_mode="always_last")
-    c.editor.input(**calls(on.erased, [c.editor, c.pixels, c.drawn_text], [c.erased], "erase"), trigger_mode="always_last")
+    c.editor.input(
+        **calls(on.erased, [c.editor, c.pixels, c.drawn_text], [c.erased], "erase"), trigger_mode="always_last"
+    )
 
 
 def theme():

@@ -1,4 +1,4 @@
-"""What each loss is good for: python scripts/ablations.py --out_dir ablations [--epochs 5] [--seed 0]
+"""What each loss is good for: python -m scripts.ablations --out_dir ablations [--epochs 5] [--seed 0]
 
 Trains the quick preset once as it is and once without each part, then prints a Markdown table. Minutes a row on two cores.
 """
@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from evaluation.results_table import ROWS, checkpoint_metrics
+from runtime.command_line import Parser, path_name
+from runtime.devices import choose_device
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from command_line import Parser, path_name  # noqa: E402
-from devices import choose_device  # noqa: E402
-from evaluation.results_table import ROWS, checkpoint_metrics  # noqa: E402
 
 VARIANTS = {
     "the quick preset": [],
@@ -23,7 +23,7 @@ VARIANTS = {
     "no consistency loss": ["--lambda_consistency", "0"],
     "no KL, no VAE": ["--no-use_vae"],
     "no channel": ["--no-channel"],
-    "marks decoder": ["--decoder", "marks"],
+    "marks decoder": ["--decoder", "glyphs"],
     "conv decoder": ["--decoder", "conv"],
 }
 COLUMNS = {  # metric's id: heading
@@ -51,9 +51,20 @@ def cell(metrics, id):
 def train(folder, flags, args):
     """A run of the quick preset with further flags in a folder of its own. Raises CalledProcessError."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "train.py"), "--preset", "quick", "--epochs", args.epochs, "--seed", args.seed]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--preset",
+        "quick",
+        "--epochs",
+        args.epochs,
+        "--seed",
+        args.seed,
+    ]
     with open(folder / "output.txt", "w", encoding="utf-8") as output:
-        subprocess.run([*command, "--threads", args.threads, *flags], cwd=folder, check=True, stdout=output, stderr=output)
+        subprocess.run(
+            [*command, "--threads", args.threads, *flags], cwd=folder, check=True, stdout=output, stderr=output
+        )
 
 
 def main():

@@ -1,4 +1,4 @@
-"""What a healthy run looks like: python scripts/expected.py LOG_DIR [LOG_DIR ...] [--minutes 1 2 5]
+"""What a healthy run looks like: python -m scripts.expected LOG_DIR [LOG_DIR ...] [--minutes 1 2 5]
 
 Writes docs/expected.md and its pictures from the log folders of runs: curves, and the same unseen sentences as each run drew and
 read them after so many minutes of training. A figure that no run came to is left out.
@@ -12,19 +12,18 @@ import platform
 import sys
 from pathlib import Path
 
+import torch
+from PIL import Image
+
+from evaluation.report import markdown_table
+from pictures import from_image
+from runtime.command_line import Parser, UserError, exit_code, number
+from runtime.files import write_atomically
+from training import snapshots
+from training.metrics_log import NAME as METRICS
+from visualization import round_trips, training_curves
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from command_line import Parser, UserError, exit_code, number  # noqa: E402
-from evaluation.report import markdown_table  # noqa: E402
-from files import write_atomically  # noqa: E402
-from pictures import from_image  # noqa: E402
-from training import snapshots  # noqa: E402
-from training.metrics_log import NAME as METRICS  # noqa: E402
-from visualization import round_trips, training_curves  # noqa: E402
 
 SIGNS = """
 ## Signs of a run that is not healthy
@@ -92,7 +91,9 @@ def table(runs, minutes):
                 len(train),
             ]
         )
-    return markdown_table(["minutes of training", "steps", "caption loss, nats", "word accuracy", "exact match", "runs"], lines)
+    return markdown_table(
+        ["minutes of training", "steps", "caption loss, nats", "word accuracy", "exact match", "runs"], lines
+    )
 
 
 def sheets(log_dir, rows, minutes, folder):
@@ -127,7 +128,7 @@ def page(args):
     lines = [
         "# What to expect of a run",
         "",
-        "Written by `python scripts/expected.py`. Do not edit it by hand.",
+        "Written by `python -m scripts.expected`. Do not edit it by hand.",
         "",
         f"{args.about}. Seeds: {seeds}. Machine: {machine}. Another machine takes another time for the same steps, so compare by steps.",
         "Exact match and word accuracy are those of validation sentences after the last epoch that was complete by then.",
@@ -148,8 +149,12 @@ def page(args):
 
 def main(argv=None):
     parser = Parser("scripts/expected.py", __doc__)
-    parser.add_argument("log_dirs", nargs="+", metavar="LOG_DIR", help="of a run; of the first one are curves and pictures")
-    parser.add_argument("--minutes", type=number(int, 1), nargs="+", default=[1, 2, 5], help="of training (default: 1 2 5)")
+    parser.add_argument(
+        "log_dirs", nargs="+", metavar="LOG_DIR", help="of a run; of the first one are curves and pictures"
+    )
+    parser.add_argument(
+        "--minutes", type=number(int, 1), nargs="+", default=[1, 2, 5], help="of training (default: 1 2 5)"
+    )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "docs" / "expected.md", metavar="FILE", help="(default: docs/expected.md)"
     )

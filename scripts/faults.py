@@ -1,8 +1,8 @@
 """Kill, stop and starve real training processes at random moments, and count what is lost.
 
-    python scripts/faults.py                                   the whole table, 10 to 20 minutes on two cores
-    python scripts/faults.py --kills 20 --terms 4 --disks 1 --matrix short --seed 1
-    python scripts/faults.py --kills 20 --terms 0 --disks 0 --matrix none --out faults.json
+    python -m scripts.faults                                   the whole table, 10 to 20 minutes on two cores
+    python -m scripts.faults --kills 20 --terms 4 --disks 1 --matrix short --seed 1
+    python -m scripts.faults --kills 20 --terms 0 --disks 0 --matrix none --out faults.json
 
 Each training process is forked from this one, which has torch loaded but never computes, so that a
 process costs milliseconds instead of seconds to start; from then on it runs `train.main` as `python
@@ -25,16 +25,15 @@ import time
 from itertools import product
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 # With what each process would load for its first curves and its first optimizer: two seconds of CPU
-import matplotlib.backends.backend_agg  # noqa: E402, F401
-import torch  # noqa: E402
-import torch._dynamo  # noqa: E402, F401
+import matplotlib.backends.backend_agg  # noqa: F401
+import torch
+import torch._dynamo  # noqa: F401
 
-import train  # noqa: E402
-from checkpoints import CheckpointError, load, newest_valid  # noqa: E402
-from command_line import Parser, UserError, exit_code, number, path_name  # noqa: E402
+import train
+from checkpoints import CheckpointError, load, newest_valid
+from runtime.command_line import Parser, UserError, exit_code, number, path_name
 
 MODEL = """--d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32 --z_dim 54 --use_vae --dropout 0.1
     --lr 0.002 --keep_last 0 --log_interval 3"""
@@ -62,7 +61,10 @@ def start(folder, *argv, file_limit=None):
         out = os.open("out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1, encoding="utf-8"), os.fdopen(2, "w", buffering=1, encoding="utf-8")
+        sys.stdout, sys.stderr = (
+            os.fdopen(1, "w", buffering=1, encoding="utf-8"),
+            os.fdopen(2, "w", buffering=1, encoding="utf-8"),
+        )
         if file_limit:
             import resource
 
@@ -119,7 +121,11 @@ def differences(a, b, at=""):
     """Where two nested states differ, bit for bit; a list of places."""
     if torch.is_tensor(a):
         same = torch.is_tensor(b) and a.dtype == b.dtype and a.shape == b.shape
-        return [] if same and a.contiguous().view(-1).view(torch.uint8).equal(b.contiguous().view(-1).view(torch.uint8)) else [at]
+        return (
+            []
+            if same and a.contiguous().view(-1).view(torch.uint8).equal(b.contiguous().view(-1).view(torch.uint8))
+            else [at]
+        )
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return [d for k in a for d in differences(a[k], b[k], f"{at}.{k}")]
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
@@ -136,7 +142,17 @@ def rows(folder):
 def compare(reference, folder):
     """What differs between a run that was never stopped and one that was; a list of places."""
     wanted, got = (load(os.path.join(f, "checkpoints", "last.pt")) for f in (reference, folder))
-    keys = ["model", "optimizer", "scaler", "position", "severity", "skipped", "loss_sums", "best", "vocabulary"]
+    keys = [
+        "model",
+        "optimizer",
+        "scaler",
+        "position",
+        "corruption_strength",
+        "skipped",
+        "loss_sums",
+        "best",
+        "vocabulary",
+    ]
     found = [d for k in keys for d in differences(wanted[k], got[k], k)]
     metrics = rows(folder)
     if metrics != rows(reference):
@@ -164,7 +180,11 @@ class Case:
 
     def done(self, note=""):
         self.note, self.seconds = note, round(time.monotonic() - self._start, 1)
-        print(f"{self.name}: n={self.n}, failures={len(self.failures)}, {self.seconds} s {note}", file=sys.stderr, flush=True)
+        print(
+            f"{self.name}: n={self.n}, failures={len(self.failures)}, {self.seconds} s {note}",
+            file=sys.stderr,
+            flush=True,
+        )
         return self
 
 
@@ -249,7 +269,8 @@ def terms(count, work, reference, length, rng):
             step = completed(folder)[1]
             case.check(code == 128 + number, f"run {runs}: exit code {code} after {number.name}: {said}")
             case.check(
-                f"step {step}; go on with: python train.py --resume auto" in said, f"run {runs}: step {step} on disk, said {said!r}"
+                f"step {step}; go on with: python train.py --resume auto" in said,
+                f"run {runs}: step {step} on disk, said {said!r}",
             )
             if code not in (130, 143):
                 break
@@ -272,12 +293,18 @@ def disks(count, work, reference, rng):
             code = finish(start(folder, *LONG, file_limit=None if mounted else rng.randrange(600, 1000) * 1000))
             said = output(folder)
             case.check(code == 1 and "Traceback" not in said, f"{size} kB: exit code {code}: {said[-300:]}")
-            case.check("MB needed" in said and said.count("last.pt could not be written") <= 1, f"{size} kB: said {said[-300:]!r}")
+            case.check(
+                "MB needed" in said and said.count("last.pt could not be written") <= 1,
+                f"{size} kB: said {said[-300:]!r}",
+            )
             case.check(not completed(folder)[2], f"{size} kB: damaged files")
             if mounted:
                 subprocess.run(["mount", "-o", "remount,size=64m", os.path.join(folder, "checkpoints")], check=True)
             code = finish(start(folder, *LONG, "--resume", "auto"))
-            case.check(code == 0 and "resuming" in output(folder), f"{size} kB: resume ended with {code}: {output(folder)[-300:]}")
+            case.check(
+                code == 0 and "resuming" in output(folder),
+                f"{size} kB: resume ended with {code}: {output(folder)[-300:]}",
+            )
             found = [d for d in compare(reference, folder) if not d.startswith("checkpoint_epoch")]  # those had no room
             case.check(not found, f"{size} kB: {found[:5]} differ")
             kinds.append("tmpfs" if mounted else "RLIMIT_FSIZE")
@@ -291,18 +318,21 @@ def disks(count, work, reference, rng):
 def _mount(folder, kilobytes):
     if os.geteuid() or not sys.platform.startswith("linux"):
         return False
-    return subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", folder], capture_output=True).returncode == 0
+    return (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", folder], capture_output=True
+        ).returncode
+        == 0
+    )
 
 
 def matrix(short, work, rng):
     """Every setting that could break exactness: stopped in an epoch, and resumed from an epoch's checkpoint."""
     case = Case("resume equality" + (" (short)" if short else ""))
-    grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("marks",)))
+    grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("glyphs",)))
     grid = [grid[5], grid[10]] if short else grid + [(1, 8, True, False, "conv"), (2, 64, True, True, "conv")]
     for i, (threads, batch, amp, fixed, decoder) in enumerate(grid):
-        argv = (
-            f"{MODEL} --epochs 2 --threads {threads} --batch_size {batch} --num_samples {5 * batch + 3} --decoder {decoder}".split()
-        )
+        argv = f"{MODEL} --epochs 2 --threads {threads} --batch_size {batch} --num_samples {5 * batch + 3} --decoder {decoder}".split()
         argv += ["--use_amp"] * amp + ["--fixed_data"] * fixed
         name = f"threads {threads}, batch {batch}, amp {amp}, fixed {fixed}, {decoder}"
         reference, stopped, epoch = (os.path.join(work, f"{kind}{i}") for kind in ("reference", "stopped", "epoch"))
@@ -332,7 +362,7 @@ def matrix(short, work, rng):
 
 
 # ---------------------------------------------------------------------------------------------
-# python scripts/faults.py
+# python -m scripts.faults
 # ---------------------------------------------------------------------------------------------
 
 
@@ -349,7 +379,9 @@ def main(argv=None):
     parser.add_argument("--kills", type=number(int, 0), default=200, help="SIGKILLs (default: 200)")
     parser.add_argument("--terms", type=number(int, 0), default=20, help="SIGTERMs and SIGINTs, in turn (default: 20)")
     parser.add_argument("--disks", type=number(int, 0), default=6, help="runs on a full disk (default: 6)")
-    parser.add_argument("--matrix", choices=("full", "short", "none"), default="full", help="resume equality (default: full)")
+    parser.add_argument(
+        "--matrix", choices=("full", "short", "none"), default="full", help="resume equality (default: full)"
+    )
     parser.add_argument("--seed", type=number(int, 0), default=0, help="seed of the moments (default: 0)")
     parser.add_argument("--out", type=path_name, help="write the figures to this file too, as JSON")
     args = parser.parse_args(argv)
@@ -380,7 +412,9 @@ def run_all(args):
         print(f"| {c.name} | {c.n} | {len(c.failures)} | {c.note} | {c.seconds:.0f} |")
     print(f"\nseed {args.seed}; {machine()}")
     if args.out:
-        figures = [{"fault": c.name, "n": c.n, "failures": c.failures, "note": c.note, "seconds": c.seconds} for c in cases]
+        figures = [
+            {"fault": c.name, "n": c.n, "failures": c.failures, "note": c.note, "seconds": c.seconds} for c in cases
+        ]
         with open(args.out, "w", encoding="utf-8") as f:
             json.dump({"seed": args.seed, "machine": machine(), "cases": figures}, f, indent=1)
     return int(any(c.failures for c in cases))

@@ -1,13 +1,12 @@
-"""Write the table of flags into docs/flags.md from `settings.py`: python scripts/flags_table.py"""
+"""Write the table of flags into docs/flags.md from `settings.py`: python -m scripts.flags_table"""
 
 import dataclasses
-import sys
 from pathlib import Path
 
+from runtime.command_line import Parser
+from settings import PRESETS, Settings, show_default
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from command_line import Parser  # noqa: E402
-from settings import PRESETS, Settings, show_default  # noqa: E402
 
 
 def table():
@@ -15,7 +14,9 @@ def table():
     lines = ["| flag | default | quick | full | what it does |", "|---|---|---|---|---|"]
     for f in dataclasses.fields(Settings):
         presets = [str(show_default(p[f.name])) if f.name in p else "" for p in (PRESETS["quick"], PRESETS["full"])]
-        lines.append(f"| `--{f.name}` | {show_default(f.default)} | {presets[0]} | {presets[1]} | {f.metadata['help']} |")
+        lines.append(
+            f"| `--{f.name}` | {show_default(f.default)} | {presets[0]} | {presets[1]} | {f.metadata['help']} |"
+        )
     return lines
 
 

@@ -1,20 +1,17 @@
 """How fast is a language learned? Fresh captioners on frozen scene decoders: how many words they read right after so many steps
 (1 - word error rate, in percent; whole sentences take them longer), as a table in Markdown.
 
-python scripts/learning_speed.py A.pt B.pt --seed 701 [--steps 600]
+python -m scripts.learning_speed A.pt B.pt --seed 701 [--steps 600]
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from command_line import Parser, exit_code, number  # noqa: E402
-from devices import choose_device, set_threads  # noqa: E402
-from evaluation.baselines import CAPTIONERS, fresh_captioner, train_captioners  # noqa: E402
-from evaluation.protocol import Protocol, open_model  # noqa: E402
-from evaluation.report import markdown_table  # noqa: E402
-from metrics import word_error_rate  # noqa: E402
+from evaluation.baselines import CAPTIONERS, fresh_captioner, train_captioners
+from evaluation.protocol import Protocol, open_model
+from evaluation.report import markdown_table
+from metrics import word_error_rate
+from runtime.command_line import Parser, exit_code, number
+from runtime.devices import choose_device, set_threads
 
 
 def word_accuracy(sentences, captions):
@@ -29,7 +26,7 @@ def learning_curve(path, args):
     captioner = fresh_captioner(args.captioner, model.vocab, model.max_words, args.seed, model.device)
     checks = model.sentences(protocol.checks, "test", args.seed)
     fresh = {"fresh": captioner}
-    return train_captioners(fresh, model.circle.draw, model, protocol, checks, args.seed, score=word_accuracy)["fresh"]
+    return train_captioners(fresh, model.cycle.draw, model, protocol, checks, args.seed, score=word_accuracy)["fresh"]
 
 
 def tell(args):
@@ -47,10 +44,18 @@ def main(argv=None):
     parser.add_argument(
         "--captioner", choices=tuple(CAPTIONERS), default="caption_network", help="its build (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=number(int, 1), default=600, metavar="N", help="in batches of 64 (default: 600)")
-    parser.add_argument("--every", type=number(int, 1), default=50, metavar="N", help="steps between two checks (default: 50)")
-    parser.add_argument("--seed", type=number(int, 0), default=701, metavar="N", help="of captioner and sentences (default: 701)")
-    parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0: all (default: 0)")
+    parser.add_argument(
+        "--steps", type=number(int, 1), default=600, metavar="N", help="in batches of 64 (default: 600)"
+    )
+    parser.add_argument(
+        "--every", type=number(int, 1), default=50, metavar="N", help="steps between two checks (default: 50)"
+    )
+    parser.add_argument(
+        "--seed", type=number(int, 0), default=701, metavar="N", help="of captioner and sentences (default: 701)"
+    )
+    parser.add_argument(
+        "--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0: all (default: 0)"
+    )
     args = parser.parse_args(argv)
     return exit_code("scripts/learning_speed.py", lambda: tell(args))
 

@@ -1,17 +1,16 @@
-"""Measure shipped weights again, and write their model card: python scripts/measure_pretrained.py [FOLDER]"""
+"""Measure shipped weights again, and write their model card: python -m scripts.measure_pretrained [FOLDER]"""
 
 import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from checkpoints import PRETRAINED
+from evaluation.model_card import NAME, model_card
+from runtime.command_line import Parser, exit_code, number, path_name
+from runtime.devices import set_threads
+from runtime.files import write_atomically
 
-from checkpoints import PRETRAINED  # noqa: E402
-from command_line import Parser, exit_code, number, path_name  # noqa: E402
-from devices import set_threads  # noqa: E402
-from evaluation.model_card import NAME, model_card  # noqa: E402
-from files import write_atomically  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def measure(args):
@@ -28,7 +27,9 @@ def main(argv=None):
     parser.add_argument("folder", nargs="?", default=PRETRAINED, metavar="FOLDER", help="(default: pretrained/grammar)")
     parser.add_argument("--n", type=number(int, 1), default=1000, help="sentences of each split (default: 1000)")
     parser.add_argument("--seed", type=number(int, 0), default=501, help="seed of the sentences (default: 501)")
-    parser.add_argument("--captions_file", type=path_name, metavar="FILE", help="the captions file of the model, if it has one")
+    parser.add_argument(
+        "--captions_file", type=path_name, metavar="FILE", help="the captions file of the model, if it has one"
+    )
     args = parser.parse_args(argv)
     return exit_code("scripts/measure_pretrained.py", lambda: measure(args))
 

@@ -1,4 +1,4 @@
-"""Do runs of the same recipe understand one another? python scripts/mutual_intelligibility.py --out_dir mutual [--seeds 0 1 2 3]
+"""Do runs of the same recipe understand one another? python -m scripts.mutual_intelligibility --out_dir mutual [--seeds 0 1 2 3]
 
 Trains the quick preset once a seed (a run that is there already is not repeated), then lets each model's captioner, and a fresh
 captioner that each model teaches, read every model's pictures. Prints Markdown tables and writes mutual.json. Minutes a seed.
@@ -9,16 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from evaluation.mutual import fresh_reading, tables
+from evaluation.protocol import QUICK, Protocol, open_model
+from evaluation.reading import cross_reading
+from evaluation.report import markdown_table
+from runtime.command_line import Parser, UserError, exit_code, number, path_name
+from runtime.devices import choose_device, set_threads
+from runtime.files import write_atomically
 
-from command_line import Parser, UserError, exit_code, number, path_name  # noqa: E402
-from devices import choose_device, set_threads  # noqa: E402
-from evaluation.mutual import fresh_reading, tables  # noqa: E402
-from evaluation.protocol import QUICK, Protocol, open_model  # noqa: E402
-from evaluation.reading import cross_reading  # noqa: E402
-from evaluation.report import markdown_table  # noqa: E402
-from files import write_atomically  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def trained(folder, seed, flags, threads):
@@ -28,7 +27,9 @@ def trained(folder, seed, flags, threads):
     with open(folder / "output.txt", "a", encoding="utf-8") as output:
         done = subprocess.run([*command, "--threads", str(threads), *flags], cwd=folder, stdout=output, stderr=output)
     if done.returncode:
-        raise UserError(f"training seed {seed} ended with exit code {done.returncode}; {folder / 'output.txt'} says why")
+        raise UserError(
+            f"training seed {seed} ended with exit code {done.returncode}; {folder / 'output.txt'} says why"
+        )
     return folder / "checkpoints" / "best.pt"
 
 
@@ -60,8 +61,12 @@ def measure(args, flags):
 
 def main(argv=None):
     parser = Parser("scripts/mutual_intelligibility.py", __doc__)
-    parser.add_argument("--out_dir", type=path_name, required=True, metavar="D", help="a folder for the runs and mutual.json")
-    parser.add_argument("--seeds", type=number(int, 0), nargs="+", default=[0, 1, 2, 3], help="of the runs (default: 0 1 2 3)")
+    parser.add_argument(
+        "--out_dir", type=path_name, required=True, metavar="D", help="a folder for the runs and mutual.json"
+    )
+    parser.add_argument(
+        "--seeds", type=number(int, 0), nargs="+", default=[0, 1, 2, 3], help="of the runs (default: 0 1 2 3)"
+    )
     parser.add_argument("--seed", type=number(int, 0), default=501, help="of sentences and captioners (default: 501)")
     parser.add_argument("--threads", type=number(int, 0), default=0, help="CPU threads; 0 takes what the machine has")
     parser.add_argument("--quick", action="store_true", help="fewer sentences and shorter trainings of captioners")

@@ -1,4 +1,4 @@
-"""How much faster several processes train: python scripts/processes.py --processes 2
+"""How much faster several processes train: python -m scripts.processes --processes 2
 
 One process and several take turns at the same batches, one CPU thread each (or one GPU each), and the ratio of
 their sentences/s is told as median (lowest-highest) of the rounds. Compare only on a machine that does nothing else.
@@ -11,17 +11,14 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from command_line import quiet_threads  # noqa: E402, F401, I001  (before torch is loaded)
-from command_line import Parser, UserError, exit_code, number  # noqa: E402
-
-from data_utils import GrammarData  # noqa: E402
-from devices import set_threads  # noqa: E402
-from training.distributed import join  # noqa: E402
-from benchmarking.workers import CONFIGURATIONS, wait  # noqa: E402
-from training.trainer import Trainer  # noqa: E402
+from runtime import quiet_threads  # noqa: F401  # isort: skip  (before torch is loaded)
+from benchmarking.workers import CONFIGURATIONS, wait
+from data_utils import GrammarData
+from runtime.command_line import Parser, UserError, exit_code, number
+from runtime.devices import set_threads
+from training.distributed import join
+from training.trainer import Trainer
 
 
 def one_process(options):
@@ -30,7 +27,9 @@ def one_process(options):
     device = group.device(options.device)
     group.connect(device)
     set_threads(options.threads)
-    settings = dataclasses.replace(CONFIGURATIONS[options.configuration], batch_size=options.batch_size, num_samples=10**7)
+    settings = dataclasses.replace(
+        CONFIGURATIONS[options.configuration], batch_size=options.batch_size, num_samples=10**7
+    )
     trainer = Trainer(settings, GrammarData(settings.num_samples, 0), device, group)
     for _ in range(3):  # the first steps allocate
         trainer.train_step()
@@ -50,7 +49,15 @@ def one_process(options):
 
 def sentences_per_s(size, arguments):
     """Start `size` processes -> sentences/s. Raises UserError with the first thing that they said."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={size}", __file__, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={size}",
+        __file__,
+        *arguments,
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     done = subprocess.run([*command, "--as_one"], capture_output=True, encoding="utf-8", errors="replace", env=env)
     if done.returncode:
@@ -81,7 +88,10 @@ def compare(options):
     for _ in range(options.rounds):
         one, many = (sentences_per_s(size, sys.argv[1:]) for size in (1, options.processes))
         ratios.append(many / one)
-        print(f"1 process {one:.1f}, {options.processes} processes {many:.1f} sentences/s: {many / one:.2f} times", flush=True)
+        print(
+            f"1 process {one:.1f}, {options.processes} processes {many:.1f} sentences/s: {many / one:.2f} times",
+            flush=True,
+        )
     print(f"speed-up: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
     return 0
 
@@ -89,7 +99,9 @@ def compare(options):
 def main(argv=None):
     options = parse_arguments(argv)
     action = one_process if options.as_one else compare
-    return exit_code("scripts/processes.py", lambda: action(options), "make --batch_size smaller or take another --configuration")
+    return exit_code(
+        "scripts/processes.py", lambda: action(options), "make --batch_size smaller or take another --configuration"
+    )
 
 
 if __name__ == "__main__":

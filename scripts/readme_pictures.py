@@ -1,4 +1,4 @@
-"""The pictures of README.md and docs/ from a checkpoint: python scripts/readme_pictures.py CHECKPOINT
+"""The pictures of README.md and docs/ from a checkpoint: python -m scripts.readme_pictures CHECKPOINT
 
 A model of the grammar makes those of scenes, a model of real sentences that of docs/real_text.md.
 """
@@ -6,16 +6,15 @@ A model of the grammar makes those of scenes, a model of real sentences that of 
 import sys
 from pathlib import Path
 
+import torch
+
+from checkpoints import load_model
+from pictures import draw_sentences, read_pictures
+from runtime.command_line import Parser, exit_code
+from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, different_sentences, render
+from visualization import grid_sheet, round_trips, scene_sheet
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-
-from checkpoints import load_model  # noqa: E402
-from command_line import Parser, exit_code  # noqa: E402
-from pictures import draw_sentences, read_pictures  # noqa: E402
-from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, different_sentences, render  # noqa: E402
-from visualization import grid_sheet, round_trips, scene_sheet  # noqa: E402
 
 FOLDER = ROOT / "docs" / "pictures"
 BOUND = [  # which thing has which word
@@ -34,14 +33,14 @@ def draw_all(path):
     """Every picture, from the model of a checkpoint. Returns the exit code. Raises CheckpointError, OSError."""
     FOLDER.mkdir(exist_ok=True)
     cpu = torch.device("cpu")
-    circle, vocab, settings = load_model(path, cpu)
+    cycle, vocab, settings = load_model(path, cpu)
     if settings.captions_file:
-        pictures = draw_sentences(circle, vocab, TYPED, cpu)
-        round_trips(TYPED, pictures, read_pictures(circle, vocab, pictures, cpu)[0], FOLDER / "real_text.png")
+        pictures = draw_sentences(cycle, vocab, TYPED, cpu)
+        round_trips(TYPED, pictures, read_pictures(cycle, vocab, pictures, cpu)[0], FOLDER / "real_text.png")
         return 0
 
     def draw(sentences):
-        return draw_sentences(circle, vocab, sentences, cpu)
+        return draw_sentences(cycle, vocab, sentences, cpu)
 
     def sentence(**slots):
         return render({"size": "large", "color": "red", "object": "ball", "position": "center", **slots})
@@ -52,7 +51,7 @@ def draw_all(path):
     grid_sheet(grid, SIZES, POSITIONS, FOLDER / "positions_sizes.png")
     texts = different_sentences(12, "test", 5)
     pictures = draw(texts)
-    round_trips(texts, pictures, read_pictures(circle, vocab, pictures, cpu)[0], FOLDER / "round_trips.png")
+    round_trips(texts, pictures, read_pictures(cycle, vocab, pictures, cpu)[0], FOLDER / "round_trips.png")
     scene_sheet(draw(BOUND), BOUND, FOLDER / "binding.png")
     return 0
 

@@ -1,23 +1,20 @@
 """Measure a model of real sentences on any file of them: a table in Markdown.
 
-python scripts/real_text.py --checkpoint checkpoints/best.pt --texts_file sentences.txt --num 1000
+python -m scripts.real_text --checkpoint checkpoints/best.pt --texts_file sentences.txt --num 1000
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
-from command_line import Parser, exit_code, number, path_name  # noqa: E402
-from devices import choose_device, set_threads  # noqa: E402
-from evaluation import robustness  # noqa: E402
-from evaluation.labels import BASELINES  # noqa: E402
-from evaluation.protocol import open_model  # noqa: E402
-from evaluation.real_legibility import LEGIBILITY, legibility_scores  # noqa: E402
-from evaluation.real_text import failures, real_text_scores, tables  # noqa: E402
-from evaluation.report import markdown_table  # noqa: E402
-from text.formats import some_captions  # noqa: E402
+from checkpoints import add_checkpoint_flag, chosen_checkpoint
+from evaluation import robustness
+from evaluation.labels import BASELINES
+from evaluation.protocol import open_model
+from evaluation.real_legibility import LEGIBILITY, legibility_scores
+from evaluation.real_text import failures, real_text_scores, tables
+from evaluation.report import markdown_table
+from runtime.command_line import Parser, exit_code, number, path_name
+from runtime.devices import choose_device, set_threads
+from text.formats import some_captions
 
 CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
 
@@ -42,7 +39,7 @@ def measure(args):
     pictures, rows = model.draw(sentences), []
     for kind, strength in CORRUPTED:
         exact = robustness.exact_match_after(
-            model.circle, model.vocab, model.device, sentences, pictures, kind, strength, args.seed
+            model.cycle, model.vocab, model.device, sentences, pictures, kind, strength, args.seed
         )
         rows.append([f"{kind} {strength}", f"{exact:.4g}"])
     print(markdown_table(["exact match after", ""], rows), end="\n\n")
@@ -63,12 +60,23 @@ def main(argv=None):
         help="sentences, one a line, or a file of captions as for train.py",
     )
     parser.add_argument(
-        "--captions_file", type=path_name, metavar="FILE", help="where the checkpoint's captions file is now, if it has moved"
+        "--captions_file",
+        type=path_name,
+        metavar="FILE",
+        help="where the checkpoint's captions file is now, if it has moved",
     )
-    parser.add_argument("--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)")
-    parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="of the choice of sentences (default: 0)")
-    parser.add_argument("--swaps", type=number(int, 1), default=400, metavar="N", help="swaps of one word (default: 400)")
-    parser.add_argument("--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back")
+    parser.add_argument(
+        "--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)"
+    )
+    parser.add_argument(
+        "--seed", type=number(int, 0), default=0, metavar="N", help="of the choice of sentences (default: 0)"
+    )
+    parser.add_argument(
+        "--swaps", type=number(int, 1), default=400, metavar="N", help="swaps of one word (default: 400)"
+    )
+    parser.add_argument(
+        "--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back"
+    )
     args = parser.parse_args(argv)
     return exit_code("real_text.py", lambda: measure(args), "make --num smaller")
 

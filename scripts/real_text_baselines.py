@@ -3,21 +3,18 @@
 letters prints each text as small letters, and a reader learns to read them through the same channel; vector hands the reader each
 piece's latent without a picture.
 
-python scripts/real_text_baselines.py --baseline letters --checkpoint pretrained/captions --texts_file sentences.txt
+python -m scripts.real_text_baselines --baseline letters --checkpoint pretrained/captions --texts_file sentences.txt
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from checkpoints import add_checkpoint_flag, chosen_checkpoint  # noqa: E402
-from command_line import Parser, UserError, exit_code, number, path_name  # noqa: E402
-from devices import choose_device, set_threads  # noqa: E402
-from evaluation.protocol import open_model  # noqa: E402
-from evaluation.real_text import exact_match_of_groups, failures, tables  # noqa: E402
-from evaluation.real_text_baselines import BASELINES, baseline_scores, fresh_baseline, train_baseline  # noqa: E402
-from text.formats import some_captions  # noqa: E402
+from checkpoints import add_checkpoint_flag, chosen_checkpoint
+from evaluation.protocol import open_model
+from evaluation.real_text import exact_match_of_groups, failures, tables
+from evaluation.real_text_baselines import BASELINES, baseline_scores, fresh_baseline, train_baseline
+from runtime.command_line import Parser, UserError, exit_code, number, path_name
+from runtime.devices import choose_device, set_threads
+from text.formats import some_captions
 
 
 def measure(args):
@@ -33,7 +30,9 @@ def measure(args):
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     steps, seconds = train_baseline(baseline, model, epochs, args.seed, say, args.steps)
     scores, captions = baseline_scores(baseline, texts, args.seed)
-    print(f"{args.baseline}: {len(texts)} different sentences of {args.texts_file}, seed {args.seed}, beside {model.name}")
+    print(
+        f"{args.baseline}: {len(texts)} different sentences of {args.texts_file}, seed {args.seed}, beside {model.name}"
+    )
     print(f"{steps} steps, {seconds:.0f} s, {sum(p.numel() for p in baseline.parameters())} weights")
     print("\n".join(baseline.description(texts)), end="\n\n")
     groups = exact_match_of_groups(texts, captions, model.data.has_trained_words)
@@ -55,11 +54,16 @@ def main(argv=None):
         help="sentences to measure on, one a line, or a file of captions as for train.py",
     )
     parser.add_argument(
-        "--captions_file", type=path_name, metavar="FILE", help="where the checkpoint's captions file is now, if it has moved"
+        "--captions_file",
+        type=path_name,
+        metavar="FILE",
+        help="where the checkpoint's captions file is now, if it has moved",
     )
     parser.add_argument("--epochs", type=number(int, 1), metavar="N", help="of training (default: the checkpoint's)")
     parser.add_argument("--steps", type=number(int, 1), metavar="N", help="stop after so many, for a trial")
-    parser.add_argument("--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)")
+    parser.add_argument(
+        "--num", type=number(int, 1), default=1000, metavar="N", help="sentences at most (default: 1000)"
+    )
     parser.add_argument(
         "--seed",
         type=number(int, 0),
@@ -67,8 +71,12 @@ def main(argv=None):
         metavar="N",
         help="of weights, noise and the choice of sentences to measure on; those to train on come as in the checkpoint's run (default: 0)",
     )
-    parser.add_argument("--threads", type=number(int, 0, 1024), default=0, metavar="N", help="CPU threads (default: all cores)")
-    parser.add_argument("--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back")
+    parser.add_argument(
+        "--threads", type=number(int, 0, 1024), default=0, metavar="N", help="CPU threads (default: all cores)"
+    )
+    parser.add_argument(
+        "--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back"
+    )
     args = parser.parse_args(argv)
     return exit_code("real_text_baselines.py", lambda: measure(args), "make --num smaller")
 

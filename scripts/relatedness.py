@@ -1,21 +1,18 @@
 """Are pictures of sentences alike that people find related? Spearman correlations, as a table in Markdown.
 
-python scripts/relatedness.py --checkpoint pretrained/captions --pairs_file SICK.txt
+python -m scripts.relatedness --checkpoint pretrained/captions --pairs_file SICK.txt
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model  # noqa: E402
-from command_line import Parser, exit_code, number, path_name  # noqa: E402
-from devices import choose_device, set_threads  # noqa: E402
-from evaluation.labels import BASELINES  # noqa: E402
-from evaluation.language import FEATURES  # noqa: E402
-from evaluation.protocol import ModelUnderTest  # noqa: E402
-from evaluation.relatedness import read_pairs, relatedness  # noqa: E402
-from evaluation.report import markdown_table  # noqa: E402
+from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
+from evaluation.labels import BASELINES
+from evaluation.language import FEATURES
+from evaluation.protocol import ModelUnderTest
+from evaluation.relatedness import read_pairs, relatedness
+from evaluation.report import markdown_table
+from runtime.command_line import Parser, exit_code, number, path_name
+from runtime.devices import choose_device, set_threads
 
 
 def measure(args):
@@ -23,9 +20,9 @@ def measure(args):
     set_threads(args.threads)
     pairs = read_pairs(args.pairs_file, args.first, args.second, args.score)
     device = choose_device("auto")
-    circle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), device)
+    cycle, vocab, settings = load_model(chosen_checkpoint(args.checkpoint), device)
     # with lines, so that it counts as a model of real sentences, for which no program draws by hand
-    model = ModelUnderTest(circle=circle.eval(), vocab=vocab, settings=settings, device=device, lines=[])
+    model = ModelUnderTest(cycle=cycle.eval(), vocab=vocab, settings=settings, device=device, lines=[])
     rows = []
     for found in relatedness(model, pairs, args.seed, args.permutations):
         what, id = found["what"]
@@ -42,10 +39,18 @@ def main(argv=None):
     parser = Parser("scripts/relatedness.py", __doc__)
     add_checkpoint_flag(parser)
     parser.add_argument(
-        "--pairs_file", type=path_name, required=True, metavar="F", help="a table parted by tabs, with a header: sentences, scores"
+        "--pairs_file",
+        type=path_name,
+        required=True,
+        metavar="F",
+        help="a table parted by tabs, with a header: sentences, scores",
     )
-    parser.add_argument("--first", default="sentence_A", metavar="NAME", help="column of one sentence (default: sentence_A)")
-    parser.add_argument("--second", default="sentence_B", metavar="NAME", help="column of the other one (default: sentence_B)")
+    parser.add_argument(
+        "--first", default="sentence_A", metavar="NAME", help="column of one sentence (default: sentence_A)"
+    )
+    parser.add_argument(
+        "--second", default="sentence_B", metavar="NAME", help="column of the other one (default: sentence_B)"
+    )
     parser.add_argument(
         "--score",
         default="relatedness_score",
@@ -54,9 +59,15 @@ def main(argv=None):
     )
     parser.add_argument("--permutations", type=number(int, 1), default=999, metavar="N", help="for p (default: 999)")
     parser.add_argument(
-        "--seed", type=number(int, 0), default=0, metavar="N", help="of permutations and the random decoder (default: 0)"
+        "--seed",
+        type=number(int, 0),
+        default=0,
+        metavar="N",
+        help="of permutations and the random decoder (default: 0)",
     )
-    parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0 takes what the machine has")
+    parser.add_argument(
+        "--threads", type=number(int, 0), default=0, metavar="N", help="CPU threads; 0 takes what the machine has"
+    )
     args = parser.parse_args(argv)
     return exit_code("scripts/relatedness.py", lambda: measure(args), "give fewer pairs")
 

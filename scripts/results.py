@@ -1,23 +1,25 @@
-"""The table of docs/results.md: python scripts/results.py CHECKPOINT ... [--n 1000] [--seed 501]
+"""The table of docs/results.md: python -m scripts.results CHECKPOINT ... [--n 1000] [--seed 501]
 
 Prints a Markdown table of mean ± standard deviation over the checkpoints. Sentences are drawn with
 seeds that no training uses for validation.
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from command_line import Parser, exit_code, number  # noqa: E402
-from devices import choose_device, set_threads  # noqa: E402
-from evaluation.results_table import checkpoint_metrics, lines_of_given, results_table  # noqa: E402
+from evaluation.results_table import checkpoint_metrics, lines_of_given, results_table
+from runtime.command_line import Parser, exit_code, number
+from runtime.devices import choose_device, set_threads
 
 
 def tell(args):
     """Print the table. Returns the exit code. Raises CheckpointError, OSError."""
     set_threads()
     device = choose_device("auto")
-    print(results_table([checkpoint_metrics(path, args.n, args.seed, device) for path in args.checkpoints], args.n, args.seed))
+    print(
+        results_table(
+            [checkpoint_metrics(path, args.n, args.seed, device) for path in args.checkpoints], args.n, args.seed
+        )
+    )
     for line in lines_of_given(args.checkpoints, device):
         print(f"\n{line}")
     return 0

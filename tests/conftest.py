@@ -27,13 +27,15 @@ def script_command(name, *args):
 
 def script_env(env=None):
     own = {k: v for k, v in os.environ.items() if k != VARIABLE}  # tests that a script runs are another test run
-    return {**own, "OMP_NUM_THREADS": "1", **(env or {})}
+    return {**own, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(env or {})}
 
 
 def run_script(name, *args, cwd, env=None, timeout=600):
     """`python name args` in a folder, to its end; output is text."""
     text = dict(encoding="utf-8", errors="replace")
-    return subprocess.run(script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, timeout=timeout, **text)
+    return subprocess.run(
+        script_command(name, *args), cwd=cwd, env=script_env(env), capture_output=True, timeout=timeout, **text
+    )
 
 
 def start_forked(name, *args, cwd, env=None):

@@ -17,8 +17,12 @@ BODY_COLORS = dict(
         + [(0.95, 0.55, 0.75), (0.5, 0.35, 0.2), (0.2, 0.7, 0.7), (0.85, 0.85, 0.85), (0.55, 0.55, 0.55)],
     )
 )  # fmt: skip
-LOBES = dict(zip(OBJECTS, [(0, 0), (2, 0), (2, 45), (2, 90), (2, 135), (3, 0), (3, 180), (4, 0), (4, 45), (5, 0)]))  # turn: degrees
-PLACES = {w: (3 * np.cos(a), 3 * np.sin(a)) for w, a in zip(POSITIONS[:6], np.arange(6) * np.pi / 3)} | {POSITIONS[6]: (0, 0)}
+LOBES = dict(
+    zip(OBJECTS, [(0, 0), (2, 0), (2, 45), (2, 90), (2, 135), (3, 0), (3, 180), (4, 0), (4, 45), (5, 0)])
+)  # turn: degrees
+PLACES = {w: (3 * np.cos(a), 3 * np.sin(a)) for w, a in zip(POSITIONS[:6], np.arange(6) * np.pi / 3)} | {
+    POSITIONS[6]: (0, 0)
+}
 RIMS = dict(zip(ACTIONS, [(0.0, 0.9, 0.9), (0.9, 0.0, 0.9), (0.1, 1.0, 0.1), (1.0, 1.0, 1.0), (0.2, 0.2, 1.0)]))
 LIGHTS = {w: (0.2 * np.cos(a), 0.2 * np.sin(a)) for w, a in zip(SIZES, np.arange(5) * 2 * np.pi / 5)}
 RADII = dict(zip(RELATIONS, (4.4, 5.4, 6.5, 7.8)))
@@ -30,7 +34,15 @@ PLAIN = ((0.06, 0.08, 0.12), 0, (0, 0))
 
 def thing(center=(32, 32), color=(0.8, 0.8, 0.8), radius=6.4, lobes=(0, 0), light=(0, 0), rim=None, hole=0.0):
     """What `scene` draws; hole: its radius, px."""
-    return {"center": center, "color": color, "radius": radius, "lobes": lobes, "light": light, "rim": rim, "hole": hole}
+    return {
+        "center": center,
+        "color": color,
+        "radius": radius,
+        "lobes": lobes,
+        "light": light,
+        "rim": rim,
+        "hole": hole,
+    }
 
 
 def scene(things, ground=PLAIN):

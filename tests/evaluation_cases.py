@@ -66,7 +66,12 @@ def check_metrics(result):
                 assert id.endswith("/steps_to_95")
                 continue
             assert math.isfinite(value), id
-            assert (low is None or value >= low - 1e-9) and (high is None or value <= high + 1e-9), (id, value, low, high)
+            assert (low is None or value >= low - 1e-9) and (high is None or value <= high + 1e-9), (
+                id,
+                value,
+                low,
+                high,
+            )
         if metric["interval"]:
             assert metric["interval"][0] - 1e-9 <= metric["value"] <= metric["interval"][1] + 1e-9, id
         count += 1
@@ -98,4 +103,6 @@ def check_order(result):
         for build in builds:
             area, end = value[f"captioner/{build}/area_under_curve"], value[f"captioner/{build}/final_exact_match"]
             learned = model["sections"]["captioners"]["details"]["curves"].values()
-            assert area <= max(1e-9, max(v for by_captioner in learned for c in by_captioner.values() for _, v in c)), end
+            assert area <= max(1e-9, max(v for by_captioner in learned for c in by_captioner.values() for _, v in c)), (
+                end
+            )

@@ -26,9 +26,7 @@ from pathlib import Path
 from shared import FOLDER
 
 CAN_FORK = sys.platform == "linux"  # macOS has fork, too, but libraries that do not survive it
-LIBRARIES = (
-    "torch torch._dynamo matplotlib.figure matplotlib.backends.backend_agg PIL.Image tokenizers safetensors.torch tqdm".split()
-)
+LIBRARIES = "torch torch._dynamo matplotlib.figure matplotlib.backends.backend_agg PIL.Image tokenizers safetensors.torch tqdm".split()
 # As it was before any test changed it, but for what is read once, when Python and torch start
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
 

@@ -11,7 +11,7 @@ from channel import round_8bit
 from checkpoints import model_state, save
 from data_utils import GrammarData, pad
 from losses import word_loss
-from models import Circle
+from models import Cycle
 from settings import Settings
 from text.padding import targets_of
 from text.word_classes import find_word_classes
@@ -24,14 +24,14 @@ KNOWN = [
 ]
 
 
-def tiny_circle(decoder="objects", use_vq=False):
-    """An untrained (Circle, Vocabulary, Settings) of a few thousand weights."""
+def tiny_cycle(decoder="objects", use_vq=False):
+    """An untrained (Cycle, Vocabulary, Settings) of a few thousand weights."""
     torch.manual_seed(0)
     tiny = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
     settings = Settings(**tiny, use_vae=not use_vq, use_vq=use_vq, decoder=decoder)
     data = GrammarData(8, 0)
     classes = find_word_classes(GrammarData(8, 0).some_sentences(2000), len(data.vocab))
-    return Circle(settings, len(data.vocab), data.max_words, classes), data.vocab, settings
+    return Cycle(settings, len(data.vocab), data.max_words, classes), data.vocab, settings
 
 
 def parrot():
@@ -40,24 +40,24 @@ def parrot():
 
 
 def train_parrot(path):
-    circle, vocab, settings = tiny_circle()
+    cycle, vocab, settings = tiny_cycle()
     ids = pad([vocab.encode(s) for s in KNOWN])
-    pictures = round_8bit(circle.draw(ids).picture)
-    optimizer = torch.optim.Adam(circle.caption_network.parameters(), lr=5e-3)
+    pictures = round_8bit(cycle.draw(ids).picture)
+    optimizer = torch.optim.Adam(cycle.caption_network.parameters(), lr=5e-3)
     for _ in range(500):
-        caption, _ = circle.caption_network(pictures, ids)
+        caption, _ = cycle.caption_network(pictures, ids)
         loss = word_loss(caption, targets_of(ids))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if loss < 1e-3:
             break
-    save(path, model_state(circle, vocab, settings))
+    save(path, model_state(cycle, vocab, settings))
 
 
 @functools.cache
 def blank(decoder="objects", use_vq=False):
     """A checkpoint of an untrained model -> its path."""
     path = os.path.join(tempfile.mkdtemp(), f"blank_{decoder}.pt")
-    save(path, model_state(*tiny_circle(decoder, use_vq)))
+    save(path, model_state(*tiny_cycle(decoder, use_vq)))
     return path

@@ -10,7 +10,9 @@ import sys
 import pytest
 from conftest import ROOT, TINY, script_env
 
-BLOCKS = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", (ROOT / "docs" / "add_a_loss.md").read_text(encoding="utf-8"), re.M | re.S)
+BLOCKS = re.findall(
+    r"^```(\w+) ?(\S*)\n(.*?)^```$", (ROOT / "docs" / "add_a_loss.md").read_text(encoding="utf-8"), re.M | re.S
+)
 
 
 def apply(kind, path, block):
@@ -41,7 +43,9 @@ def test_every_block_applies_and_every_command_runs(tmp_path):
             assert python == "python"
             tiny = [*TINY, "--epochs", "1", "--log_interval", "2"] if "train.py" in arguments else []
             command = [sys.executable, *arguments, *tiny]
-            done = subprocess.run(command, cwd=copy, env=script_env(), capture_output=True, encoding="utf-8", timeout=300)
+            done = subprocess.run(
+                command, cwd=copy, env=script_env(), capture_output=True, encoding="utf-8", timeout=300
+            )
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             commands.append(line)
             if "pytest" in arguments:

@@ -44,17 +44,17 @@ def test_shuffling_keeps_how_common_words_and_codes_are_and_loses_purity():
     assert alphabet.purity(mixed) < 1
 
 
-@pytest.mark.parametrize("decoder", ["objects", "marks"])
+@pytest.mark.parametrize("decoder", ["objects", "glyphs"])
 def test_a_model_with_codes_is_measured_and_its_codes_are_shown(decoder):
     model = open_model(blank(decoder, use_vq=True), torch.device("cpu"))
     section = run_section("alphabet", model)
     metrics, letters = section["metrics"], section["details"]["letters"]
-    if decoder == "marks" and not letters:
+    if decoder == "glyphs" and not letters:
         pytest.skip("an untrained layout shows no mark")
     check_metrics({"models": [{"sections": {"alphabet": section}}]})
-    n_codes = sum(a.n_codes for a in model.circle.scene_decoder.alphabets.values())
+    n_codes = sum(a.n_codes for a in model.cycle.scene_decoder.alphabets.values())
     assert metrics["alphabet/used"]["value"] == pytest.approx(len(letters) / n_codes)
-    assert metrics["alphabet/purity_of_words"]["value"] == 1 or decoder == "marks"
+    assert metrics["alphabet/purity_of_words"]["value"] == 1 or decoder == "glyphs"
     assert metrics["alphabet/bits_by_frequency"]["value"] <= metrics["alphabet/bits"]["value"]
     sheet = dict(alphabet.alphabet_sheet(model, letters))
     assert sum(len(of) for of in sheet.values()) == len(letters)
@@ -73,18 +73,26 @@ def quick_entropy(monkeypatch):
 
 
 NOTHING_ELSE = dict.fromkeys(
-    ("words", "sheets", "strips", "trips", "frames", "frame_texts", "insides", "interpolation", "word_maps", "kinds"), []
+    ("words", "sheets", "strips", "trips", "frames", "frame_texts", "insides", "interpolation", "word_maps", "kinds"),
+    [],
 ) | {"wrong": 0, "n_trips": 0, "no_frames": "", "quiz": None, "quiz_filter": ""}
 
 
 def test_page_and_report_show_each_code_in_use_with_its_words(monkeypatch):
     model = open_model(blank(use_vq=True), torch.device("cpu"))
     section = run_section("alphabet", model)
-    empty = {"metrics": {}, "details": {"confusion": {}, "curves": {"this_model": {"": [[1, 0.0]]}}, "steps": 1, "clean": 1.0}}
+    empty = {
+        "metrics": {},
+        "details": {"confusion": {}, "curves": {"this_model": {"": [[1, 0.0]]}}, "steps": 1, "clean": 1.0},
+    }
     sections = {"circle": empty, "captioners": empty, "alphabet": section}
     entry = {"name": model.name, "sections": sections, "left_out": {}, "given": model.given}
     about = {"seed": 0, "version": "0", "torch": "2", "quick": True, "protocol": {"steps": 1}, "seconds": 0.0}
-    result = {**about, "models": [entry], "checkpoints": [{"path": "c.pt", "sha256": "00", "settings": {"grounding": ""}}]}
+    result = {
+        **about,
+        "models": [entry],
+        "checkpoints": [{"path": "c.pt", "sha256": "00", "settings": {"grounding": ""}}],
+    }
     monkeypatch.setattr(page, "page_content", lambda *_: NOTHING_ELSE)
     monkeypatch.setattr(page, "learning_plot", lambda _: [])
     html = page.render_page(result, model, None, 0)

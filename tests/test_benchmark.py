@@ -16,7 +16,7 @@ import benchmark
 import colab_train
 from benchmarking import workers
 from benchmarking.plain import CompetentTrainer, FirstTrainer, Sentences
-from devices import amp_dtype
+from runtime.devices import amp_dtype
 from settings import Settings
 from text.vocabulary import PAD
 
@@ -37,7 +37,9 @@ def test_flops_of_products_and_lstms_are_counted_forth_and_back():
 
 
 def test_a_goal_is_reached_when_it_is_first_met_and_never_otherwise():
-    curve = [{"step": 20 * i, "seconds": 3.0 * i, "exact_match": m} for i, m in enumerate([0.0, 0.6, 0.4, 0.92, 0.96], 1)]
+    curve = [
+        {"step": 20 * i, "seconds": 3.0 * i, "exact_match": m} for i, m in enumerate([0.0, 0.6, 0.4, 0.92, 0.96], 1)
+    ]
     assert benchmark.crossings(curve) == {"50 %": 6.0, "90 %": 12.0, "95 %": 15.0, "99 %": None}
 
 
@@ -258,7 +260,7 @@ def test_padding_more_than_doubles_the_language_models_work():
     short, padded = ours.data.batch(0, 0, 32), torch.stack([Sentences(32, seed=0)[i] for i in range(32)])
     plain = FirstTrainer(settings, torch.device("cpu")).language_model
     work = [
-        workers.count_flops(lambda: ours.circle.language_model(short)),
+        workers.count_flops(lambda: ours.cycle.language_model(short)),
         workers.count_flops(lambda: plain(padded, pack=False)),
     ]
     assert work[1] > 2 * work[0] > 0
@@ -303,4 +305,6 @@ def test_sentences_by_zipfs_law_have_every_word_and_common_ones_most():
     assert counts[:3].sum() == 0 and counts[3:].min() > 0 and len(counts) == len(data.vocab) == 53
     share = counts[3:] / counts.sum()
     assert share[0] / share[9] == pytest.approx(10, rel=0.2)  # word number n is as common as 1 / n
-    assert torch.equal(data.batch(0, 1, 8), data.batch(0, 1, 8)) and not torch.equal(data.batch(0, 1, 8), data.batch(0, 2, 8))
+    assert torch.equal(data.batch(0, 1, 8), data.batch(0, 1, 8)) and not torch.equal(
+        data.batch(0, 1, 8), data.batch(0, 2, 8)
+    )

@@ -99,7 +99,9 @@ def test_captions_survive_enlarging_and_other_files(pictures, tmp_path, capsys):
             paths.append(save(image, tmp_path / f"{i}.webp", lossless=True))
             paths.append(save(image, tmp_path / f"{i}.bmp"))
     assert caption.main(["--checkpoint", parrot(), *map(str, paths)]) == 0
-    assert [json.loads(line)["caption"] for line in capsys.readouterr().out.splitlines()] == [k for k in KNOWN for _ in range(4)]
+    assert [json.loads(line)["caption"] for line in capsys.readouterr().out.splitlines()] == [
+        k for k in KNOWN for _ in range(4)
+    ]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -239,7 +241,9 @@ def test_postscript_is_not_run(tmp_path):
 
 def test_damaged_tiff_is_one_line(tmp_path, capfd):
     whole = save(color_picture(), tmp_path / "a.tiff", compression="tiff_lzw").read_bytes()
-    (tmp_path / "a.tiff").write_bytes(whole[:1000] + bytes(len(whole) - 1300) + whole[-300:])  # the directory is at the end
+    (tmp_path / "a.tiff").write_bytes(
+        whole[:1000] + bytes(len(whole) - 1300) + whole[-300:]
+    )  # the directory is at the end
     assert caption.main(["--checkpoint", parrot(), str(tmp_path / "a.tiff")]) == 1
     out, err = capfd.readouterr()  # what the C library writes counts too
     assert out == "" and "a.tiff" in err and err.count("\n") == 1

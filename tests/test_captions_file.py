@@ -174,7 +174,9 @@ def test_an_epoch_may_be_shorter_than_the_file_and_the_next_one_has_others(tmp_p
     data = captions(tmp_path, "\n".join(f"sentence number {i}" for i in range(100)), num_samples=30)
     epochs = [rows_of(data, epoch) for epoch in range(8)]
     assert [len(rows) for rows in epochs] == [30] * 8
-    assert sorted(sum(epochs, [])) == sorted([*rows_of(captions(tmp_path, (tmp_path / "captions.txt").read_bytes()), 0)] * 3)
+    assert sorted(sum(epochs, [])) == sorted(
+        [*rows_of(captions(tmp_path, (tmp_path / "captions.txt").read_bytes()), 0)] * 3
+    )
 
 
 def test_a_batch_may_be_larger_than_the_file(tmp_path):
@@ -189,7 +191,9 @@ def test_a_batch_may_be_larger_than_the_file(tmp_path):
 
 def token_file(pictures, captions=5, start=0):
     """Flickr8k's format: each picture with its captions."""
-    lines = [f"{p}.jpg#{c}\tcaption {c} of picture {p}" for p in range(start, start + pictures) for c in range(captions)]
+    lines = [
+        f"{p}.jpg#{c}\tcaption {c} of picture {p}" for p in range(start, start + pictures) for c in range(captions)
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -242,7 +246,9 @@ def test_files_of_their_own_to_validate_and_to_test(tmp_path):
     assert sorted(t) == [f"sentence number {i}" for i in (200, 201, 3, 4)]
     assert sorted(train) == sorted({*lines} - {*t}) and both.report.held_out == 2
     assert any("2 left out because" in line for line in both.description())
-    only_val, only_test = (captions(tmp_path, "\n".join(lines), **{k: str(f)}) for k, f in (("val_file", val), ("test_file", test)))
+    only_val, only_test = (
+        captions(tmp_path, "\n".join(lines), **{k: str(f)}) for k, f in (("val_file", val), ("test_file", test))
+    )
     assert [len(p) for p in parts(only_val)] == [80, 5, 20]
     assert [len(p) for p in parts(only_test)] == [78, 20, 4]
     assert len({both.digest, only_val.digest, only_test.digest}) == 3
@@ -262,7 +268,11 @@ def test_no_picture_of_the_test_file_is_trained_on_or_validated(tmp_path):
     test.write_text("0.jpg#0\tanother caption of 0\n1.jpg#7\tcaption 7 of picture 1\n", encoding="utf-8")
     data = captions(tmp_path, token_file(20), val_file=str(val), test_file=str(test))
     train, v, t = parts(data)
-    assert pictures_of(t) == {"0", "1"} and pictures_of(v) == set("2345") and pictures_of(train) == set(map(str, range(6, 20)))
+    assert (
+        pictures_of(t) == {"0", "1"}
+        and pictures_of(v) == set("2345")
+        and pictures_of(train) == set(map(str, range(6, 20)))
+    )
     assert data.report.held_out == 30 and data.reports["val"].held_out == 10
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 import channel
 from data_utils import PAD, GrammarData
 from imaging.filters import smooth
-from models import Circle
+from models import Cycle
 from pictures import from_image, to_image
 from settings import Settings
 from text.word_classes import find_word_classes
@@ -63,18 +63,18 @@ def test_shift_moves_by_whole_pixels():
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 64])
-@pytest.mark.parametrize("decoder", ["objects", "marks", "conv"])
+@pytest.mark.parametrize("decoder", ["objects", "glyphs", "conv"])
 def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, decoder):
     data = GrammarData(1000, 0)
     torch.manual_seed(0)
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder)
     classes = find_word_classes(data.some_sentences(1000), len(data.vocab))
-    c = Circle(settings, len(data.vocab), data.max_words, classes)
+    c = Cycle(settings, len(data.vocab), data.max_words, classes)
     ids = data.batch(0, 0, size)
     scene = c.scene_decoder(c.language_model(ids), ids != PAD)
 
-    def send(corruptions=channel.CORRUPTIONS, severity=1.0):
-        return channel.transmit(scene, torch.tensor(severity), rng(), np.random.default_rng(0), corruptions)
+    def send(corruptions=channel.CORRUPTIONS, strength=1.0):
+        return channel.transmit(scene, torch.tensor(strength), rng(), np.random.default_rng(0), corruptions)
 
     assert send().shape == scene.picture.shape and torch.equal(send(), send())
     assert (send(("none",)) - scene.picture).abs().max() < 0.15  # light noise only: nothing was permuted

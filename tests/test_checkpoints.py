@@ -12,7 +12,7 @@ from forked import Process
 
 import checkpoints
 from checkpoints import CheckpointError, load, newest_valid, prune, save, write_atomically
-from files import whole_file
+from runtime.files import whole_file
 from training.folders import LOG_NAME, RunLock, remove_leftovers, set_aside
 
 
@@ -45,7 +45,7 @@ def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
     script = f"""
 import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
-from files import write_atomically
+from runtime.files import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_atomically({str(path)!r}, b"x" * 2_000_000)
@@ -68,7 +68,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "last.pt"
     write_atomically(path, b"0" * 3_000_000)
     program = f"""import sys; sys.path.insert(0, {str(ROOT)!r})
-from files import write_atomically
+from runtime.files import write_atomically
 for i in range(40): write_atomically({str(path)!r}, str(i % 10).encode() * 3_000_000)"""
     writer = Process(["-c", program], tmp_path, script_env())
     seen = set()
@@ -110,7 +110,10 @@ def test_an_earlier_run_is_set_aside_whole_and_foreign_files_stay(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("second", encoding="utf-8")
     assert set_aside(tmp_path, LOG_NAME) == str(tmp_path / "earlier_2")
     assert os.path.exists(tmp_path / "notes.txt")
-    assert [(tmp_path / f / "metrics.jsonl").read_text(encoding="utf-8") for f in ("earlier_1", "earlier_2")] == ["first", "second"]
+    assert [(tmp_path / f / "metrics.jsonl").read_text(encoding="utf-8") for f in ("earlier_1", "earlier_2")] == [
+        "first",
+        "second",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -186,7 +189,15 @@ def test_a_checkpoint_that_lacks_a_part_gets_one_line(tiny_run, name):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"d_model": "wide"}, {"dropout": float("nan")}, {"batch_size": 0}, {"use_vae": 3}, {"decoder": "x"}, {"n_heads": 7}]
+    "bad",
+    [
+        {"d_model": "wide"},
+        {"dropout": float("nan")},
+        {"batch_size": 0},
+        {"use_vae": 3},
+        {"decoder": "x"},
+        {"n_heads": 7},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(tiny_run, bad):
     state = load(tiny_run / "checkpoints" / "last.pt")

@@ -4,11 +4,11 @@ import doctest
 
 import pytest
 import torch
-from parrot import tiny_circle
+from parrot import tiny_cycle
 
 from data_utils import PAD, pad
 from decoders import codes
-from models import Circle
+from models import Cycle
 from pictures import codes_of_sentences, draw_sentences
 from settings import fit_to_text, resolve
 
@@ -21,7 +21,7 @@ def in_line():
     settings = resolve(typed)
     fit_to_text(settings, [12])
     torch.manual_seed(0)
-    return Circle(settings, 60, settings.n_sprites)
+    return Cycle(settings, 60, settings.n_cells)
 
 
 def test_examples_in_its_docstrings():
@@ -29,13 +29,13 @@ def test_examples_in_its_docstrings():
     assert done.attempted and not done.failed
 
 
-@pytest.mark.parametrize("decoder", ["objects", "marks"])
+@pytest.mark.parametrize("decoder", ["objects", "glyphs"])
 def test_what_is_written_is_drawn_as_its_sentence(decoder):
-    circle, vocab, _ = tiny_circle(decoder, use_vq=True)
-    written = codes_of_sentences(circle, vocab, TEXTS, CPU)
-    pictures, again = circle.scene_decoder.draw_codes(written)
+    cycle, vocab, _ = tiny_cycle(decoder, use_vq=True)
+    written = codes_of_sentences(cycle, vocab, TEXTS, CPU)
+    pictures, again = cycle.scene_decoder.draw_codes(written)
     assert again == written
-    drawn = draw_sentences(circle, vocab, TEXTS, CPU)
+    drawn = draw_sentences(cycle, vocab, TEXTS, CPU)
     if decoder == "objects":
         assert (pictures - drawn).abs().max() < 0.01  # 8 bits
         assert (pictures[1] - pictures[2]).abs().max() > 0.1
@@ -44,9 +44,9 @@ def test_what_is_written_is_drawn_as_its_sentence(decoder):
 
 
 def test_marks_in_line_are_drawn_as_their_pieces():
-    circle = in_line()
+    cycle = in_line()
     ids = pad([[7, 8, 9, 10, 7], [20, 7]])
-    scene, decoder = circle.draw(ids), circle.scene_decoder
+    scene, decoder = cycle.draw(ids), cycle.scene_decoder
     written = [decoder.write_codes(scene, ids, row) for row in range(2)]
     assert torch.allclose(decoder.draw_codes(written)[0], scene.picture, atol=1e-5)
     first, second = (text.split() for text in written)
@@ -54,25 +54,25 @@ def test_marks_in_line_are_drawn_as_their_pieces():
 
 
 def test_a_word_has_one_code_whatever_its_company():
-    circle, vocab, _ = tiny_circle(use_vq=True)
-    one, two, three = codes_of_sentences(circle, vocab, TEXTS, CPU)
+    cycle, vocab, _ = tiny_cycle(use_vq=True)
+    one, two, three = codes_of_sentences(cycle, vocab, TEXTS, CPU)
     red, cube = next(w for w in one.split() if w in two.split()), two.split()
     assert red in cube and len(cube) == 2 and set(cube) <= set(one.split()) and three.count("=") == 3
 
 
-@pytest.mark.parametrize("decoder", ["objects", "marks", "line"])
+@pytest.mark.parametrize("decoder", ["objects", "glyphs", "line"])
 def test_codes_move_only_by_whole_codes_and_the_kl_is_none(decoder):
-    circle = in_line() if decoder == "line" else tiny_circle(decoder, use_vq=True)[0]
+    cycle = in_line() if decoder == "line" else tiny_cycle(decoder, use_vq=True)[0]
     ids = pad([[5, 7, 8], [9, 10, 11]])
-    scene = circle.scene_decoder(circle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0))
+    scene = cycle.scene_decoder(cycle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0))
     assert not scene.kl.any() and scene.codes.dtype == torch.int64
-    sizes = [circle.scene_decoder.alphabets[name].n_codes for name in set(circle.scene_decoder.alphabets)]
+    sizes = [cycle.scene_decoder.alphabets[name].n_codes for name in set(cycle.scene_decoder.alphabets)]
     assert -1 <= scene.codes.min() and scene.codes.max() < max(sizes)
 
 
 def test_a_shape_that_nothing_moves_is_pulled_back_and_others_are_left_alone():
     """Two discs that the sigmoids cannot tell apart: the repulsion of outlines has no gradient there, the pull back has."""
-    outline = tiny_circle(use_vq=True)[0].scene_decoder.properties.outline
+    outline = tiny_cycle(use_vq=True)[0].scene_decoder.properties.outline
     numbers = torch.zeros(2, 14)
     numbers[:, 0] = torch.tensor([-30.0, -34.0])
     numbers.requires_grad_()
@@ -84,12 +84,12 @@ def test_a_shape_that_nothing_moves_is_pulled_back_and_others_are_left_alone():
 
 
 def test_a_dropped_word_shows_a_code_at_random():
-    circle, vocab, _ = tiny_circle(use_vq=True)
-    decoder = circle.scene_decoder
+    cycle, vocab, _ = tiny_cycle(use_vq=True)
+    decoder = cycle.scene_decoder
     decoder.latent_dropout = 1.0 - 1e-7
     ids = pad([vocab.encode("a ball")] * 64)
     with torch.no_grad():
-        pictures = decoder(circle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0)).picture
+        pictures = decoder(cycle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0)).picture
     shapes = decoder.alphabets["shape"].n_codes
     different = {tuple((p * 255).round().int().flatten().tolist()) for p in pictures}
     assert shapes // 2 < len(different) <= shapes
@@ -118,8 +118,10 @@ def test_bad_codes_of_things_are_named(text, named):
     assert named in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text, named", [("1 x", "'x'"), ("7", "from 0 to 6"), ("- -", "has no code"), ("1 1 1", "has 3 places")])
+@pytest.mark.parametrize(
+    "text, named", [("1 x", "'x'"), ("7", "from 0 to 6"), ("- -", "has no code"), ("1 1 1", "has 3 places")]
+)
 def test_bad_codes_of_marks_are_named(text, named):
     with pytest.raises(ValueError) as error:
-        codes.read_marks(text, 7, 2)
+        codes.read_glyphs(text, 7, 2)
     assert named in str(error.value)

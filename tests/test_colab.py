@@ -54,7 +54,9 @@ def test_every_cell_is_plain_python_that_parses():
 def test_no_cell_holds_an_absolute_path_or_upgrades_a_package():
     for name, source in CODE_CELLS.items():
         tree = ast.parse(source)
-        inner = {id(part) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for part in n.values[1:]}  # not its start
+        inner = {
+            id(part) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for part in n.values[1:]
+        }  # not its start
         constants = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in inner]
         texts = [n.value for n in constants if isinstance(n.value, str)]
         assert not [t for t in texts if t.startswith(("/", "~")) and len(t) > 1], name
@@ -63,7 +65,9 @@ def test_no_cell_holds_an_absolute_path_or_upgrades_a_package():
 
 def test_the_notebook_begins_with_badge_title_one_paragraph_and_one_form():
     first = NOTEBOOK.cells[0].source
-    assert re.match(r"\[!\[[^\]]+\]\(https://colab\.research\.google\.com/assets/colab-badge\.svg\)\]\(https://colab\.", first)
+    assert re.match(
+        r"\[!\[[^\]]+\]\(https://colab\.research\.google\.com/assets/colab-badge\.svg\)\]\(https://colab\.", first
+    )
     assert re.search(r"^# \w", first, re.M) and len(re.findall(r"\n\n[^#\[]", first)) == 1
     form = CODE_CELLS["settings"]
     assert NOTEBOOK.cells[1].id == "settings" and form.count("#@param") >= 6
@@ -149,7 +153,8 @@ def step_reached(log_dir, step):
     """Whether metrics.jsonl of a run that is going on has come to a step."""
     try:
         return any(
-            json.loads(line)["step"] >= step for line in (Path(log_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            json.loads(line)["step"] >= step
+            for line in (Path(log_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         )
     except (OSError, ValueError):
         return False
@@ -199,7 +204,7 @@ def test_windows_gets_the_one_signal_that_it_can_pass_on(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="stands in for a signal of Windows")
 def test_the_break_of_windows_counts_as_ctrl_c(monkeypatch):
-    from training.signals import Interrupted, Signals
+    from runtime.signals import Interrupted, Signals
 
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
     with Signals() as signals:
@@ -221,12 +226,27 @@ def test_a_new_machine_goes_on_from_drive_past_a_cut_off_file(tmp_path):
     drive, first, second = tmp_path / "drive" / "circle", tmp_path / "first", tmp_path / "second"
     for folder in (drive, first, second):
         folder.mkdir(parents=True)
-    command = ["colab_train.py", "quick", "--drive_dir", drive, "--drive_minutes", 0, "--", *TINY, "--epochs", 2, "--seed", 5]
+    command = [
+        "colab_train.py",
+        "quick",
+        "--drive_dir",
+        drive,
+        "--drive_minutes",
+        0,
+        "--",
+        *TINY,
+        "--epochs",
+        2,
+        "--seed",
+        5,
+    ]
     done = run_forked(*command, cwd=first, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "not Colab" in done.stdout and "Drive has step 16" in done.stdout and "exact match on 256" in done.stdout
     folder = drive / "quick"
-    assert {"metrics.jsonl", "training_curves.png", "sample_generations.png", "scenes_epoch_2.png"} <= set(names(folder))
+    assert {"metrics.jsonl", "training_curves.png", "sample_generations.png", "scenes_epoch_2.png"} <= set(
+        names(folder)
+    )
     os.truncate(folder / "last_step_000000016.pt", 5000)
     shutil.copy(first / "checkpoints" / "quick" / "checkpoint_epoch_1.pt", folder / "last_step_000000008.pt")
     again = run_forked(*command, cwd=second, timeout=300)
@@ -259,7 +279,15 @@ def test_with_a_full_drive_training_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_without_a_usable_drive_training_goes_on(tmp_path):
-    command = ["colab_train.py", "--preset", "quick", "--drive_dir", tmp_path / "not" / "mounted" / "circle", "--run_name", "mine"]
+    command = [
+        "colab_train.py",
+        "--preset",
+        "quick",
+        "--drive_dir",
+        tmp_path / "not" / "mounted" / "circle",
+        "--run_name",
+        "mine",
+    ]
     done = run_script(*command, "--", *TINY, "--epochs", 1, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stdout.splitlines() if "training goes on" in line]) == 1
@@ -298,7 +326,9 @@ def session(tmp_path):
     (tmp_path / "downloads").mkdir()
     Image.linear_gradient("L").resize((300, 200)).convert("RGB").save(tmp_path / "photo.jpg")
     env = script_env({"DRIVE_MOUNT": str(tmp_path / "drive"), "FAKE_UPLOAD": str(tmp_path / "photo.jpg")})
-    env.update(FAKE_DOWNLOADS=str(tmp_path / "downloads"), PYTHONPATH=str(FAKE), PIP_NO_INDEX="1")  # pip may only find all in place
+    env.update(
+        FAKE_DOWNLOADS=str(tmp_path / "downloads"), PYTHONPATH=str(FAKE), PIP_NO_INDEX="1"
+    )  # pip may only find all in place
     return folder, env
 
 
@@ -348,7 +378,9 @@ def test_the_whole_notebook_from_first_to_last_cell(session, tmp_path):
     assert "photo.jpg" in output_of(copy, "upload")[0] and "it reads:" in output_of(copy, "upload")[0]
     for name in ("checkpoints/quick/best.pt", "checkpoints/quick/last.pt", "logs/quick/training_summary.txt"):
         assert (folder / name).stat().st_size > 0, name
-    assert load(tmp_path / "drive" / "MyDrive" / "circle" / "quick" / "last_step_000000016.pt")["position"]["epoch"] == 2
+    assert (
+        load(tmp_path / "drive" / "MyDrive" / "circle" / "quick" / "last_step_000000016.pt")["position"]["epoch"] == 2
+    )
     assert names(tmp_path / "downloads") == ["quick.zip"] and (tmp_path / "drive.flushed").exists()
     with zipfile.ZipFile(tmp_path / "downloads" / "quick.zip") as archive:
         assert {"model.safetensors", "model.json", "sample_generations.png"} <= set(archive.namelist())

@@ -20,11 +20,10 @@ from forked import Process
 from parrot import blank, parrot
 from PIL import Image
 
-import command_line
-import devices
 from checkpoints import PRETRAINED, CheckpointError, load
-from command_line import UserError, exit_code, failure, in_one_line, is_out_of_memory
-from files import whole_file
+from runtime import command_line, devices
+from runtime.command_line import UserError, exit_code, failure, in_one_line, is_out_of_memory
+from runtime.files import whole_file
 
 # ---------------------------------------------------------------------------------------------
 # Wrong flags
@@ -67,7 +66,9 @@ def test_a_wrong_flag_is_one_line_with_a_pointer_to_help(script, tmp_path):
         ("generate.py", ["--sample", "1", "--out_dir", "o", "--checkpoint", "none.pt"]),
         ("export.py", ["--out_dir", "o", "--checkpoint", "none.pt"]),
         ("scripts/readme_pictures.py", ["none.pt"]),
-        pytest.param("scripts/processes.py", ["--device", "meta", "--rounds", "1"], marks=pytest.mark.slow),  # starts two more
+        pytest.param(
+            "scripts/processes.py", ["--device", "meta", "--rounds", "1"], marks=pytest.mark.slow
+        ),  # starts two more
         ("benchmarking/plain.py", ["--device", "meta"]),
         ("scripts/faults.py", ["--kills", "0", "--terms", "0", "--disks", "0", "--matrix", "none", "--out", "none/x"]),
     ],
@@ -185,7 +186,9 @@ def raised(action):
     return caught.value
 
 
-GPU = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.74 GiB of which 1.06 GiB is free."
+GPU = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.74 GiB of which 1.06 GiB is free."
+)
 APPLE = "MPS backend out of memory (MPS allocated: 8.00 GB). Tried to allocate 512.00 MB on private pool."
 MEMORY = [
     (raised(lambda: torch.empty(10**12, 100)), "out of memory (400000.0 GB at once)"),
@@ -266,12 +269,17 @@ def test_a_model_too_large_for_any_memory_is_one_line_and_an_earlier_run_stays_w
 def test_memory_that_runs_out_in_the_middle_of_a_run_leaves_its_last_checkpoint(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path, dirs_exist_ok=True)
     before = digests(tmp_path / "checkpoints")
-    done = run_limited("train", "training.trainer:Trainer.train_step", 3, "--resume", "auto", "--epochs", 4, cwd=tmp_path)
+    done = run_limited(
+        "train", "training.trainer:Trainer.train_step", 3, "--resume", "auto", "--epochs", 4, cwd=tmp_path
+    )
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert last.startswith("train.py: out of memory (0.4 GB at once); asked for --batch_size 32 --d_model 32"), last
     assert last.endswith(f"{os.path.join('checkpoints', 'last.pt')} of step 16 is whole")
-    assert digests(tmp_path / "checkpoints") == before and load(tmp_path / "checkpoints" / "last.pt")["position"]["step"] == 16
+    assert (
+        digests(tmp_path / "checkpoints") == before
+        and load(tmp_path / "checkpoints" / "last.pt")["position"]["step"] == 16
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
@@ -281,7 +289,11 @@ def test_memory_that_runs_out_in_the_middle_of_a_run_leaves_its_last_checkpoint(
     [
         ("generate", "generate:draw_sentences", ["--text", "a red ball", "--out_dir", "o"]),
         ("generate", "torch:load", ["--text", "a red ball", "--out_dir", "o"]),  # not a damaged file
-        ("generate", "checkpoints:Circle.load_state_dict", ["--text", "a red ball", "--out_dir", "o"]),  # nor another program's
+        (
+            "generate",
+            "checkpoints:Circle.load_state_dict",
+            ["--text", "a red ball", "--out_dir", "o"],
+        ),  # nor another program's
         ("caption", "caption:read_pictures", ["picture.png"]),
         ("export", "checkpoints:Circle.load_state_dict", ["--out_dir", "o"]),
     ],
@@ -321,7 +333,9 @@ def text_files_without_an_encoding(path):
             continue
         method = call.rpartition(".")[2]
         given = [*node.args, *([keywords["mode"]] if "mode" in keywords else [])]
-        modes = [a.value for a in given if isinstance(a, ast.Constant) and re.fullmatch(r"[rwaxbt+]{1,3}", str(a.value))]
+        modes = [
+            a.value for a in given if isinstance(a, ast.Constant) and re.fullmatch(r"[rwaxbt+]{1,3}", str(a.value))
+        ]
         text = not any("b" in mode for mode in modes)
         opened = call in ("open", "io.open", "builtins.open", "os.fdopen") or (method == "open" and modes)
         temporary = method in ("NamedTemporaryFile", "TemporaryFile") and modes
@@ -334,11 +348,15 @@ def text_files_without_an_encoding(path):
             yield f"{path.relative_to(ROOT)}:{node.lineno} {call}"
 
 
-NOT_YET = {ROOT / name for name in ("evaluate.py", "scripts/ablations.py", "tests/test_evaluate.py", "tests/test_page.py")}
+NOT_YET = {
+    ROOT / name for name in ("evaluate.py", "scripts/ablations.py", "tests/test_evaluate.py", "tests/test_page.py")
+}
 
 
 def test_every_text_file_and_every_process_names_its_encoding():
-    files = [p for p in ROOT.rglob("*.py") if not {".venv", ".git"} & set(p.relative_to(ROOT).parts) and p not in NOT_YET]
+    files = [
+        p for p in ROOT.rglob("*.py") if not {".venv", ".git"} & set(p.relative_to(ROOT).parts) and p not in NOT_YET
+    ]
     assert len(files) > 50
     assert [line for path in files for line in text_files_without_an_encoding(path)] == []
 
@@ -371,12 +389,25 @@ def test_a_locale_that_knows_no_foreign_letters_ends_nothing(locale, tmp_path, m
 
     def run(*command):
         done = run_script(*command, cwd=tmp_path, env=locale)
-        assert done.returncode == 0 and "Traceback" not in done.stderr and "could not be written" not in done.stderr, done.stderr
+        assert done.returncode == 0 and "Traceback" not in done.stderr and "could not be written" not in done.stderr, (
+            done.stderr
+        )
         return done.stdout
 
     flags = [f for f in TINY if f not in ("--num_samples", "256")]
     flags += ["--tokenizer", "words"]
-    run("train.py", "--captions_file", "мои фразы.txt", *flags, "--epochs", 1, "--log_dir", "журнал", "--num_samples", 64)
+    run(
+        "train.py",
+        "--captions_file",
+        "мои фразы.txt",
+        *flags,
+        "--epochs",
+        1,
+        "--log_dir",
+        "журнал",
+        "--num_samples",
+        64,
+    )
     assert "café" in load(tmp_path / "checkpoints" / "last.pt")["vocabulary"]
     assert "captions_file" in (tmp_path / "журнал" / "training_summary.txt").read_text(encoding="utf-8")
     run("train.py", "--resume", "auto", "--epochs", 2)

@@ -24,7 +24,9 @@ def on_terminal(command, columns, cwd):
 
     outside, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(command, cwd=cwd, env=script_env({"TERM": "xterm"}), stdout=subprocess.DEVNULL, stderr=inside)
+    process = subprocess.Popen(
+        command, cwd=cwd, env=script_env({"TERM": "xterm"}), stdout=subprocess.DEVNULL, stderr=inside
+    )
     os.close(inside)
     shown = []
 
@@ -70,7 +72,9 @@ def test_exact_match_is_seen_on_a_terminal_of_any_width(columns, tmp_path):
 def test_a_training_in_80_columns_shows_exact_match_and_epoch(tmp_path):
     shown = on_terminal(script_command("train.py", *TINY, "--epochs", 2, "--log_interval", 2), 80, tmp_path)
     frames = re.split(r"[\r\n]", shown)
-    assert any(re.match(r"exact - epoch 1/2", f) for f in frames) and any(re.match(r"exact \d+\.\d% epoch 2/2", f) for f in frames)
+    assert any(re.match(r"exact - epoch 1/2", f) for f in frames) and any(
+        re.match(r"exact \d+\.\d% epoch 2/2", f) for f in frames
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -152,7 +156,10 @@ def test_pictures_that_could_not_be_written_are_not_named_at_the_end(tmp_path):
     done = run_forked("train.py", *TINY, "--epochs", 1, cwd=tmp_path)
     assert done.returncode == 0 and "warning: samples sample_generations.png could not be written" in done.stderr
     first, last = done.stdout.splitlines()
-    assert first == f"pictures: {os.path.join('logs', 'training_curves.png')}; model: {os.path.join('checkpoints', 'best.pt')}"
+    assert (
+        first
+        == f"pictures: {os.path.join('logs', 'training_curves.png')}; model: {os.path.join('checkpoints', 'best.pt')}"
+    )
     assert last.startswith("exact match on 256 unseen sentences")
     rows = (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(rows[-1])["kind"] == "validation"

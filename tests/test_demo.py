@@ -34,7 +34,12 @@ class Server:
         self.folder, self.port = folder, free_port()
         for name in ("home", "tmp", "work"):
             (folder / name).mkdir()
-        env = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0"}
+        env = {
+            "HOME": str(folder / "home"),
+            "TMPDIR": str(folder / "tmp"),
+            "GRADIO_SHARE": "True",
+            "GRADIO_SERVER_NAME": "0.0.0.0",
+        }
         command = script_command("demo.py", "--checkpoint", parrot(), "--port", self.port)
         text = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
         self.process = subprocess.Popen(command, cwd=folder / "work", env=script_env(env), **text)
@@ -104,7 +109,9 @@ def test_only_this_machine_can_ask(server):
     if sys.platform == "linux":
         lines = Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
         listening = [
-            line.split()[1] for line in lines if line.split()[3] == "0A" and line.split()[1].endswith(f":{server.port:04X}")
+            line.split()[1]
+            for line in lines
+            if line.split()[3] == "0A" and line.split()[1].endswith(f":{server.port:04X}")
         ]
         assert listening == [f"0100007F:{server.port:04X}"]
     import httpx
@@ -217,11 +224,15 @@ def test_type_swap_slide_erase_and_invent(browser, server):
     visitor.draws(KNOWN[0])
     visitor.shows("#reading .caption", KNOWN[0])
     image = page.locator("#scene img").first
-    natural = image.evaluate("e => [e.naturalWidth, e.naturalHeight, getComputedStyle(e).imageRendering, e.clientWidth]")
+    natural = image.evaluate(
+        "e => [e.naturalWidth, e.naturalHeight, getComputedStyle(e).imageRendering, e.clientWidth]"
+    )
     assert natural[:3] == [64, 64, "pixelated"] and natural[3] > 200
     assert "ground" in visitor.shows("#layers", "ground")
     page.locator("#word input").click()
-    page.get_by_role("option", name="star", exact=True).or_(page.get_by_role("option", name="blue", exact=True)).first.click()
+    page.get_by_role("option", name="star", exact=True).or_(
+        page.get_by_role("option", name="blue", exact=True)
+    ).first.click()
     assert page.locator("#swapped img").count() == 3 or visitor.shows("#swapped", "changes visibly")
     visitor.opens("Damage the picture")
     page.locator("#noise input[type=range]").fill("0.4")
@@ -239,7 +250,9 @@ def test_type_swap_slide_erase_and_invent(browser, server):
     page.mouse.up()
     assert "what is left" in visitor.shows("#erased", "what is left")
     page.locator("#invent").click()
-    page.wait_for_function(f"() => !document.querySelector('#sentence textarea, #sentence input').value.includes({KNOWN[0]!r})")
+    page.wait_for_function(
+        f"() => !document.querySelector('#sentence textarea, #sentence input').value.includes({KNOWN[0]!r})"
+    )
     visitor.draws("a red bal")
     assert "nearest known word is 'ball'" in visitor.shows("#message", "unknown word")
     visitor.draws(KNOWN[1])

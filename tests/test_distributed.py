@@ -39,7 +39,9 @@ def two_steps(decoder, group):
         with mock.patch("channel.add_noise", lambda picture, *_: picture):
             parts = trainer.train_step()
         out.update({f"{decoder} {step} loss {k}": v.clone() for k, v in parts.items()})
-        out.update({f"{decoder} {step} {n}": p.grad.clone() for n, p in trainer.circle.named_parameters() if p.grad is not None})
+        out.update(
+            {f"{decoder} {step} {n}": p.grad.clone() for n, p in trainer.cycle.named_parameters() if p.grad is not None}
+        )
     return out
 
 
@@ -51,7 +53,9 @@ def free_port():
 
 def start(command, cwd, size=2):
     """The command, as of `Forked`, as processes of one group."""
-    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
+    address = dict(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size)
+    )
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
     return [Process(command, cwd, script_env({**address, **rank})) for rank in ranks]
 
@@ -84,7 +88,7 @@ def losses(folder):
 def test_two_processes_have_the_gradient_of_one(tmp_path):
     codes, said = finish(start([__file__, tmp_path], tmp_path), 120)
     assert codes == [0, 0], said
-    one = {k: v for decoder in ("marks", "conv") for k, v in two_steps(decoder, distributed.SINGLE_PROCESS).items()}
+    one = {k: v for decoder in ("glyphs", "conv") for k, v in two_steps(decoder, distributed.SINGLE_PROCESS).items()}
     for rank in range(2):
         two = torch.load(tmp_path / f"{rank}.pt")
         assert two.keys() == one.keys()
@@ -103,10 +107,12 @@ def test_they_train_alike_and_a_run_goes_on_with_another_number_of_processes(tmp
     one, two = (losses(tmp_path / str(size)) for size in (1, 2))
     assert [r["step"] for r in one] == [r["step"] for r in two] == [1, 2, 3, 4, 5, 5]
     for a, b in zip(one[:-1], two[:-1], strict=True):  # the last step has 11 sentences
-        assert a["lr"] == b["lr"] and a["severity"] == b["severity"]
+        assert a["lr"] == b["lr"] and a["corruption_strength"] == b["corruption_strength"]
         apart = {k: abs(a[k] - b[k]) / (1 + abs(a[k])) for k in a if k.startswith("loss_")}
         assert max(apart.values()) < 3e-2, apart  # the captioner's picture always has a little noise of its own
-    names = {size: checkpoints.load(tmp_path / str(size) / "checkpoints" / "last.pt")["model"].keys() for size in (1, 2)}
+    names = {
+        size: checkpoints.load(tmp_path / str(size) / "checkpoints" / "last.pt")["model"].keys() for size in (1, 2)
+    }
     assert names[1] == names[2]
     for size in (1, 2):  # and now the other way round
         command = [ROOT / "train.py", "--resume", "auto", "--epochs", 2]
@@ -120,7 +126,14 @@ def test_they_train_alike_and_a_run_goes_on_with_another_number_of_processes(tmp
 
 @pytest.mark.slow
 def test_torchrun(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(ROOT / "train.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(ROOT / "train.py"),
+    ]
     command += [str(a) for a in [*TINY, "--epochs", 1, "--log_interval", 4]]
     done = subprocess.run(command, cwd=tmp_path, env=script_env(), capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
@@ -136,7 +149,9 @@ LONG = training("--epochs", 99, "--log_interval", 1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, told", [(signal.SIGTERM, [1]), (signal.SIGINT, [0, 1, 1])], ids=["to one", "to all, twice"])
+@pytest.mark.parametrize(
+    "number, told", [(signal.SIGTERM, [1]), (signal.SIGINT, [0, 1, 1])], ids=["to one", "to all, twice"]
+)
 def test_a_signal_to_any_process_saves_and_ends_all(tmp_path, number, told):
     processes = start(LONG, tmp_path)
     processes[0].hear("step 2/")
@@ -198,7 +213,10 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path, lost):
     state = checkpoints.load(tmp_path / "checkpoints" / "last.pt")
     if lost == 1:
         last = said[0].splitlines()[-1]
-        assert f"another process of this run was lost at epoch 0, step {state['position']['step']}; go on with: torchrun" in last
+        assert (
+            f"another process of this run was lost at epoch 0, step {state['position']['step']}; go on with: torchrun"
+            in last
+        )
         assert checkpoints.all_finite(state) and state["position"]["step"] >= 3
 
 
@@ -298,7 +316,9 @@ def test_a_part_of_a_batch_is_corrupted_as_in_the_whole():
 
     def corrupted(rows, first):
         scene = Scene(picture[rows], None, None, None)
-        out = channel.transmit(scene, torch.tensor(0.5), torch.Generator().manual_seed(0), np.random.default_rng(3), first=first)
+        out = channel.transmit(
+            scene, torch.tensor(0.5), torch.Generator().manual_seed(0), np.random.default_rng(3), first=first
+        )
         return (out - scene.picture).abs().mean((1, 2, 3))
 
     whole = corrupted(slice(0, 24), 0)
@@ -309,7 +329,7 @@ def test_a_part_of_a_batch_is_corrupted_as_in_the_whole():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     group = distributed.join()
-    gradients = {k: v for decoder in ("marks", "conv") for k, v in two_steps(decoder, group).items()}
+    gradients = {k: v for decoder in ("glyphs", "conv") for k, v in two_steps(decoder, group).items()}
     torch.save(gradients, Path(sys.argv[1]) / f"{os.environ['RANK']}.pt")
     group.leave()
     distributed.end(0)

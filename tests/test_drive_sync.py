@@ -92,7 +92,9 @@ def test_a_cut_off_file_on_drive_is_named_passed_over_and_left(tiny_run, local, 
     shutil.copy(tiny_run / "checkpoints" / "last.pt", local / "last.pt")
     copy.start({"last": str(local / "last.pt")}, [])
     assert copy.finish() and load(drive / "last_step_000000016-2.pt")["position"]["step"] == 16
-    assert (drive / "last_step_000000016.pt").stat().st_size == len(whole) // 2 and (drive / "last_step_000000008.pt").exists()
+    assert (drive / "last_step_000000016.pt").stat().st_size == len(whole) // 2 and (
+        drive / "last_step_000000008.pt"
+    ).exists()
 
 
 def test_the_newer_of_drive_and_local_is_taken_and_nothing_local_is_lost(tiny_run, local, tmp_path, said):
@@ -128,7 +130,9 @@ def test_mounting_says_in_one_line_why_there_is_no_drive(tmp_path, monkeypatch, 
     monkeypatch.syspath_prepend(FAKE)
     monkeypatch.setenv("DRIVE_MOUNT", str(tmp_path / "drive"))
     monkeypatch.setenv("FAKE_DRIVE", "fails")
-    assert drive_sync.mount("circle", said.append) == "" and "mount failed" in said[0] and "training goes on" in said.pop()
+    assert (
+        drive_sync.mount("circle", said.append) == "" and "mount failed" in said[0] and "training goes on" in said.pop()
+    )
     monkeypatch.setenv("FAKE_DRIVE", "ok")
     assert drive_sync.mount("circle", said.append) == str(tmp_path / "drive" / "MyDrive" / "circle") and len(said) == 1
     drive_sync.flush(said.append)

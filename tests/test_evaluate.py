@@ -17,7 +17,7 @@ from data_utils import CaptionsFileError, GrammarData, Vocabulary
 from evaluation import baselines, labels, page, reading, results_table, robustness
 from evaluation.protocol import open_unseen
 from evaluation.report import all_metrics, full_label, markdown
-from models import Circle
+from models import Cycle
 from settings import Settings
 from text.word_classes import find_word_classes
 
@@ -33,7 +33,15 @@ def small_protocol(monkeypatch):
 def evaluation(tiny_run, tmp_path_factory):
     """The tiny run evaluated with the small protocol -> (folder, metrics.json's content)."""
     folder = tmp_path_factory.mktemp("evaluation")
-    arguments = ["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(folder), "--quick", "--threads", "1"]
+    arguments = [
+        "--checkpoint",
+        str(tiny_run / "checkpoints/last.pt"),
+        "--out_dir",
+        str(folder),
+        "--quick",
+        "--threads",
+        "1",
+    ]
     arguments += ["--real_pictures"]
     with pytest.MonkeyPatch.context() as patch:
         measure_less(patch)
@@ -54,7 +62,9 @@ def test_every_metric_is_finite_in_range_and_beside_baselines(evaluation):
 @pytest.mark.slow
 def test_all_sections_splits_and_slots_are_there(evaluation):
     sections = evaluation[1]["models"][0]["sections"]
-    assert set(sections) == {name for name, section in evaluate.SECTIONS.items() if not section.needs_lines | section.needs_codes}
+    assert set(sections) == {
+        name for name, section in evaluate.SECTIONS.items() if not section.needs_lines | section.needs_codes
+    }
     ids = set(sections["circle"]["metrics"])
     for split in ("test", "test_pairs", "test_ood", "test_frames"):
         assert {
@@ -84,7 +94,9 @@ def test_report_tells_the_metrics_of_the_json(evaluation):
 def test_nothing_is_overwritten_without_force(evaluation, tiny_run, capsys, small_protocol):
     folder, _ = evaluation
     before = {name: (folder / name).read_bytes() for name in evaluate.OUTPUTS}
-    assert evaluate.main(["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(folder), "--quick"]) == 1
+    assert (
+        evaluate.main(["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(folder), "--quick"]) == 1
+    )
     error = capsys.readouterr().err
     assert "exists" in error and "--force" in error and error.count("\n") == 1
     assert before == {name: (folder / name).read_bytes() for name in evaluate.OUTPUTS}
@@ -94,7 +106,15 @@ def test_nothing_is_overwritten_without_force(evaluation, tiny_run, capsys, smal
 @pytest.mark.slow
 def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypatch, small_protocol):
     """The second start measures only what the first had not, and the end is that of a run in one go."""
-    arguments = ["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(tmp_path), "--quick", "--threads", "1"]
+    arguments = [
+        "--checkpoint",
+        str(tiny_run / "checkpoints/last.pt"),
+        "--out_dir",
+        str(tmp_path),
+        "--quick",
+        "--threads",
+        "1",
+    ]
     arguments += ["--real_pictures"]
 
     def interrupted(*_):
@@ -119,7 +139,10 @@ def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypa
 
 def test_partial_results_of_another_evaluation_are_refused(tiny_run, tmp_path, capsys, small_protocol):
     (tmp_path / "partial.json").write_text('{"fingerprint": "other", "sections": {}}', encoding="utf-8")
-    assert evaluate.main(["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(tmp_path), "--quick"]) == 1
+    assert (
+        evaluate.main(["--checkpoint", str(tiny_run / "checkpoints/last.pt"), "--out_dir", str(tmp_path), "--quick"])
+        == 1
+    )
     assert "another evaluation" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["partial.json"]
 
@@ -238,7 +261,9 @@ def test_bad_checkpoints_are_one_line(tmp_path, tiny_run):
     one_line(run_forked("evaluate.py", "--checkpoint", "text.pt", "--out_dir", "out", cwd=tmp_path), "text.pt")
     state = torch.load(tiny_run / "checkpoints/last.pt", weights_only=True)
     save(tmp_path / "new.pt", {**state, "format": 99})
-    one_line(run_forked("evaluate.py", "--checkpoint", "new.pt", "--out_dir", "out", cwd=tmp_path), "new.pt", "format 99")
+    one_line(
+        run_forked("evaluate.py", "--checkpoint", "new.pt", "--out_dir", "out", cwd=tmp_path), "new.pt", "format 99"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -247,9 +272,15 @@ def test_captions_file_of_nothing_is_one_line(tmp_path, content, words, capsys):
     (tmp_path / "lines.txt").write_text(content, encoding="utf-8")
     vocab = Vocabulary.of(["one", "sentence", "only"])
     settings = Settings(
-        d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder="marks", captions_file=str(tmp_path / "lines.txt")
+        d_model=32,
+        n_heads=2,
+        n_layers=1,
+        hidden_dim=32,
+        z_dim=54,
+        decoder="glyphs",
+        captions_file=str(tmp_path / "lines.txt"),
     )
-    save(tmp_path / "c.pt", model_state(Circle(settings, len(vocab), 4), vocab, settings))
+    save(tmp_path / "c.pt", model_state(Cycle(settings, len(vocab), 4), vocab, settings))
     assert evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
@@ -288,9 +319,11 @@ def test_untrained_model_scores_below_every_threshold_and_stays_finite(tmp_path,
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
     torch.manual_seed(0)
     classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(vocab))
-    save(tmp_path / "c.pt", model_state(Circle(settings, len(vocab), 24, classes), vocab, settings))
+    save(tmp_path / "c.pt", model_state(Cycle(settings, len(vocab), 24, classes), vocab, settings))
     assert (
-        evaluate.main(["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out"), "--quick", "--threads", "1"])
+        evaluate.main(
+            ["--checkpoint", str(tmp_path / "c.pt"), "--out_dir", str(tmp_path / "out"), "--quick", "--threads", "1"]
+        )
         == 0
     )
     result = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))

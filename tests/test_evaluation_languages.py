@@ -44,11 +44,11 @@ class LowestBit:
 @pytest.fixture(scope="module")
 def cheat():
     vocab, trick = Vocabulary.of_grammar(), LowestBit(24)
-    circle = BaselineModel(trick.draw, trick)
-    circle.language_model = SimpleNamespace(max_words=24)  # of which the random scene decoder beside it needs to know
-    circle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(vocab))
+    cycle = BaselineModel(trick.draw, trick)
+    cycle.language_model = SimpleNamespace(max_words=24)  # of which the random scene decoder beside it needs to know
+    cycle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(vocab))
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, channel=False)
-    return ModelUnderTest(circle=circle, vocab=vocab, settings=settings, device=torch.device("cpu"), name="cheat")
+    return ModelUnderTest(cycle=cycle, vocab=vocab, settings=settings, device=torch.device("cpu"), name="cheat")
 
 
 def test_cheat_comes_back_whole_and_is_caught_by_corruption(cheat):
@@ -61,7 +61,7 @@ def test_cheat_comes_back_whole_and_is_caught_by_corruption(cheat):
 
 
 def test_cheat_cannot_be_read_by_a_person(cheat):
-    own = legibility.legibility_metrics(cheat.circle, cheat.vocab, cheat.device, 0, True)
+    own = legibility.legibility_metrics(cheat.cycle, cheat.vocab, cheat.device, 0, True)
     assert own["legibility/color_histogram_64"] < 0.25
     assert own["legibility/swap_changed_mean"] == 0 and own["legibility/swap_visible_min"] < 1
     assert own["legibility/naive_4_mean"] < 0.2  # chance is 0.134
@@ -105,12 +105,12 @@ class Painted:
 
 
 def painted(message):
-    circle = BaselineModel(Painted(message))
-    circle.language_model = SimpleNamespace(max_words=24)
-    circle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(Vocabulary.of_grammar()))
+    cycle = BaselineModel(Painted(message))
+    cycle.language_model = SimpleNamespace(max_words=24)
+    cycle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(Vocabulary.of_grammar()))
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
     vocab = Vocabulary.of_grammar()
-    return ModelUnderTest(circle=circle, vocab=vocab, settings=settings, device=torch.device("cpu"), name="painted")
+    return ModelUnderTest(cycle=cycle, vocab=vocab, settings=settings, device=torch.device("cpu"), name="painted")
 
 
 def scrambled(sentence, _numbers):
@@ -135,7 +135,7 @@ def languages():
         rng = np.random.default_rng(0)
 
         def draw(slots, model=model):
-            return legibility.draw_slots(model.circle, model.vocab, model.device, slots)
+            return legibility.draw_slots(model.cycle, model.vocab, model.device, slots)
 
         out[name]["naive"] = legibility.few_shot_accuracy(draw, "color", 4, legibility._pixels, rng, 150)
         out[name]["swaps"] = legibility.swaps(draw, "color", rng, pairs=30)

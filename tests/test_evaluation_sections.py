@@ -43,7 +43,10 @@ def test_soft_interval_holds_its_value():
 
 
 def test_every_round_trip_metric_is_the_ratio_of_its_sentences():
-    originals, captions = ["a red ball", "a huge red ball", "a tiny pink star"], ["a red box", "a huge red ball", "a small star"]
+    originals, captions = (
+        ["a red ball", "a huge red ball", "a tiny pink star"],
+        ["a red box", "a huge red ball", "a small star"],
+    )
     for (name, slot), value in reading.round_trip_scores(originals, captions).items():
         values, weights = reading.per_sentence(name, slot, originals, captions)
         assert (values.sum(0) / weights.sum(0)).mean() == pytest.approx(value), (name, slot)
@@ -65,7 +68,9 @@ def test_table_of_results_has_the_deviation_of_a_sample():
 def test_table_of_results_from_the_command_line(tiny_run, monkeypatch):
     measure_less(monkeypatch)
     few = SMALL.scenes
-    monkeypatch.setattr("evaluation.results_table.measured", lambda draw, seed, scale, read: measured(draw, seed, few, read))
+    monkeypatch.setattr(
+        "evaluation.results_table.measured", lambda draw, seed, scale, read: measured(draw, seed, few, read)
+    )
     done = run_here("scripts/results.py", "checkpoints/last.pt", "--n", 8, cwd=tiny_run)
     assert done.returncode == 0, done.stderr
     labels = [row.label for id, row in ROWS.items() if id not in ("exact_match/val", "legibility/silhouettes", *GIVEN)]

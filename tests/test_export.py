@@ -43,7 +43,10 @@ def test_every_script_does_the_same_with_the_export(exported, tmp_path, capsys):
     lines = []
     for checkpoint in (parrot(), exported):
         capsys.readouterr()
-        assert caption.main(["--checkpoint", str(checkpoint), *[str(tmp_path / "pt" / f"{i:05d}.png") for i in range(5)]]) == 0
+        assert (
+            caption.main(["--checkpoint", str(checkpoint), *[str(tmp_path / "pt" / f"{i:05d}.png") for i in range(5)]])
+            == 0
+        )
         lines.append(capsys.readouterr().out)
     assert lines[0] == lines[1] and [json.loads(x)["caption"] for x in lines[0].splitlines()][:4] == KNOWN
 
@@ -90,7 +93,16 @@ def test_missing_empty_cut_and_flipped_files(exported, name):
     whole = path.read_bytes()
     path.unlink()
     assert "missing" in refused(exported)
-    for data in (b"", whole[:100], whole[:-1], b"\0" * len(whole), b"[" * 100000, b"[1]", b"null", whole[: len(whole) // 2] * 2):
+    for data in (
+        b"",
+        whole[:100],
+        whole[:-1],
+        b"\0" * len(whole),
+        b"[" * 100000,
+        b"[1]",
+        b"null",
+        whole[: len(whole) // 2] * 2,
+    ):
         path.write_bytes(data)
         refused(exported)
     path.write_bytes(whole)
@@ -122,7 +134,7 @@ def test_hostile_descriptions(exported, change):
         refused(exported)
 
 
-@pytest.mark.parametrize("name", ["d_model", "n_layers", "hidden_dim", "z_dim", "n_heads", "n_sprites"])
+@pytest.mark.parametrize("name", ["d_model", "n_layers", "hidden_dim", "z_dim", "n_heads", "n_cells"])
 @pytest.mark.parametrize("value", [-1, 0, 10**12, 3.5, "x", None, [1]])
 def test_settings_that_ask_for_more_than_the_weights_hold(exported, name, value):
     """Refused before memory is taken: 10**12 would not fit any machine."""

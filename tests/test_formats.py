@@ -31,7 +31,10 @@ FLICKR8K = lines(
     'b.jpg.1#0\tA black dog and a "spotted" dog',
 )
 KAGGLE = lines(
-    "image,caption", "a.jpg,A child in a pink dress .", 'a.jpg,"A girl , going into a ""house"" ."', "b.jpg,Dogs , two ."
+    "image,caption",
+    "a.jpg,A child in a pink dress .",
+    'a.jpg,"A girl , going into a ""house"" ."',
+    "b.jpg,Dogs , two .",
 )
 FLICKR30K = lines(
     "image_name| comment_number| comment",
@@ -75,7 +78,9 @@ KARPATHY = {
     ],
 }  # fmt: skip
 HF = lines(
-    "raw,sentids,split,filename", '"[""Two young guys"", ""Two men""]","[0, 1]",train,a.jpg', '"[\'A dog\']","[2]",val,b.jpg'
+    "raw,sentids,split,filename",
+    '"[""Two young guys"", ""Two men""]","[0, 1]",train,a.jpg',
+    '"[\'A dog\']","[2]",val,b.jpg',
 )
 
 FORMATS = {
@@ -274,7 +279,11 @@ def test_a_column_that_is_not_plain_is_asked_for(tmp_path, content, column, says
 # Broken files
 # ---------------------------------------------------------------------------------------------
 
-INSTANCES = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}], "categories": []}
+INSTANCES = {
+    "images": [{"id": 1, "file_name": "1.jpg"}],
+    "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}],
+    "categories": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -305,7 +314,9 @@ def test_a_broken_file_says_where_and_what_was_expected(tmp_path, content, says)
 
 def test_one_row_without_a_caption_among_many_is_skipped_and_told(tmp_path):
     rows = [f"{i}.jpg| {n}| A dog number {i} ." for i in range(20) for n in range(5)]
-    found = reader(tmp_path, lines(FLICKR30K.splitlines()[0], *rows, "2199200615.jpg| 4   A dog runs across the grass ."))
+    found = reader(
+        tmp_path, lines(FLICKR30K.splitlines()[0], *rows, "2199200615.jpg| 4   A dog runs across the grass .")
+    )
     assert len([c for c in found if c.text]) == 100
     assert found.broken == 1 and found.complaint.startswith("line 102: 2 fields parted by “|”, expected 3")
 
@@ -325,4 +336,8 @@ def test_where_a_caption_stands(tmp_path):
     table = reader(tmp_path, FORMATS["excel, utf-8"][0])
     assert [c.line for c in table] == [2, 3]
     document = reader(tmp_path, json.dumps(COCO))
-    assert [document.where(c, n).rpartition(", ")[2] for n, c in enumerate(document, 1)] == ["caption 1", "caption 2", "caption 3"]
+    assert [document.where(c, n).rpartition(", ")[2] for n, c in enumerate(document, 1)] == [
+        "caption 1",
+        "caption 2",
+        "caption 3",
+    ]

@@ -104,9 +104,9 @@ def test_damaged_checkpoints(tmp_path):
     for _ in range(CASES // 4):
         mutant = damage(whole, rng)
         Path(path).write_bytes(mutant)
-        circle = attempt(lambda: load_model(path, "cpu")[0], CheckpointError, path, tally)
-        if circle is not None:  # what is read despite a damage is sound: only padding was hit
-            assert all(torch.equal(t, original[name]) for name, t in circle.state_dict().items())
+        cycle = attempt(lambda: load_model(path, "cpu")[0], CheckpointError, path, tally)
+        if cycle is not None:  # what is read despite a damage is sound: only padding was hit
+            assert all(torch.equal(t, original[name]) for name, t in cycle.state_dict().items())
     report("checkpoints", tally)
 
 
@@ -269,7 +269,9 @@ def test_damaged_pictures(tmp_path):
 
 def test_damaged_text_files(tmp_path):
     rng, tally = np.random.default_rng(4), {"refused": 0, "read": 0}
-    sound = [end.join(LINES).encode(code) for code in ("utf-8", "utf-8-sig", "utf-16", "utf-32") for end in ("\n", "\r\n")]
+    sound = [
+        end.join(LINES).encode(code) for code in ("utf-8", "utf-8-sig", "utf-16", "utf-32") for end in ("\n", "\r\n")
+    ]
     path = str(tmp_path / "captions.txt")
     for case in range(CASES):
         Path(path).write_bytes(damage(sound[case % len(sound)], rng, sound[int(rng.integers(len(sound)))]))
@@ -286,7 +288,9 @@ def sound_formats():
     """A file of each format that captions come in, as bytes."""
     captions = [f'a "red" ball, number {i}' for i in range(9)]
     token = "".join(f"{i // 3}.jpg#{i % 3}\t{c}\n" for i, c in enumerate(captions))
-    table = "image,caption\n" + "".join('{}.jpg,"{}"\n'.format(i // 3, c.replace('"', '""')) for i, c in enumerate(captions))
+    table = "image,caption\n" + "".join(
+        '{}.jpg,"{}"\n'.format(i // 3, c.replace('"', '""')) for i, c in enumerate(captions)
+    )
     records = [{"image_id": i // 3, "caption": c} for i, c in enumerate(captions)]
     one_a_line = "".join(json.dumps(r) + "\n" for r in records)
     texts = [

@@ -23,7 +23,9 @@ from text.grammar import parse
 
 
 def run(folder, *args, checkpoint=None):
-    return generate.main(["--checkpoint", checkpoint or parrot(), "--out_dir", str(folder), "--device", "cpu", *map(str, args)])
+    return generate.main(
+        ["--checkpoint", checkpoint or parrot(), "--out_dir", str(folder), "--device", "cpu", *map(str, args)]
+    )
 
 
 def rows(folder):
@@ -50,7 +52,11 @@ def test_real_command_draws_writes_and_reads_back(tmp_path):
     assert [r["image"] for r in out] == ["00000.png", "00001.png", "00002.png"]
     assert [r["exact_match"] for r in out] == [True, True, False]
     assert "2 of 3 sentences" in done.stdout.splitlines()[-1]
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [*(r["image"] for r in out), "captions.jsonl", "contact_sheet.png"]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
+        *(r["image"] for r in out),
+        "captions.jsonl",
+        "contact_sheet.png",
+    ]
 
 
 def test_pictures_are_64x64_rgb_8_bit_with_nothing_beside_the_pixels(tmp_path):
@@ -195,8 +201,8 @@ def test_many_sentences_go_in_blocks(tmp_path, monkeypatch):
     assert run(tmp_path, "--sample", 10) == 0
     assert seen == [4, 4, 2]
     assert [r["image"] for r in rows(tmp_path)] == [f"{i:05d}.png" for i in range(10)]
-    circle, vocab, _ = load_model(parrot(), "cpu")
-    again, _ = read_pictures(circle, vocab, load_pngs([tmp_path / r["image"] for r in rows(tmp_path)]), "cpu")
+    cycle, vocab, _ = load_model(parrot(), "cpu")
+    again, _ = read_pictures(cycle, vocab, load_pngs([tmp_path / r["image"] for r in rows(tmp_path)]), "cpu")
     assert again == [r["caption"] for r in rows(tmp_path)]
 
 
@@ -218,7 +224,7 @@ def test_a_sentence_of_another_form_is_drawn_with_a_note(tmp_path, capsys):
 
 
 def test_layers_shows_each_part_over_its_words(tmp_path, capsys):
-    for decoder in ("objects", "marks"):
+    for decoder in ("objects", "glyphs"):
         assert run(tmp_path / decoder, "--layers", "--text", *KNOWN, checkpoint=blank(decoder)) == 0
         with Image.open(tmp_path / decoder / "layers.png") as image:
             assert image.height > 64 * len(KNOWN) and len(image.getcolors(1 << 24)) > 100
@@ -255,7 +261,7 @@ def pictures_in(folder):
 
 def test_a_smaller_run_leaves_no_picture_of_the_one_before(tmp_path):
     mine = ["00099.png", "holiday.png", "notes.txt"]
-    assert run(tmp_path, "--text", *KNOWN, "--layers", checkpoint=blank("marks")) == 0
+    assert run(tmp_path, "--text", *KNOWN, "--layers", checkpoint=blank("glyphs")) == 0
     for name in mine:
         (tmp_path / name).write_text("mine", encoding="utf-8")
     assert run(tmp_path, "--text", *KNOWN[:2]) == 0
@@ -269,10 +275,17 @@ def test_what_a_killed_run_leaves_is_gone_after_the_next_one(tmp_path):
     assert run(tmp_path, "--sample", 6) == 0
     listed = (tmp_path / "captions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "captions.jsonl").unlink()
-    (tmp_path / ".captions.jsonl.4711.tmp").write_text("".join(listed[:4]), encoding="utf-8")  # two pictures are not listed yet
+    (tmp_path / ".captions.jsonl.4711.tmp").write_text(
+        "".join(listed[:4]), encoding="utf-8"
+    )  # two pictures are not listed yet
     (tmp_path / ".00006.png.4711.tmp").write_bytes(b"half")
     assert run(tmp_path, "--sample", 2) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["00000.png", "00001.png", "captions.jsonl", "contact_sheet.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "00000.png",
+        "00001.png",
+        "captions.jsonl",
+        "contact_sheet.png",
+    ]
 
 
 def test_a_refused_run_leaves_the_one_before_as_it_was(tmp_path):
@@ -296,7 +309,9 @@ def test_a_signal_leaves_a_list_of_all_pictures_that_are_there(tmp_path, number)
     assert done.returncode == 128 + number and len(listed) >= 16
     assert pictures_in(tmp_path / "o") == listed and not list((tmp_path / "o").glob(".*"))
     where = os.path.join("o", "captions.jsonl")
-    assert done.stderr == f"generate.py: interrupted; {len(listed)} of 1000000 sentences are drawn, each is in {where}\n"
+    assert (
+        done.stderr == f"generate.py: interrupted; {len(listed)} of 1000000 sentences are drawn, each is in {where}\n"
+    )
     assert (tmp_path / "o" / "contact_sheet.png").exists()
 
 
@@ -314,7 +329,9 @@ def test_a_failure_after_some_blocks_leaves_a_list_of_what_is_there(tmp_path, mo
     monkeypatch.setattr(generate, "save_pngs", full_later)
     assert run(tmp_path / "o", "--sample", 20) == 1
     assert capsys.readouterr().err.endswith("generate.py: somewhere: No space left on device\n")
-    assert pictures_in(tmp_path / "o") == [r["image"] for r in rows(tmp_path / "o")] == [f"{i:05d}.png" for i in range(8)]
+    assert (
+        pictures_in(tmp_path / "o") == [r["image"] for r in rows(tmp_path / "o")] == [f"{i:05d}.png" for i in range(8)]
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -334,7 +351,9 @@ def test_codes_are_printed_and_drawn_again_as_the_same_picture(tmp_path, capsys)
     for i in range(len(KNOWN)):
         one, two = (load_pngs([tmp_path / folder / f"{i:05d}.png"]) for folder in "ab")
         assert (one - two).abs().max() <= 1.01 / 255
-    captions, _ = read_pictures(*load_model(model, "cpu")[:2], load_pngs([tmp_path / "b/00000.png"]), torch.device("cpu"))
+    captions, _ = read_pictures(
+        *load_model(model, "cpu")[:2], load_pngs([tmp_path / "b/00000.png"]), torch.device("cpu")
+    )
     assert again[0]["caption"] == captions[0]
     assert "captions have the codes that were typed" in capsys.readouterr().out
 
@@ -342,7 +361,11 @@ def test_codes_are_printed_and_drawn_again_as_the_same_picture(tmp_path, capsys)
 @pytest.mark.parametrize(
     "flags, use_vq, named",
     [
-        (["--from_codes", "color=0", "colour=1"], True, "--from_codes 2: 'colour=1' is no code; this model's are color=0...11 "),
+        (
+            ["--from_codes", "color=0", "colour=1"],
+            True,
+            "--from_codes 2: 'colour=1' is no code; this model's are color=0...11 ",
+        ),
         (["--from_codes", "color=99"], True, "color is a whole number from 0 to 11"),
         (["--from_codes", "color=0", "--layers"], True, "--layers"),
         (["--from_codes", "color=0"], False, "--from_codes needs a model with codes, which train.py --use_vq makes"),

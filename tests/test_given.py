@@ -16,7 +16,7 @@ from evaluation.given import given_accuracy
 from evaluation.page import render_page
 from evaluation.protocol import ModelUnderTest
 from evaluation.report import markdown
-from models import Circle
+from models import Cycle
 from settings import Settings
 from text.grammar import parse
 from text.grounding import given_line, load_grounding
@@ -46,10 +46,15 @@ def drawn(given, wrong=()):
 
 def under_test(path):
     """An untrained model that was given what a file says -> ModelUnderTest."""
-    data, settings = GrammarData(1000, 0), Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66, grounding=str(path))
+    data, settings = (
+        GrammarData(1000, 0),
+        Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66, grounding=str(path)),
+    )
     torch.manual_seed(0)
-    circle = Circle(settings, len(data.vocab), data.max_words, study_words(settings, data)).eval()
-    return ModelUnderTest(circle=circle, vocab=data.vocab, settings=settings, device=torch.device("cpu"), name=str(path), data=data)
+    cycle = Cycle(settings, len(data.vocab), data.max_words, study_words(settings, data)).eval()
+    return ModelUnderTest(
+        cycle=cycle, vocab=data.vocab, settings=settings, device=torch.device("cpu"), name=str(path), data=data
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +86,10 @@ def test_an_empty_picture_is_read_wrong():
 
 def test_a_file_that_gives_little_is_asked_for_that_alone():
     found = given_accuracy(drawn(FEW), FEW, 0, 6)
-    assert {name: (f["accuracy"], f["chance"]) for name, f in found.items()} == {"color": (1.0, 0.5), "position": (1.0, 0.5)}
+    assert {name: (f["accuracy"], f["chance"]) for name, f in found.items()} == {
+        "color": (1.0, 0.5),
+        "position": (1.0, 0.5),
+    }
     assert given_accuracy(drawn(FEW), {"red": FEW["red"], "a": FEW["blue"]}, 0, 6) == {}  # nothing to tell apart
     alike = {**FEW, "pink": FEW["red"]}  # what is the same cannot be told apart
     assert given_accuracy(drawn(alike), alike, 0, 6)["color"]["accuracy"] == 1.0
@@ -90,10 +98,14 @@ def test_a_file_that_gives_little_is_asked_for_that_alone():
 def test_what_the_shipped_file_gives_is_read_from_pictures_of_a_model():
     model = under_test(ENGLISH)
     found = given_accuracy(model.draw, model.given, 0, 20)
-    assert found["color"]["accuracy"] >= 0.97 and found["position"]["accuracy"] >= 0.97 and found["size"]["accuracy"] >= 0.8
-    ungrounded = dataclasses.replace(model.circle.word_classes, given={})
-    circle = Circle(model.settings, len(model.vocab), model.max_words, ungrounded).eval()
-    other = ModelUnderTest(circle=circle, vocab=model.vocab, settings=model.settings, device=model.device)
+    assert (
+        found["color"]["accuracy"] >= 0.97
+        and found["position"]["accuracy"] >= 0.97
+        and found["size"]["accuracy"] >= 0.8
+    )
+    ungrounded = dataclasses.replace(model.cycle.word_classes, given={})
+    cycle = Cycle(model.settings, len(model.vocab), model.max_words, ungrounded).eval()
+    other = ModelUnderTest(cycle=cycle, vocab=model.vocab, settings=model.settings, device=model.device)
     colors = {word: parts for word, parts in model.given.items() if "color" in parts}
     assert other.given == {} and given_accuracy(other.draw, colors, 0, 20)["color"]["accuracy"] < 0.5
 
@@ -121,7 +133,7 @@ def test_the_page_says_what_was_given(few):
 
 
 def test_the_table_and_the_card_say_what_was_given(few, tmp_path, monkeypatch):
-    state = model_state(few.circle, few.vocab, few.settings)
+    state = model_state(few.cycle, few.vocab, few.settings)
     save(tmp_path / "a.pt", state)
     save(tmp_path / "b.pt", {**state, "word_classes": {**state["word_classes"], "given": {}}})
     paths = [str(tmp_path / name) for name in ("a.pt", "b.pt")]
@@ -138,5 +150,9 @@ def test_the_table_and_the_card_say_what_was_given(few, tmp_path, monkeypatch):
 def test_the_section_has_the_metrics_of_what_was_given_beside_baselines(few):
     metrics = run_section("scenes", few)["metrics"]
     color = metrics["scenes/given_color"]
-    assert color["value"] == 1.0 and color["n"] == 6 and set(color["baselines"]) == {"chance", "random_decoder", "hand_made"}
+    assert (
+        color["value"] == 1.0
+        and color["n"] == 6
+        and set(color["baselines"]) == {"chance", "random_decoder", "hand_made"}
+    )
     assert "scenes/given_position" in metrics and "scenes/given_size" not in metrics

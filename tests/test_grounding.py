@@ -6,7 +6,7 @@ from conftest import ROOT, TINY, run_forked
 
 from data_utils import GrammarData, pad
 from decoders.properties import LARGEST, PROPERTIES, SMALLEST
-from models import Circle
+from models import Cycle
 from settings import Settings
 from text.grounding import GroundingError, load_grounding
 from text.word_classes import find_word_classes
@@ -17,26 +17,33 @@ ENGLISH = str(ROOT / "groundings" / "english.toml")
 
 def test_the_shipped_file_speaks_of_words_of_the_grammar():
     words = load_grounding(ENGLISH)
-    assert words["red"]["color"] == pytest.approx([230 / 255, 25 / 255, 75 / 255]) and words["left"] == {"x": 0.0, "y": 0.5}
+    assert words["red"]["color"] == pytest.approx([230 / 255, 25 / 255, 75 / 255]) and words["left"] == {
+        "x": 0.0,
+        "y": 0.5,
+    }
     study_words(Settings(grounding=ENGLISH), GrammarData(1000, 0))
 
 
 def test_kinds_set_what_is_said_of_them_and_words_are_drawn_so():
     data = GrammarData(1000, 0)
     classes = study_words(Settings(grounding=ENGLISH), data)
-    circle = Circle(Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66), len(data.vocab), data.max_words, classes)
-    decoder = circle.scene_decoder
-    sets = {word: PROPERTIES[decoder.property_of_word[data.vocab.index[word]]] for word in ("red", "left", "huge", "ball")}
+    cycle = Cycle(
+        Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66), len(data.vocab), data.max_words, classes
+    )
+    decoder = cycle.scene_decoder
+    sets = {
+        word: PROPERTIES[decoder.property_of_word[data.vocab.index[word]]] for word in ("red", "left", "huge", "ball")
+    }
     assert sets == {"red": "color", "left": "place", "huge": "size", "ball": "shape"}
     found = {name: dict(zip(words.tolist(), values)) for name, (words, values) in decoder.values_of_words(
-        circle.language_model.embedding.weight).items()}  # fmt: skip
+        cycle.language_model.embedding.weight).items()}  # fmt: skip
     index = data.vocab.index
     assert found["color"][index["white"]].tolist() == [1, 1, 1]
     assert found["place"][index["left"]].tolist() == [-1, 0] and found["place"][index["middle"]].tolist() != [0, 0]
     assert found["size"][index["huge"]].item() == pytest.approx(LARGEST)
     assert found["size"][index["tiny"]].item() == pytest.approx(SMALLEST)
     ids = pad([data.vocab.encode(s) for s in ("a white ball in the left", "a white ball in the right")])
-    left, right = circle.draw(ids).things[:, 0]
+    left, right = cycle.draw(ids).things[:, 0]
     across = torch.arange(64.0)
     assert (right.sum(0) @ across / right.sum()) - (left.sum(0) @ across / left.sum()) == pytest.approx(25, abs=1)
 
@@ -88,5 +95,5 @@ def test_a_run_takes_the_file_and_its_checkpoint_needs_it_no_more(tmp_path):
     assert f"note: {line}\n" in done.stderr
     done = run_forked("generate.py", "--text", "a red ball", "--out_dir", "o", cwd=tmp_path)
     assert done.returncode == 0 and f"note: {line}\n" in done.stderr, done.stderr
-    done = run_forked("train.py", *TINY, "--decoder", "marks", "--grounding", "g.toml", cwd=tmp_path)
+    done = run_forked("train.py", *TINY, "--decoder", "glyphs", "--grounding", "g.toml", cwd=tmp_path)
     assert done.returncode == 2 and "--grounding needs --decoder objects" in done.stderr

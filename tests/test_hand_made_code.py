@@ -5,14 +5,14 @@ import torch
 
 from evaluation.hand_made_code import HandMadeCode
 from evaluation.robustness import corrupt
-from text.pieces import PieceVocabulary
+from text.bpe import BpeVocabulary
 from text.vocabulary import Vocabulary
 
 TEXTS = ["A dog's ball.", "Zwei Männer — 犬!", "A zebra."]
 
 
 def test_texts_come_back_through_blur_and_not_from_a_blank_picture():
-    code = HandMadeCode(PieceVocabulary.of(TEXTS, 300), 36)
+    code = HandMadeCode(BpeVocabulary.of(TEXTS, 300), 36)
     pictures = code.draw(TEXTS)
     assert pictures.shape == (3, 3, 64, 64) and code.side == 3 and set(pictures.unique().tolist()) == {0.0, 1.0}
     assert code.read(pictures) == TEXTS and code.read(corrupt(pictures, "blur", 1.0)) == TEXTS

@@ -78,7 +78,9 @@ def test_another_encoding_is_refused_with_the_line_and_the_likely_encoding(tmp_p
     number, first = next((i, s) for i, s in enumerate(OTHERS[name], 2) if not s.isascii())
     with pytest.raises(CaptionsFileError) as error:
         text_of(written(tmp_path, content))
-    assert f"line {number} is no UTF-8 text (it looks like {name}: {first!r}); save the file as UTF-8" in str(error.value)
+    assert f"line {number} is no UTF-8 text (it looks like {name}: {first!r}); save the file as UTF-8" in str(
+        error.value
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,9 @@ def test_train_and_generate_refuse_the_same_file_with_the_same_words(tmp_path, m
     assert train.main(["--captions_file", "captions.txt"]) == 1
     assert generate.main(["--checkpoint", parrot(), "--texts_file", "captions.txt", "--out_dir", "o"]) == 1
     said = capsys.readouterr().err.splitlines()
-    expected = "captions.txt, line 2 is no UTF-8 text (it looks like Windows-1252: 'Der Bär läuft'); save the file as UTF-8"
+    expected = (
+        "captions.txt, line 2 is no UTF-8 text (it looks like Windows-1252: 'Der Bär läuft'); save the file as UTF-8"
+    )
     assert said == [f"train.py: {expected}", f"generate.py: {expected}"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["captions.txt"]
 
@@ -210,7 +214,9 @@ def test_other_kinds_of_files_are_refused_by_name(tmp_path, name):
             continue  # a ZIP archive is looked into where it lies
         with pytest.raises(CaptionsFileError) as error:
             lines.read_head(written(tmp_path, packed, "captions.txt"))
-        assert f"captions.txt is {name}" in str(error.value) and ";" in str(error.value) and "\n" not in str(error.value)
+        assert (
+            f"captions.txt is {name}" in str(error.value) and ";" in str(error.value) and "\n" not in str(error.value)
+        )
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,9 @@ def test_diversity_reaches_the_pictures_and_falls_as_they_part():
     assert picture.grad.abs().sum() > 0
     apart = torch.rand(4, 3, 1, 1, generator=rng()).expand(-1, -1, 64, 64)
     assert losses.diversity_loss(losses.thumbnails(apart), distance) < loss
-    assert losses.diversity_loss(losses.thumbnails(picture), torch.zeros(4, 4)) < 1e-3 < loss  # equal sentences may look alike
+    assert (
+        losses.diversity_loss(losses.thumbnails(picture), torch.zeros(4, 4)) < 1e-3 < loss
+    )  # equal sentences may look alike
 
 
 def test_spatial_loss_prefers_large_things_to_texture():
@@ -73,7 +75,9 @@ def test_spatial_loss_prefers_large_things_to_texture():
 def test_lab_of_known_colors():
     """Reference values of CIE L*a*b* for sRGB, D65 (as in the usual tables, rounded)."""
     rgb = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    lab = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86]])
+    lab = torch.tensor(
+        [[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86]]
+    )
     assert torch.allclose(srgb_to_lab(rgb), lab, atol=0.05)
 
 
@@ -105,7 +109,9 @@ def test_shape_loss_tells_silhouettes_apart():
     masks[0, :12] = masks[1, 12:] = 1
     word, weight = torch.tensor([3, 4]), torch.ones(2)
     total = losses.word_sums(weight, word, 6)
-    unlike, alike = (losses.silhouettes_of_words(losses.word_sums(m, word, 6), total) for m in (masks, masks[:1].expand(2, -1, -1)))
+    unlike, alike = (
+        losses.silhouettes_of_words(losses.word_sums(m, word, 6), total) for m in (masks, masks[:1].expand(2, -1, -1))
+    )
     assert losses.shape_loss(unlike, total) < losses.shape_loss(alike, total)
 
 
@@ -125,7 +131,7 @@ def test_marks_lie_as_far_apart_as_their_pictures():
     masks[:2, 3:5, 3:5] = 1
     masks[2, 3, 2:6] = 1
     colors, ground = torch.tensor([[0.8, 0.2, 0.2], [0.2, 0.2, 0.8], [0.8, 0.2, 0.2]]), torch.full((3,), 0.1)
-    points = losses.points_of_marks(masks, colors, ground)
+    points = losses.glyph_points(masks, colors, ground)
     line = np.convolve([1, 1], [0.25, 0.5, 0.25])  # a row or column of the smoothed square
     square = np.outer(line, line)
     wide = np.outer([0.25, 0.5, 0.25, 0], np.convolve([1, 1, 1, 1], [0.25, 0.5, 0.25]))
@@ -143,7 +149,9 @@ def test_color_loss_of_two_words_by_hand():
     push = np.log(2 * 0.3 * np.exp(-np.sqrt(distance**2 + 1) / 10) + 1e-3)
     color = losses.color_loss(lab, word, weight, None, 6)
     assert color == pytest.approx(pull + push, abs=1e-3)
-    unseen = (max(0, 70 - np.hypot(60, 40)) ** 2 + max(0, 70 - np.hypot(60, 20)) ** 2 + max(0, 70 - np.hypot(50, 70)) ** 2) / 3
+    unseen = (
+        max(0, 70 - np.hypot(60, 40)) ** 2 + max(0, 70 - np.hypot(60, 20)) ** 2 + max(0, 70 - np.hypot(50, 70)) ** 2
+    ) / 3
     black = losses.color_loss(lab, word, weight, torch.zeros(3), 6)
     assert black - color == pytest.approx(losses.VISIBILITY * unseen / 1000, rel=1e-2) and losses.VISIBILITY == 30
 
@@ -160,7 +168,9 @@ def test_repulsion_is_for_words_that_are_alike_in_both():
     def repulsion(first, second, *masks):
         total = losses.word_sums(weight, word, 6)
         silhouettes = losses.silhouettes_of_words(losses.word_sums(torch.stack(masks), word, 6), total)
-        return losses.repulsion_loss(srgb_to_lab(torch.tensor([first, second])), silhouettes, word, weight, 6, competing=1.0)
+        return losses.repulsion_loss(
+            srgb_to_lab(torch.tensor([first, second])), silhouettes, word, weight, 6, competing=1.0
+        )
 
     both = repulsion(red, red, ring, ring)
     assert both == pytest.approx(-2 * 1e-3**0.5, abs=0.01)
@@ -186,7 +196,9 @@ def test_the_potential_spreads_points_instead_of_driving_them_into_corners():
     optimizer = torch.optim.Adam([room], 0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        losses.log_potential(room.sigmoid()[:, None] * 15, torch.ones(16), 1.0, losses.gaussian(0.7), nothing).backward()
+        losses.log_potential(
+            room.sigmoid()[:, None] * 15, torch.ones(16), 1.0, losses.gaussian(0.7), nothing
+        ).backward()
         optimizer.step()
     gaps = (room.sigmoid() * 15).sort().values.diff()
     assert gaps.min() > 0.4  # evenly spread they would be 1 apart
@@ -202,9 +214,13 @@ def test_the_potential_counts_competing_and_other_words_and_only_those_present()
         return 0.1 * torch.exp(-square)
 
     # two competing words of three coincide: 2 x 1.1 of 2 x 1.1 + 4 x 0.1; without competition 2 of 6 pairs do; without the second word none
-    assert losses.log_potential(means, total, competing, near, others).exp() == pytest.approx(2.2 / 2.6 + 1e-3, abs=1e-4)
+    assert losses.log_potential(means, total, competing, near, others).exp() == pytest.approx(
+        2.2 / 2.6 + 1e-3, abs=1e-4
+    )
     assert losses.log_potential(means, total, 0.0, near, others).exp() == pytest.approx(0.2 / 1.0 + 1e-3, abs=1e-4)
-    assert losses.log_potential(means, torch.tensor([1.0, 0, 1]), competing, near, others).exp() == pytest.approx(1e-3, abs=1e-4)
+    assert losses.log_potential(means, torch.tensor([1.0, 0, 1]), competing, near, others).exp() == pytest.approx(
+        1e-3, abs=1e-4
+    )
 
 
 def test_color_loss_parts_words_that_do_not_compete_too():

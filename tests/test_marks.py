@@ -5,7 +5,7 @@ import torch
 from decoders.marks import Shapes
 
 
-def marks(n=400):
+def glyphs(n=400):
     torch.manual_seed(0)
     shapes = Shapes(9, 2, 24, 48)
     with torch.no_grad():
@@ -13,7 +13,7 @@ def marks(n=400):
 
 
 def test_marks_of_all_forms_cover_the_same_area():
-    shapes, masks = marks()
+    shapes, masks = glyphs()
     area = masks.sum((1, 2)) / (shapes.AREA * 24 * 24)
     assert 0.9 < area.min() and area.max() < 1.1
     assert masks.flatten(1).std(0).max() > 0.3  # and they do differ
@@ -21,7 +21,7 @@ def test_marks_of_all_forms_cover_the_same_area():
 
 def test_marks_stay_inside_their_window():
     """What the border of a window shows is the soft edge of the longest lobes at most."""
-    _, masks = marks()
+    _, masks = glyphs()
     border = torch.cat([masks[:, 0], masks[:, -1], masks[:, :, 0], masks[:, :, -1]], 1)
     assert border.max() < 0.9 and border.amax(1).quantile(0.9) < 0.5
 

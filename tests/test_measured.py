@@ -41,7 +41,9 @@ def test_light_is_told_apart_from_color_even_where_channels_are_full(light, colo
 
 
 def test_a_rim_is_no_part_of_the_body():
-    bare, rimmed = (only(scene([thing(color=(0.9, 0.4, 0.3), radius=8, lobes=STAR, rim=r)])) for r in (None, (0.1, 0.9, 0.9)))
+    bare, rimmed = (
+        only(scene([thing(color=(0.9, 0.4, 0.3), radius=8, lobes=STAR, rim=r)])) for r in (None, (0.1, 0.9, 0.9))
+    )
     added = np.array([0.1, 0.9, 0.9]) - PLAIN[0]
     assert rimmed.rim @ added > 0.98 * rimmed.rim_strength * np.linalg.norm(added)  # its color
     assert 1.2 > rimmed.rim_strength > 0.6 > 0.1 > bare.rim_strength

@@ -86,12 +86,18 @@ def test_similarity_agrees_with_scipy():
 
 def test_agrees_with_emlangkit():
     """An implementation by others."""
-    from emlangkit.metrics.bosdis import compute_bosdis  # a second to import, for every worker that only looks for tests
+    from emlangkit.metrics.bosdis import (
+        compute_bosdis,  # a second to import, for every worker that only looks for tests
+    )
     from emlangkit.metrics.posdis import compute_posdis
 
     for messages in (PERFECT, holistic(), random_messages()):
-        assert positional_disentanglement(MEANINGS, messages) == pytest.approx(compute_posdis(messages, MEANINGS), abs=1e-6)
-        assert bag_of_symbols_disentanglement(MEANINGS, messages) == pytest.approx(compute_bosdis(messages, MEANINGS), abs=1e-6)
+        assert positional_disentanglement(MEANINGS, messages) == pytest.approx(
+            compute_posdis(messages, MEANINGS), abs=1e-6
+        )
+        assert bag_of_symbols_disentanglement(MEANINGS, messages) == pytest.approx(
+            compute_bosdis(messages, MEANINGS), abs=1e-6
+        )
 
 
 words = st.lists(st.sampled_from("a red ball box".split()), max_size=6)
@@ -146,7 +152,9 @@ def test_slots_are_compared_and_those_of_one_name_count_together():
     of_objects = [("ball", "ball"), ("box", "box"), ("box", ""), ("star", "")]
     assert hits == {"color": [("red", "pink"), ("red", "")], "object": of_objects}
     assert metrics.slot_accuracies(hits) == ({"color": 0.0, "object": 0.5}, 0.25)
-    assert metrics.hard_slots(slots, originals, originals) == [1.0, 1.0] and metrics.hard_slots(slots, originals, captions) == [
+    assert metrics.hard_slots(slots, originals, originals) == [1.0, 1.0] and metrics.hard_slots(
+        slots, originals, captions
+    ) == [
         0,
         0,
     ]

@@ -4,7 +4,7 @@ import torch
 from data_utils import EOS, PAD, GrammarData
 from decoders.marks import sinkhorn
 from losses import word_loss
-from models import AutoregressiveLanguageModel, CaptionNetwork, Circle, SceneDecoder, attend, join_heads, split_heads
+from models import AutoregressiveLanguageModel, CaptionNetwork, Cycle, SceneDecoder, attend, join_heads, split_heads
 from settings import Settings
 from text.padding import targets_of
 from text.word_classes import find_word_classes
@@ -15,18 +15,18 @@ CLASSES = find_word_classes(DATA.some_sentences(2000), len(DATA.vocab))
 SMALL = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True)
 
 
-def circle(**changes):
+def cycle(**changes):
     torch.manual_seed(0)
-    return Circle(Settings(**{**SMALL, **changes}), len(DATA.vocab), DATA.max_words, CLASSES)
+    return Cycle(Settings(**{**SMALL, **changes}), len(DATA.vocab), DATA.max_words, CLASSES)
 
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("decoder", ["objects", "marks", "conv"])
+@pytest.mark.parametrize("decoder", ["objects", "glyphs", "conv"])
 def test_scene_is_a_picture_and_kl_is_finite(decoder):
-    c = circle(decoder=decoder)
+    c = cycle(decoder=decoder)
     scene = c.scene_decoder(c.language_model(IDS), IDS != PAD, rng())
     assert scene.picture.shape == (8, 3, 64, 64)
     assert scene.picture.min() >= 0 and scene.picture.max() <= 1
@@ -35,7 +35,7 @@ def test_scene_is_a_picture_and_kl_is_finite(decoder):
 
 
 def test_without_generator_nothing_is_random_and_with_one_the_seed_decides():
-    c = circle()
+    c = cycle()
     text = c.language_model(IDS)
 
     def draw(g):
@@ -47,19 +47,21 @@ def test_without_generator_nothing_is_random_and_with_one_the_seed_decides():
 
 
 def test_without_vae_the_bottleneck_is_plain():
-    c = circle(use_vae=False)
+    c = cycle(use_vae=False)
     text = c.language_model(IDS)
-    assert torch.equal(c.scene_decoder(text, IDS != PAD, rng(1)).picture, c.scene_decoder(text, IDS != PAD, None).picture)
+    assert torch.equal(
+        c.scene_decoder(text, IDS != PAD, rng(1)).picture, c.scene_decoder(text, IDS != PAD, None).picture
+    )
 
 
 def test_padding_does_not_change_a_sentence():
-    c = circle()
+    c = cycle()
     alone = c.draw(IDS[:1, : int((IDS[0] != PAD).sum())]).picture
     assert torch.allclose(alone, c.draw(IDS).picture[:1], atol=1e-5)
 
 
 def test_one_sentence_does_not_leak_into_another():
-    c = circle()
+    c = cycle()
     other = IDS.clone()
     other[1:] = IDS[0]
     assert torch.allclose(c.draw(IDS).picture[0], c.draw(other).picture[0], atol=1e-5)
@@ -69,7 +71,7 @@ def test_one_sentence_does_not_leak_into_another():
 
 
 def test_language_model_is_causal():
-    c = circle().language_model
+    c = cycle().language_model
     changed = IDS.clone()
     changed[:, 2] = 3
     a, b = c(IDS).logits, c(changed).logits
@@ -78,7 +80,7 @@ def test_language_model_is_causal():
 
 
 def test_padding_that_is_not_computed_changes_nothing():
-    model, here = circle().language_model.double(), IDS != PAD
+    model, here = cycle().language_model.double(), IDS != PAD
     assert not here.all()  # there is padding
     packed, padded = model(IDS), model(IDS, pack=False)
     for name in ("cloze", "roles", "words", "surprisal"):
@@ -98,7 +100,7 @@ def test_padding_that_is_not_computed_changes_nothing():
 
 
 def test_cloze_is_blind_to_the_word_that_it_guesses():
-    c = circle().language_model
+    c = cycle().language_model
     changed = IDS.clone()
     changed[:, 2] = 3
     a, b = c(IDS).cloze, c(changed).cloze
@@ -108,7 +110,7 @@ def test_cloze_is_blind_to_the_word_that_it_guesses():
 
 def test_a_role_is_a_kind_and_how_many_of_it_came_before():
     """Two kinds of words, 3-6 and 7-10, known to the cloze: the second word of a kind differs from the first by number."""
-    c = circle().language_model
+    c = cycle().language_model
     with torch.no_grad():
         c.embedding.weight.normal_(std=0.1)
         c.embedding.weight[3:7, 0] += 3
@@ -127,7 +129,7 @@ def test_a_role_is_a_kind_and_how_many_of_it_came_before():
 
 def test_captioner_sees_the_same_words_in_training_as_in_decoding():
     """The logits at step t of greedy decoding equal those of the training pass on the decoded words."""
-    c = circle()
+    c = cycle()
     picture = torch.rand(4, 3, 64, 64, generator=rng())
     words, log_prob, _ = c.caption_network.read(picture)
     ids = torch.where(words == EOS, PAD, words)[:, : DATA.max_words]
@@ -143,7 +145,7 @@ def test_captioner_sees_the_same_words_in_training_as_in_decoding():
 
 
 def test_embedding_of_a_picture_knows_no_words():
-    c = circle()
+    c = cycle()
     picture = torch.rand(8, 3, 64, 64, generator=rng())
     assert torch.equal(c.caption_network(picture, IDS)[1], c.caption_network(picture, IDS.flip(0))[1])
 
@@ -158,17 +160,19 @@ def test_sinkhorn_shares_words_out():
 
 def test_a_word_has_the_same_mark_at_every_place():
     """The drawing networks are common to all sprites: equal latents give equal masks and colors."""
-    decoder = circle(decoder="marks").scene_decoder
+    decoder = cycle(decoder="glyphs").scene_decoder
     z = torch.randn(1, 1, decoder.share, generator=rng()).expand(1, 9, -1)
     masks, colors = decoder.paint(z, torch.ones(1, 9))
-    assert torch.allclose(masks, masks[:, :1].expand_as(masks)) and torch.allclose(colors, colors[:, :1].expand_as(colors))
+    assert torch.allclose(masks, masks[:, :1].expand_as(masks)) and torch.allclose(
+        colors, colors[:, :1].expand_as(colors)
+    )
 
 
-@pytest.mark.parametrize("n_sprites", [4, 9, 16, 25])
-def test_every_number_of_sprites_fills_the_canvas(n_sprites):
-    decoder = SceneDecoder(32, 32, 6 * n_sprites, n_sprites=n_sprites)
+@pytest.mark.parametrize("n_cells", [4, 9, 16, 25])
+def test_every_number_of_sprites_fills_the_canvas(n_cells):
+    decoder = SceneDecoder(32, 32, 6 * n_cells, n_cells=n_cells)
     side = decoder.window
-    full = decoder.compose(torch.ones(1, n_sprites, side, side), torch.ones(1, n_sprites, 3))
+    full = decoder.compose(torch.ones(1, n_cells, side, side), torch.ones(1, n_cells, 3))
     assert torch.allclose(full, torch.ones_like(full), atol=1e-5)
 
 
@@ -176,17 +180,17 @@ def test_too_small_or_odd_sizes_are_refused_by_name():
     with pytest.raises(ValueError, match="z_dim 20 is too small"):
         SceneDecoder(32, 32, 20)
     with pytest.raises(ValueError, match="n_sprites 7"):
-        SceneDecoder(32, 32, 200, n_sprites=7)
+        SceneDecoder(32, 32, 200, n_cells=7)
     with pytest.raises(ValueError, match="n_heads"):
         AutoregressiveLanguageModel(10, 5, 30, 4, 1)
     with pytest.raises(ValueError, match="hidden_dim"):
         CaptionNetwork(10, 5, 32, 40)
     with pytest.raises(ValueError, match="at most 24"):
-        circle().language_model(torch.full((1, 25), 3))
+        cycle().language_model(torch.full((1, 25), 3))
 
 
 def test_sampled_sentences_end_and_hold_no_special_words():
-    ids = circle().language_model.sample(50, rng())
+    ids = cycle().language_model.sample(50, rng())
     assert ids.shape[1] <= DATA.max_words and (ids[:, 0] > EOS).all()
     ended = (ids == PAD).cumsum(1).bool()
     assert ((ids == PAD) == ended).all()  # after the end only padding
@@ -204,7 +208,7 @@ def test_attention_matches_the_library():
 
 @pytest.mark.parametrize("flat", [0.0, 0.5, 1.0])
 def test_flat_pictures_give_finite_gradients(flat):
-    c = circle()
+    c = cycle()
     picture = torch.full((4, 3, 64, 64), flat, requires_grad=True)
     caption, seen = c.caption_network(picture, IDS[:4])
     (word_loss(caption, targets_of(IDS[:4])) + seen.mean()).backward()

@@ -9,12 +9,12 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 from evaluation_cases import SMALL
-from parrot import tiny_circle
+from parrot import tiny_cycle
 
 from data_utils import GrammarData, Vocabulary, pad
 from evaluation import mutual
 from evaluation.protocol import ModelUnderTest
-from models import Circle
+from models import Cycle
 from settings import Settings
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -38,19 +38,21 @@ class Repeated:
         return self.ids
 
 
-def model_under_test(circle, vocab, settings):
+def model_under_test(cycle, vocab, settings):
     data = Repeated(vocab)
-    return ModelUnderTest(circle=circle.eval(), vocab=vocab, settings=settings, device=torch.device("cpu"), lines=TAUGHT, data=data)
+    return ModelUnderTest(
+        cycle=cycle.eval(), vocab=vocab, settings=settings, device=torch.device("cpu"), lines=TAUGHT, data=data
+    )
 
 
 @pytest.mark.slow
 def test_a_captioner_reads_its_teacher_and_whoever_draws_alike():
-    one = model_under_test(*tiny_circle())
-    circle, vocab, settings = tiny_circle()
+    one = model_under_test(*tiny_cycle())
+    cycle, vocab, settings = tiny_cycle()
     torch.manual_seed(9)  # other weights, other language
-    other = model_under_test(Circle(settings, len(vocab), GrammarData.max_words, circle.word_classes), vocab, settings)
+    other = model_under_test(Cycle(settings, len(vocab), GrammarData.max_words, cycle.word_classes), vocab, settings)
     protocol = dataclasses.replace(SMALL, steps=100, every=100)
-    found = mutual.fresh_reading([one, other, model_under_test(*tiny_circle())], protocol, 0)
+    found = mutual.fresh_reading([one, other, model_under_test(*tiny_cycle())], protocol, 0)
     exact, share, luck = (found[name] for name in ("exact_match", "share", "share_by_luck"))
     assert found["share_is"] == "word_accuracy" and found["n"] == len(TAUGHT) and found["steps"] == 100
     assert share[0][2] == share[0][0] == share[2][0] and exact[0][2] == exact[0][0]
@@ -60,11 +62,15 @@ def test_a_captioner_reads_its_teacher_and_whoever_draws_alike():
 
 
 def test_models_of_other_words_are_left_out():
-    one = model_under_test(*tiny_circle())
+    one = model_under_test(*tiny_cycle())
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder="conv")
     vocab = Vocabulary.of(["a", "ball"])
     other = ModelUnderTest(
-        circle=Circle(settings, len(vocab), 4), vocab=vocab, settings=settings, device=one.device, lines=["a ball", "ball a"]
+        cycle=Cycle(settings, len(vocab), 4),
+        vocab=vocab,
+        settings=settings,
+        device=one.device,
+        lines=["a ball", "ball a"],
     )
     other.data = SimpleNamespace(num_samples=2, batch=lambda *_: torch.tensor([[3, 4], [4, 3]]))
     found = mutual.fresh_reading([one, other], dataclasses.replace(SMALL, steps=1), 0)
@@ -74,7 +80,20 @@ def test_models_of_other_words_are_left_out():
 @pytest.mark.slow
 def test_the_script_trains_each_seed_once_and_prints_the_matrices(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mutual_intelligibility, "QUICK", SMALL)
-    command = ["--out_dir", str(tmp_path), "--seeds", "3", "4", "--quick", "--threads", "1", "--", *TINY, "--epochs", "1"]
+    command = [
+        "--out_dir",
+        str(tmp_path),
+        "--seeds",
+        "3",
+        "4",
+        "--quick",
+        "--threads",
+        "1",
+        "--",
+        *TINY,
+        "--epochs",
+        "1",
+    ]
     assert mutual_intelligibility.main(command) == 0
     out = capsys.readouterr().out
     assert out.count("\n| seed 3 |") == 4 and "by luck" in out and "(n = 24, seed 501)" in out

@@ -4,7 +4,7 @@ import pytest
 from conftest import TINY
 
 import train
-from command_line import UserError
+from runtime.command_line import UserError
 from settings import PRESETS, Settings, resolve
 from training.data import open_data
 from training.notes import changed_schedule, poor_result, short_run, without_effect
@@ -13,7 +13,9 @@ from training.notes import changed_schedule, poor_result, short_run, without_eff
 def test_a_run_that_is_mostly_warm_up_says_so_and_how_to_mend_it():
     assert short_run(Settings(warmup_steps=100), 200) == []
     (line,) = short_run(Settings(warmup_steps=100, epochs=2, num_samples=64), 32)
-    assert "all 32 steps are warm-up" in line and all(f in line for f in ("--epochs 2", "--num_samples 64", "--warmup_steps 100"))
+    assert "all 32 steps are warm-up" in line and all(
+        f in line for f in ("--epochs 2", "--num_samples 64", "--warmup_steps 100")
+    )
     assert "100 of the 150 steps" in short_run(Settings(warmup_steps=100), 150)[0]
     for preset in PRESETS.values():
         s = resolve({}, None, Settings(**preset))
@@ -49,7 +51,10 @@ def test_num_samples_counts_for_a_captions_file(no_pictures, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.txt").write_text("".join(f"a dog with number {i}\n" for i in range(30)), encoding="utf-8")
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
-    assert train.main([*TINY, "--decoder", "conv", "--captions_file", "small.txt", "--epochs", "1", "--num_samples", "96"]) == 0
+    assert (
+        train.main([*TINY, "--decoder", "conv", "--captions_file", "small.txt", "--epochs", "1", "--num_samples", "96"])
+        == 0
+    )
     said = capsys.readouterr().err
     assert "step 3/3" in said and "all 3 steps are warm-up" in said
     assert "small.txt read as plain text" in said and "first sentence as read: a dog with number 0" in said
@@ -58,12 +63,15 @@ def test_num_samples_counts_for_a_captions_file(no_pictures, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
-        ({"n_sprites": 9}, "--n_sprites 9 has no effect here; it needs --decoder marks"),
-        ({"decoder": "marks", "n_objects": 2}, "--n_objects 2 has no effect"),
+        ({"n_cells": 9}, "--n_cells 9 has no effect here; it needs --decoder marks"),
+        ({"decoder": "glyphs", "n_objects": 2}, "--n_objects 2 has no effect"),
         ({"lambda_kl": 0.1}, "--lambda_kl 0.1 has no effect here; it needs --use_vae"),
         ({"train_split": 0.5}, "--train_split 0.5 has no effect"),
         ({"captions_file": "a", "fixed_data": True}, "--fixed_data True has no effect"),
-        ({"captions_file": "a", "val_file": "b", "test_file": "c", "train_split": 0.5}, "--train_split 0.5 has no effect"),
+        (
+            {"captions_file": "a", "val_file": "b", "test_file": "c", "train_split": 0.5},
+            "--train_split 0.5 has no effect",
+        ),
         ({"decoder": "conv", "lambda_repulsion": 1.0}, "--lambda_repulsion 1.0 has no effect"),
     ],
 )
@@ -75,7 +83,7 @@ def test_a_flag_that_changes_nothing_is_named(typed, named):
 @pytest.mark.parametrize(
     "typed",
     [
-        {"decoder": "marks", "n_sprites": 9, "lambda_layout": 1.0, "lambda_shape": 1.0}, {"use_vae": True, "lambda_kl": 0.1},
+        {"decoder": "glyphs", "n_cells": 9, "lambda_layout": 1.0, "lambda_shape": 1.0}, {"use_vae": True, "lambda_kl": 0.1},
         {"fixed_data": True, "train_split": 0.5}, {"captions_file": "a", "train_split": 0.5, "num_samples": 5}, {"n_objects": 2},
         {"captions_file": "a", "val_file": "b", "train_split": 0.5},
     ],
@@ -90,7 +98,9 @@ def test_a_learning_rate_that_jumps_on_resume_is_announced():
     assert "5.1e-04 instead of 2.0e-05" in line and "--epochs 8 instead of 4" in line
     assert "--lr 0.002 instead of 0.001" in changed_schedule(Settings(epochs=4, lr=2e-3), before, 100, 50)[0]
     assert changed_schedule(Settings(epochs=4, lr=1e-3), before, 100, 200) == []
-    assert changed_schedule(Settings(epochs=4, lr=1e-3, warmup_steps=50), before, 100, 200) == []  # warm-up is over in both
+    assert (
+        changed_schedule(Settings(epochs=4, lr=1e-3, warmup_steps=50), before, 100, 200) == []
+    )  # warm-up is over in both
 
 
 def test_a_run_that_reached_little_says_what_to_do():
@@ -107,15 +117,18 @@ def test_flags_of_a_captions_file_need_one(flag, capsys):
 
 def test_sentences_longer_than_a_picture_are_counted_and_a_file_of_them_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.txt").write_text("".join(f"dog {i} ran\n" for i in range(300)) + "dog " * 90 + "\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_text(
+        "".join(f"dog {i} ran\n" for i in range(300)) + "dog " * 90 + "\n", encoding="utf-8"
+    )
     data = open_data(resolve({"captions_file": "a.txt", "train_split": 0.99}))[0]
     said = capsys.readouterr().err
     assert f"note: 1 of {data.trained} sentences to train on have more than {data.max_words} pieces" in said
     assert "generate.py refuses such sentences" in said
     (tmp_path / "b.txt").write_text("".join(f"{i} {'dog ' * 90}\n" for i in range(9)), encoding="utf-8")
     with pytest.raises(
-        UserError, match=r"b\.txt: 7 of 7 sentences to train on have more than 64 pieces.*; put shorter sentences on a line$"
+        UserError,
+        match=r"b\.txt: 7 of 7 sentences to train on have more than 64 pieces.*; put shorter sentences on a line$",
     ):
         open_data(resolve({"captions_file": "b.txt"}))
-    with pytest.raises(UserError, match="more than 4 pieces.*or give more --n_sprites"):
-        open_data(resolve({"captions_file": "b.txt", "n_sprites": 4, "z_dim": 24}))
+    with pytest.raises(UserError, match="more than 4 pieces.*or give more --n_cells"):
+        open_data(resolve({"captions_file": "b.txt", "n_cells": 4, "z_dim": 24}))

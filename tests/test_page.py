@@ -18,9 +18,9 @@ from conftest import TINY, run_forked
 from evaluation_cases import SMALL
 
 from data_utils import CaptionsData
-from evaluation import page, page_data, page_inside, page_marks
+from evaluation import page, page_data, page_glyphs, page_inside
 from evaluation.protocol import ModelUnderTest, metric, open_model
-from models import Circle
+from models import Cycle
 from settings import fit_to_text, resolve
 from text.grammar import in_split, parse, to_row
 from training import snapshots
@@ -44,9 +44,14 @@ def result_of(model):
             "metrics": nine("exact_match/test", "exact match", 0.9, interval=[0.8, 1.0], split="test"),
             "details": {"confusion": confusion},
         },
-        "robustness": {"metrics": nine("corruption/jpeg_50", "jpeg 50", 0.5), "details": {"clean": 0.9, "curves": curves}},
+        "robustness": {
+            "metrics": nine("corruption/jpeg_50", "jpeg 50", 0.5),
+            "details": {"clean": 0.9, "curves": curves},
+        },
         "captioners": {
-            "metrics": nine("captioner/plain_convolutions/steps_to_95", "plain convolutions · steps to 95 %", None, high=None),
+            "metrics": nine(
+                "captioner/plain_convolutions/steps_to_95", "plain convolutions · steps to 95 %", None, high=None
+            ),
             "details": {"curves": {"this_model": {"plain_convolutions": [[2, 0.1], [3, 0.4]]}}, "steps": 3},
         },
     }
@@ -152,7 +157,9 @@ def test_names_are_text_not_markup(built):
 
 
 def test_swaps_change_one_word_only(model):
-    entries, means = page_data.grammar_words(model, 7, result_of(model)["models"][0]["sections"]["circle"]["details"]["confusion"])
+    entries, means = page_data.grammar_words(
+        model, 7, result_of(model)["models"][0]["sections"]["circle"]["details"]["confusion"]
+    )
     assert means.shape == (47, 3, 64, 64)
     for entry in entries[::7]:
         own = parse(entry["swaps"][0]["text"])
@@ -178,7 +185,11 @@ def test_wrong_and_missing_words_are_marked():
 
 def test_growth_comes_from_what_the_run_kept(model):
     frames, texts, why = page_data.growth(model, 0)
-    assert [f["epoch"] for f in frames] == [0, 1, 2] and len(texts) == len(frames[0]["cells"]) == snapshots.SENTENCES and not why
+    assert (
+        [f["epoch"] for f in frames] == [0, 1, 2]
+        and len(texts) == len(frames[0]["cells"]) == snapshots.SENTENCES
+        and not why
+    )
     assert frames[0]["cells"][0]["picture"] != frames[2]["cells"][0]["picture"]
     assert in_split(np.stack([to_row(parse(t)) for t in texts]), "val").all()
 
@@ -188,7 +199,9 @@ def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(model, tiny_run,
     alone = dataclasses.replace(model, name=str(tmp_path / "checkpoints/last.pt"))
     assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [1, 2]
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / snapshots.NAME).write_text('{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}', encoding="utf-8")
+    (tmp_path / "logs" / snapshots.NAME).write_text(
+        '{"run": null, "texts": ["a"], "frames": [{"epoch": "<b>"}]}', encoding="utf-8"
+    )
     assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [1, 2]
     shutil.copy(tiny_run / "logs" / snapshots.NAME, tmp_path / "logs")
     assert [f["epoch"] for f in page_data.growth(alone, 0)[0]] == [0, 1, 2]
@@ -199,7 +212,11 @@ def test_growth_without_logs_is_drawn_by_the_checkpoints_beside(model, tiny_run,
 
 
 def test_words_that_lie_together_are_labeled_where_there_is_room():
-    points = [{"x": 0.0, "y": 0.0, "word": "red"}, {"x": 0.02, "y": 0.0, "word": "blue"}, {"x": 0.5, "y": 0.5, "word": "ball"}]
+    points = [
+        {"x": 0.0, "y": 0.0, "word": "red"},
+        {"x": 0.02, "y": 0.0, "word": "blue"},
+        {"x": 0.5, "y": 0.5, "word": "ball"},
+    ]
     page_inside.place_labels(points)
     assert [p["label"] for p in points] == [False, True, True] or [p["label"] for p in points] == [True, False, True]
 
@@ -234,29 +251,44 @@ def model_in_line(path, lines, tokenizer, vocab_size=0):
     """An untrained model that writes a captions file of some lines in marks."""
     path.write_text("\n".join(lines), encoding="utf-8")
     data = CaptionsData(str(path), 0, tokenizer=tokenizer, vocab_size=vocab_size)
-    typed = {"captions_file": str(path), "tokenizer": tokenizer, "d_model": 32, "n_heads": 2, "n_layers": 1, "hidden_dim": 64}
+    typed = {
+        "captions_file": str(path),
+        "tokenizer": tokenizer,
+        "d_model": 32,
+        "n_heads": 2,
+        "n_layers": 1,
+        "hidden_dim": 64,
+    }
     settings = resolve(typed)
     fit_to_text(settings, [12])
     data.max_words = min(data.max_words, 12)
     torch.manual_seed(0)
-    circle = Circle(settings, len(data.vocab), 12).eval()
+    cycle = Cycle(settings, len(data.vocab), 12).eval()
     return ModelUnderTest(
-        circle=circle, vocab=data.vocab, settings=settings, device=torch.device("cpu"), name=str(path), lines=data.test, data=data
+        cycle=cycle,
+        vocab=data.vocab,
+        settings=settings,
+        device=torch.device("cpu"),
+        name=str(path),
+        lines=data.test,
+        data=data,
     )
 
 
 def test_a_dictionary_of_marks_spells_rare_words_from_the_marks_of_pieces(tmp_path):
     lines = [f"A dog saw {n} dogs." for n in range(60)]
     other = model_in_line(tmp_path / "lines.txt", [*lines, "Zebras and zephyrs."], "bpe", 300)
-    entries, sheet = page_marks.marks_dictionary(other, {"dog": (4, 3, Counter({"cat": 1}))})
+    entries, sheet = page_glyphs.glyph_dictionary(other, {"dog": (4, 3, Counter({"cat": 1}))})
     found = {e["word"]: e for e in entries}
-    assert len(found["dog"]["marks"]) == 1 < len(found["41"]["marks"]) and found["dog"]["accuracy"] == 0.75
+    assert len(found["dog"]["glyphs"]) == 1 < len(found["41"]["glyphs"]) and found["dog"]["accuracy"] == 0.75
     assert found["dog"]["slot"] == "word" and found["z"]["slot"] == "piece of words" and "<00>" in found
-    drawn, columns = page_marks.one_sheet(page_marks.pictures_of_marks(other.circle, range(3, len(other.vocab)), other.device))
-    (column, row), side = found["dog"]["marks"][0], sheet["side"]
+    drawn, columns = page_glyphs.one_sheet(
+        page_glyphs.pictures_of_glyphs(other.cycle, range(3, len(other.vocab)), other.device)
+    )
+    (column, row), side = found["dog"]["glyphs"][0], sheet["side"]
     assert columns == sheet["columns"]  # all pieces are in use
     number = other.vocab.encode_unit(" dog")
-    own = page_marks.pictures_of_marks(other.circle, number, other.device)[0]
+    own = page_glyphs.pictures_of_glyphs(other.cycle, number, other.device)[0]
     assert torch.allclose(drawn[:, row * side : (row + 1) * side, column * side : (column + 1) * side], own, atol=1e-4)
 
 
@@ -296,7 +328,9 @@ def test_filter_sort_and_slider_work(built):
 @needs_chromium
 @pytest.mark.slow
 def test_ten_thousand_words_are_found_in_a_page_below_ten_megabytes(tmp_path):
-    words = ["".join(letters) for letters in itertools.product("aeiou", "bkmpst", "aeiou", "lnrs", "aeiou", "bdfgp")][:14000]
+    words = ["".join(letters) for letters in itertools.product("aeiou", "bkmpst", "aeiou", "lnrs", "aeiou", "bdfgp")][
+        :14000
+    ]
     other = model_in_line(
         tmp_path / "lines.txt", [" ".join([*words[i::3500], *words[i % 80 : i % 80 + 3]]) for i in range(3500)], "words"
     )
@@ -310,7 +344,11 @@ def test_ten_thousand_words_are_found_in_a_page_below_ten_megabytes(tmp_path):
       const [first, ...more] = all.filter(w => w.offsetParent !== null), mark = first.querySelector("i");
       return {{...out, word: first.querySelector("b").textContent, more: more.length, count: document.getElementById("count").textContent,
         side: mark.offsetWidth, image: getComputedStyle(mark).backgroundImage.slice(0, 22)}};""")  # fmt: skip
-    assert answer["all"] == page_marks.MOST and (answer["word"], answer["more"], answer["count"]) == (word, 0, "1 word")
+    assert answer["all"] == page_glyphs.MOST and (answer["word"], answer["more"], answer["count"]) == (
+        word,
+        0,
+        "1 word",
+    )
     assert answer["side"] > 30 and answer["image"] == 'url("data:image/jpeg;b'
 
 
@@ -358,7 +396,15 @@ def test_page_of_a_captions_file_model(tmp_path):
     ]
     (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
     done = run_forked(
-        "train.py", *TINY, "--decoder", "conv", "--epochs", 1, "--captions_file", str(tmp_path / "lines.txt"), cwd=tmp_path
+        "train.py",
+        *TINY,
+        "--decoder",
+        "conv",
+        "--epochs",
+        1,
+        "--captions_file",
+        str(tmp_path / "lines.txt"),
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     other = open_model(tmp_path / "checkpoints/last.pt", torch.device("cpu"))

@@ -17,8 +17,8 @@ def model():
 
 
 def test_drawn_pictures_are_what_a_png_holds(model, tmp_path):
-    circle, vocab, _ = model
-    pictures = draw_sentences(circle, vocab, KNOWN, "cpu")
+    cycle, vocab, _ = model
+    pictures = draw_sentences(cycle, vocab, KNOWN, "cpu")
     assert pictures.shape == (4, 3, 64, 64) and pictures.dtype == torch.float32
     assert 0 <= pictures.min() and pictures.max() <= 1 and not pictures.requires_grad
     assert torch.equal(load_pngs(save_pngs(pictures, str(tmp_path))), pictures)
@@ -49,47 +49,47 @@ def test_files_are_numbered_and_leave_nothing_beside(tmp_path):
 
 
 def test_nothing_in_nothing_out(model, tmp_path):
-    circle, vocab, _ = model
-    pictures = draw_sentences(circle, vocab, [], "cpu")
+    cycle, vocab, _ = model
+    pictures = draw_sentences(cycle, vocab, [], "cpu")
     assert pictures.shape == (0, 3, 64, 64)
     assert load_pngs([]).shape == (0, 3, 64, 64)
-    assert through_png(circle, vocab, [], "cpu", str(tmp_path))[1] == []
+    assert through_png(cycle, vocab, [], "cpu", str(tmp_path))[1] == []
 
 
 def test_blocks_do_not_change_the_result(model, monkeypatch):
-    circle, vocab, _ = model
+    cycle, vocab, _ = model
     sentences = KNOWN * 3
-    pictures = draw_sentences(circle, vocab, sentences, "cpu")
-    captions, log_probs = read_pictures(circle, vocab, pictures, "cpu")
+    pictures = draw_sentences(cycle, vocab, sentences, "cpu")
+    captions, log_probs = read_pictures(cycle, vocab, pictures, "cpu")
     monkeypatch.setattr("pictures.BATCH", 5)
-    assert (draw_sentences(circle, vocab, sentences, "cpu") - pictures).abs().max() < 2 / 255
-    again, log_probs2 = read_pictures(circle, vocab, pictures, "cpu")
+    assert (draw_sentences(cycle, vocab, sentences, "cpu") - pictures).abs().max() < 2 / 255
+    again, log_probs2 = read_pictures(cycle, vocab, pictures, "cpu")
     assert again == captions == sentences and np.allclose(log_probs, log_probs2, atol=1e-4)
 
 
 def test_through_png_reads_the_files(model, tmp_path, monkeypatch):
-    circle, vocab, _ = model
-    assert through_png(circle, vocab, KNOWN, "cpu", str(tmp_path))[1] == KNOWN
+    cycle, vocab, _ = model
+    assert through_png(cycle, vocab, KNOWN, "cpu", str(tmp_path))[1] == KNOWN
     gray = Image.new("RGB", (64, 64), "gray")
     monkeypatch.setattr("pictures.to_image", lambda _: gray)  # what is in the files decides
-    pictures, captions = through_png(circle, vocab, KNOWN, "cpu", str(tmp_path))
+    pictures, captions = through_png(cycle, vocab, KNOWN, "cpu", str(tmp_path))
     assert len(set(captions)) == 1 and pictures.std() < 1e-6
 
 
 def test_temperature_draws_words_from_the_generator(model):
-    circle, vocab, _ = model
-    pictures = draw_sentences(circle, vocab, KNOWN * 5, "cpu")
+    cycle, vocab, _ = model
+    pictures = draw_sentences(cycle, vocab, KNOWN * 5, "cpu")
 
     def read(seed):
-        return read_pictures(circle, vocab, pictures, "cpu", 5.0, torch.Generator().manual_seed(seed))[0]
+        return read_pictures(cycle, vocab, pictures, "cpu", 5.0, torch.Generator().manual_seed(seed))[0]
 
     assert read(1) == read(1) != read(2)
 
 
 def test_unknown_words_are_left_out_of_pictures(model):
     """They are refused where a user types them; unseen sentences of a captions file may have some."""
-    circle, vocab, _ = model
+    cycle, vocab, _ = model
     with pytest.raises(UnknownWord, match="'zebra'"):
         vocab.encode("a red zebra")
-    with_one, without = draw_sentences(circle, vocab, ["a red zebra", "a red"], "cpu")
+    with_one, without = draw_sentences(cycle, vocab, ["a red zebra", "a red"], "cpu")
     assert torch.equal(with_one, without)

@@ -11,7 +11,7 @@ from parrot import KNOWN, blank, parrot
 from PIL import Image
 
 from data_utils import Vocabulary
-from models import Circle
+from models import Cycle
 from pictures import PictureError, draw_sentences, from_image, read_pictures
 from playground import fragments, model
 from playground.model import DAMAGE, Playground, changed, damage
@@ -24,8 +24,8 @@ def play():
 
 
 def test_a_sentence_is_drawn_and_read_as_everywhere(play):
-    pictures = draw_sentences(play.circle, play.vocab, KNOWN, torch.device("cpu"))
-    captions, log_probs = read_pictures(play.circle, play.vocab, pictures, torch.device("cpu"))
+    pictures = draw_sentences(play.cycle, play.vocab, KNOWN, torch.device("cpu"))
+    captions, log_probs = read_pictures(play.cycle, play.vocab, pictures, torch.device("cpu"))
     for text, picture, caption, log_prob in zip(KNOWN, pictures, captions, log_probs):
         drawn = play.draw(text)
         assert torch.equal(drawn.picture, picture) and drawn.reading.caption == caption == text and drawn.is_exact
@@ -39,7 +39,8 @@ def test_the_same_sentence_in_other_letters(play):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("", "empty"), ("a red bal", "nearest known word is 'ball'"), (" ".join(["red"] * 27), "27 words")]
+    ("text", "says"),
+    [("", "empty"), ("a red bal", "nearest known word is 'ball'"), (" ".join(["red"] * 27), "27 words")],
 )
 def test_sentences_that_cannot_be_drawn(play, text, says):
     with pytest.raises(ValueError, match=says):
@@ -52,8 +53,8 @@ def test_layers_are_the_things_or_the_marks(play):
     ground = two.layers[0][1]
     for _, layer in two.layers[1:]:
         assert 0.02 < float((layer - ground).abs().amax(0).gt(0.05).float().mean()) < 0.6
-    marks = Playground.open(blank("marks")).draw("a red ball")
-    assert marks.layers and {name for name, _ in marks.layers} <= {"a", "red", "ball"}
+    glyphs = Playground.open(blank("glyphs")).draw("a red ball")
+    assert glyphs.layers and {name for name, _ in glyphs.layers} <= {"a", "red", "ball"}
     assert Playground.open(blank("conv")).draw("a red ball").layers == []
 
 
@@ -83,7 +84,7 @@ def test_the_first_sentence_is_one_that_the_model_knows(play):
     assert play.example() == model.EXAMPLE
     words = Vocabulary.of(["ein", "ball"])
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, decoder="conv")
-    other = Playground(Circle(settings, len(words), 4), words, torch.device("cpu"))
+    other = Playground(Cycle(settings, len(words), 4), words, torch.device("cpu"))
     assert set(other.example().split()) <= {"ein", "ball"} and other.draw(other.example()).text == other.example()
 
 
@@ -92,7 +93,9 @@ def test_damage(play):
     assert torch.equal(damage(picture), picture)
     for kind, ((low, high), neutral, _) in DAMAGE.items():
         worst = damage(picture, **{kind: low if neutral == high else high})
-        assert not torch.equal(worst, picture) and torch.equal(worst, damage(picture, **{kind: low if neutral == high else high}))
+        assert not torch.equal(worst, picture) and torch.equal(
+            worst, damage(picture, **{kind: low if neutral == high else high})
+        )
         assert torch.equal(worst, (worst * 255).round() / 255)
         with pytest.raises(ValueError, match=kind):
             damage(picture, **{kind: high + 1})
@@ -141,7 +144,9 @@ def test_files_that_are_refused(play, tmp_path):
     for name, says in bad_files(tmp_path).items():
         with pytest.raises(PictureError, match=says) as error:
             play.opened(tmp_path / name)
-        assert str(error.value).startswith(name) and str(tmp_path) not in str(error.value) and "\n" not in str(error.value)
+        assert (
+            str(error.value).startswith(name) and str(tmp_path) not in str(error.value) and "\n" not in str(error.value)
+        )
     (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * model.MAX_BYTES)
     with pytest.raises(PictureError, match="more than 8 MB"):
         play.opened(tmp_path / "large.png")

@@ -21,7 +21,9 @@ def test_every_code_can_be_chosen_and_is_drawn_as_when_it_is_named(levels, amp):
     """The middle of each code chooses it, also under bf16, whose eight bits do not tell two thousand codes apart."""
     q = Quantizer(levels, 5)
     codes = torch.arange(math.prod(levels))
-    place = torch.stack([codes // math.prod(levels[:i]) % n for i, n in enumerate(levels)], 1)  # the formula: mixed radix
+    place = torch.stack(
+        [codes // math.prod(levels[:i]) % n for i, n in enumerate(levels)], 1
+    )  # the formula: mixed radix
     z = torch.zeros(len(codes), 5)
     z[:, : len(levels)] = torch.atanh(quantizer.REACHED * (2 * place / (torch.tensor(levels) - 1) - 1))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
@@ -37,7 +39,9 @@ def test_gradients_pass_the_rounding():
     assert (z.grad[..., :2] != 0).all() and not z.grad[..., 2].any()
 
 
-@pytest.mark.parametrize("n, levels", [(11, (11,)), (10, (12,)), (10, (4, 3)), (52, (8, 7)), (40, (9, 8)), (300, (7, 7, 7))])
+@pytest.mark.parametrize(
+    "n, levels", [(11, (11,)), (10, (12,)), (10, (4, 3)), (52, (8, 7)), (40, (9, 8)), (300, (7, 7, 7))]
+)
 def test_every_point_gets_a_place_of_its_own(n, levels):
     points = torch.randn(n, len(levels), generator=torch.Generator().manual_seed(n)).round(decimals=1)  # with ties
     places = spread(points, levels)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 import torch
-from parrot import tiny_circle
+from parrot import tiny_cycle
 from test_page import ask, needs_chromium
 
 from evaluation import page
@@ -16,8 +16,8 @@ from evaluation.quiz import EXAMPLES, SCENES, color_blind_filter, color_matrix, 
 
 @pytest.fixture(scope="module")
 def asked():
-    circle, vocab, settings = tiny_circle()
-    return quiz(ModelUnderTest(circle=circle, vocab=vocab, settings=settings, device=torch.device("cpu")), 3)
+    cycle, vocab, settings = tiny_cycle()
+    return quiz(ModelUnderTest(cycle=cycle, vocab=vocab, settings=settings, device=torch.device("cpu")), 3)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,9 @@ def test_right_answers_give_all_and_random_ones_chance(built, asked):
     right = answer["right"]
     assert right["right"] == right["of"] == 80 and right["scenes_right"] == 20 and "100\u00a0%" in answer["said"]
     assert right["p_of_guessing"] < 1e-20 and right["checkpoint"] == "0123" and right["seed"] == 3
-    assert right["chance"] == pytest.approx(5 / 12) and right["naive_reader"] == pytest.approx(sum(asked["naive"].values()) / 80)
+    assert right["chance"] == pytest.approx(5 / 12) and right["naive_reader"] == pytest.approx(
+        sum(asked["naive"].values()) / 80
+    )
     assert len(right["answers"]) == 20 and all(a["given"] == a["right"] and a["seconds"] >= 0 for a in right["answers"])
     assert [a["text"] for a in right["answers"]] == [s["text"] for s in asked["scenes"]]
     shares = [g["right"] / 80 for g in answer["guesses"]]

@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 def test_the_table_of_flags_is_the_one_of_the_settings():
     text = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
     between = text.partition("<!-- flags -->\n")[2].partition("<!-- end of flags -->\n")[0]
-    assert between.splitlines() == flags_table.table(), "run: python scripts/flags_table.py"
+    assert between.splitlines() == flags_table.table(), "run: python -m scripts.flags_table"
 
 
 def test_the_table_is_replaced_and_the_text_around_it_kept(tmp_path):

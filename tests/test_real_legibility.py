@@ -9,10 +9,10 @@ from evaluation.protocol import OWN
 from evaluation.real_legibility import (
     changes,
     content_places,
+    glyph_overlap,
+    glyphs_of_tokens,
     legibility_of_words,
     legibility_scores,
-    mark_overlap,
-    marks_of_words,
     word_swaps,
     words_in_contexts,
 )
@@ -87,11 +87,11 @@ def test_a_mark_is_found_again_in_any_place_and_among_any_marks():
 
 
 def test_marks_that_move_between_pixels_stay_the_same():
-    marks = torch.zeros(2, 3, 3, 64, 64)
+    glyphs = torch.zeros(2, 3, 3, 64, 64)
     for i, shift in enumerate((0.0, 0.25, 0.5)):
         ramp = (torch.arange(64.0) - 20 - shift).abs()
-        marks[0, i] = torch.sigmoid(2 * (3 - ramp))[None, :, None] * torch.sigmoid(2 * (3 - ramp))[None, None]
-    assert mark_overlap(marks_of_words(marks)[:1])[0] > 0.93
+        glyphs[0, i] = torch.sigmoid(2 * (3 - ramp))[None, :, None] * torch.sigmoid(2 * (3 - ramp))[None, None]
+    assert glyph_overlap(glyphs_of_tokens(glyphs)[:1])[0] > 0.93
 
 
 def test_metrics_stand_beside_baselines_and_are_left_out_where_nothing_can_be_swapped():

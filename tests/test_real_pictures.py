@@ -18,12 +18,12 @@ import evaluate
 import generate
 from channel import shift
 from checkpoints import PRETRAINED
-from command_line import UserError
 from evaluation import picture_statistics, real_captions, real_section
 from evaluation.protocol import open_model
 from evaluation.real_pictures import crops_of, open_real_pictures, shipped_pictures
 from evaluation.robustness import STANDARD, corrupt
 from pictures import read_pictures, to_image
+from runtime.command_line import UserError
 from scene_check import SceneCheck, unexplained
 from text.grammar import different_sentences
 
@@ -132,7 +132,9 @@ def test_statistics_of_pictures_that_are_known():
     noise = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     pictures = torch.stack([flat, halves, torch.as_tensor(disc, dtype=torch.float32), noise])
     colors = picture_statistics.number_of_colors(pictures)
-    assert colors[0] == pytest.approx(1) and colors[1] == pytest.approx(np.exp(-0.25 * np.log(0.25) - 0.75 * np.log(0.75)))
+    assert colors[0] == pytest.approx(1) and colors[1] == pytest.approx(
+        np.exp(-0.25 * np.log(0.25) - 0.75 * np.log(0.75))
+    )
     assert colors[2] < 4 and colors[3] > 400
     regions = picture_statistics.number_of_regions(pictures)
     assert regions[:2].tolist() == [1, 2] and regions[2] == 2 and regions[3] < 5
@@ -149,7 +151,9 @@ def test_shuffled_squares_hold_the_same_pixels():
     assert not torch.equal(mixed, pictures)
     assert torch.equal(mixed.flatten(2).sort(-1)[0], pictures.flatten(2).sort(-1)[0])
     squares = {s.numpy().tobytes() for s in pictures[0].unfold(1, 16, 16).unfold(2, 16, 16).flatten(1, 2).movedim(1, 0)}
-    assert {s.numpy().tobytes() for s in mixed[0].unfold(1, 16, 16).unfold(2, 16, 16).flatten(1, 2).movedim(1, 0)} == squares
+    assert {
+        s.numpy().tobytes() for s in mixed[0].unfold(1, 16, 16).unfold(2, 16, 16).flatten(1, 2).movedim(1, 0)
+    } == squares
 
 
 # ---------------------------------------------------------------------------------------------
@@ -158,7 +162,7 @@ def test_shuffled_squares_hold_the_same_pixels():
 
 
 def left_by(model, pictures):
-    captions, _ = read_pictures(model.circle, model.vocab, pictures, model.device)
+    captions, _ = read_pictures(model.cycle, model.vocab, pictures, model.device)
     return unexplained(pictures, model.draw(captions))
 
 
@@ -170,7 +174,9 @@ def test_unexplained_is_nothing_for_the_same_picture_and_much_for_another():
         .repeat_interleave(4, 4)
     )
     assert unexplained(a, a).tolist() == [0.0] and 0.9 < float(unexplained(a, b)) < 2.5
-    assert float(unexplained(shift(a, 2, -2), a)) < 0.2 < 0.35 < float(unexplained(shift(a, 4, 0), a))  # not where it stands
+    assert (
+        float(unexplained(shift(a, 2, -2), a)) < 0.2 < 0.35 < float(unexplained(shift(a, 4, 0), a))
+    )  # not where it stands
     plain = torch.full((1, 3, 64, 64), 0.5)
     assert float(unexplained(plain, plain + 0.1)) > 50  # little is left over, but there was little to explain
 
@@ -178,7 +184,7 @@ def test_unexplained_is_nothing_for_the_same_picture_and_much_for_another():
 def test_a_trained_model_knows_its_scenes_from_real_pictures(pretrained):
     scenes = pretrained.draw(pretrained.sentences(40, "val", 1))
     real = left_by(pretrained, open_real_pictures(True, 40, 1).crops)
-    check = SceneCheck.of(pretrained.circle, pretrained.vocab, pretrained.settings, pretrained.device)
+    check = SceneCheck.of(pretrained.cycle, pretrained.vocab, pretrained.settings, pretrained.device)
     assert float((check.probability(real) < 0.5).double().mean()) >= 0.95
     for kind in ("jpeg_50", "blur_1", "noise_0.1"):
         own = left_by(pretrained, corrupt(scenes, *STANDARD[kind]))
@@ -187,7 +193,12 @@ def test_a_trained_model_knows_its_scenes_from_real_pictures(pretrained):
 
 
 def test_caption_says_how_likely_a_picture_is_a_scene(tmp_path, capsys):
-    assert generate.main(["--checkpoint", PRETRAINED, "--out_dir", str(tmp_path), "--text", "a large red ball in the left"]) == 0
+    assert (
+        generate.main(
+            ["--checkpoint", PRETRAINED, "--out_dir", str(tmp_path), "--text", "a large red ball in the left"]
+        )
+        == 0
+    )
     capsys.readouterr()
     photo = shipped_pictures()[1][0]
     assert caption.main(["--checkpoint", PRETRAINED, str(tmp_path / "00000.png"), photo]) == 0
@@ -200,7 +211,7 @@ def test_a_model_that_reads_nothing_right_is_not_sure(pretrained):
     check = SceneCheck(offset=0.0, slope=0.0)
     assert check.probability(torch.tensor([0.0, 0.1, 9.0])).tolist() == [0.5] * 3
     untrained = open_model(blank(), torch.device("cpu"))
-    check = SceneCheck.of(untrained.circle, untrained.vocab, untrained.settings, untrained.device)
+    check = SceneCheck.of(untrained.cycle, untrained.vocab, untrained.settings, untrained.device)
     assert check.slope <= 0 and torch.isfinite(check.probability(torch.tensor([0.0, 1.0, 1e9]))).all()
 
 
@@ -237,14 +248,18 @@ def named(tmp_path):
         lines.append({"image_id": number, "caption": sentence.capitalize() + "."})
     for name, some in (("test", lines), ("train", [{"image_id": 99, "caption": "a cat"}])):
         (tmp_path / f"{name}.json").write_text(json.dumps(some), encoding="utf-8")
-    model.data = SimpleNamespace(files={"train": str(tmp_path / "train.json"), "test": str(tmp_path / "test.json")}, column="")
+    model.data = SimpleNamespace(
+        files={"train": str(tmp_path / "train.json"), "test": str(tmp_path / "test.json")}, column=""
+    )
     model.lines = [line["caption"] for line in lines]
     return model, folder
 
 
 def test_captions_with_like_pictures_have_like_scenes_where_the_pictures_are_the_scenes(named):
     model, folder = named
-    found = real_captions.like_pictures_like_scenes(model, str(folder), SMALL, 0)["real/like_pictures_like_scenes/pixels"]
+    found = real_captions.like_pictures_like_scenes(model, str(folder), SMALL, 0)[
+        "real/like_pictures_like_scenes/pixels"
+    ]
     assert found["n"] == 24 and found["value"] == pytest.approx(1, abs=1e-6) and found["note"] == "Mantel p = 0.05"
     assert abs(found["baselines"]["shuffled_pictures"]) < 0.5
     for path in sorted(folder.iterdir())[5:]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from evaluation.real_text import corrupted_in_a_row, groups_of, real_text_section, shuffled_words, text_scores
-from text.pieces import PieceVocabulary
+from text.bpe import BpeVocabulary
 
 TEXTS = ["A dog's ball.", "Two men — in blue hats — walk up the long and narrow street to the old market.", "A zebra."]
 
@@ -13,8 +13,8 @@ TEXTS = ["A dog's ball.", "Two men — in blue hats — walk up the long and nar
 class Copier:
     """A model under test that hides a sentence's number in the color of its picture, and reads it there."""
 
-    circle = device = None
-    vocab, max_words = PieceVocabulary.of(TEXTS, 300), 90
+    cycle = device = None
+    vocab, max_words = BpeVocabulary.of(TEXTS, 300), 90
 
     def __init__(self, wrong=()):
         self.wrong, self.known = wrong, list(TEXTS)
@@ -42,7 +42,9 @@ class Copier:
 @pytest.fixture
 def section(monkeypatch):
     def run(model):
-        monkeypatch.setattr("evaluation.real_text.read_pictures", lambda c, v, pictures, d: (model.read(pictures), None))
+        monkeypatch.setattr(
+            "evaluation.real_text.read_pictures", lambda c, v, pictures, d: (model.read(pictures), None)
+        )
         monkeypatch.setattr("evaluation.real_text.draw_sentences", lambda c, v, sentences, d: model.draw(sentences))
         protocol = type("P", (), {"sentences": 3, "corrupted": 3})
         found = real_text_section(model, protocol, 0, lambda share: None)
@@ -83,6 +85,10 @@ def test_the_section_says_what_comes_back_and_what_a_blank_picture_gives(section
     assert found["exact_match"]["value"] == found["verbatim"]["value"] == pytest.approx(2 / 3)
     assert found["exact_match"]["baselines"]["other_picture"] == 0
     assert found["exact_match"]["baselines"]["hand_made_code"] == 1
-    assert found["of/new_words"]["value"] == 0 and found["of/trained_words"]["value"] == 1 and found["of/trained_words"]["n"] == 2
+    assert (
+        found["of/new_words"]["value"] == 0
+        and found["of/trained_words"]["value"] == 1
+        and found["of/trained_words"]["n"] == 2
+    )
     assert found["salad"]["baselines"] == {"uncorrupted": pytest.approx(2 / 3)}
     assert found["swap_changed"]["value"] == 1  # what one word says stands in all of the picture

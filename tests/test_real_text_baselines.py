@@ -8,18 +8,22 @@ import pytest
 import torch
 from conftest import ROOT, run_here
 
-from captioners import LineCaptionNetwork
+from captioners.grid import GlyphCaptionNetwork
 from checkpoints import model_state, save
 from evaluation.printed_letters import Letters
 from evaluation.protocol import open_model
 from evaluation.real_text_baselines import baseline_scores, fresh_baseline, train_baseline
-from models import Circle
+from models import Cycle
 from settings import fit_to_text, resolve
 from text.captions_file import CaptionsData
 from text.formats import some_captions
 from text.padding import pad
 
-LINES = [f"A {color} {thing} runs." for color in ("red", "blue", "old", "tall") for thing in ("dog", "cat", "man", "cow", "ox")]
+LINES = [
+    f"A {color} {thing} runs."
+    for color in ("red", "blue", "old", "tall")
+    for thing in ("dog", "cat", "man", "cow", "ox")
+]
 SCRIPT = "scripts/real_text_baselines.py"
 
 
@@ -28,13 +32,15 @@ def checkpoint(tmp_path_factory):
     """An untrained checkpoint on a file of 20 sentences -> its path, and that of the file."""
     folder = tmp_path_factory.mktemp("baselines")
     (folder / "lines.txt").write_text("\n".join(LINES), encoding="utf-8")
-    sizes = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, batch_size=8, num_samples=16, lr=0.01, warmup_steps=5)
+    sizes = dict(
+        d_model=32, n_heads=2, n_layers=1, hidden_dim=32, batch_size=8, num_samples=16, lr=0.01, warmup_steps=5
+    )
     settings = resolve({"captions_file": str(folder / "lines.txt"), "use_vae": True, "vocab_size": 270, **sizes})
     data = CaptionsData.of_run(settings)
     fit_to_text(settings, data.lengths())
     torch.manual_seed(0)
     path = folder / "tiny.pt"
-    save(path, model_state(Circle(settings, len(data.vocab), data.max_words), data.vocab, settings))
+    save(path, model_state(Cycle(settings, len(data.vocab), data.max_words), data.vocab, settings))
     return path
 
 
@@ -44,7 +50,9 @@ def test_letters_are_as_large_as_nearly_all_texts_allow():
     assert short.places >= max(map(len, LINES)) and Letters(["x" * 5000]).places == 160
     one, two, cut, whole = long.draw(["A red dog.", "A red hog.", "x" * 128 + "yz", "x" * 128])
     changed = (one != two).any(0).nonzero()
-    assert (changed >= torch.tensor([0, 6 * 4])).all() and (changed < torch.tensor([8, 7 * 4])).all() and len(changed) > 3
+    assert (
+        (changed >= torch.tensor([0, 6 * 4])).all() and (changed < torch.tensor([8, 7 * 4])).all() and len(changed) > 3
+    )
     assert torch.equal(cut, whole) and torch.equal(long.draw(["é 犬"]), long.draw(["é 犬"])) and one.max() > 0.8
     assert long.decode(long.encode("A red dog, é")) == "A red dog " and len(long.encode("x" * 200)) == 128
 
@@ -56,7 +64,9 @@ def test_a_baseline_learns_and_the_same_seed_gives_the_same(name, checkpoint):
         model, lines = open_model(checkpoint, torch.device("cpu")), []
         baseline = fresh_baseline(name, model, 3)
         taken, _ = train_baseline(baseline, model, 20, 3, lines.append, steps)
-        runs.append((taken, float(re.search(r"caption loss (\S+),", lines[-1])[1]), baseline_scores(baseline, LINES[:4], 0)))
+        runs.append(
+            (taken, float(re.search(r"caption loss (\S+),", lines[-1])[1]), baseline_scores(baseline, LINES[:4], 0))
+        )
         torch.rand(3)  # the state of torch's own generator must not matter
     one, two, longer = runs
     assert (one[0], longer[0]) == (2, 30) and one == two and longer[1] < 0.8 * one[1]
@@ -70,7 +80,7 @@ def test_reading_step_by_step_is_what_was_trained(name, checkpoint):
     baseline = fresh_baseline(name, model, 0)
     if name == "letters":
         rows, told = [baseline.letters.encode(t) for t in LINES[:3]], baseline.letters.draw(LINES[:3])
-        assert isinstance(baseline.reader, LineCaptionNetwork)
+        assert isinstance(baseline.reader, GlyphCaptionNetwork)
     else:
         rows = [model.vocab.encode(t) for t in LINES[:3]]
         told = baseline.latents(pad(rows))[0].detach()
@@ -110,7 +120,9 @@ def test_the_script_trains_and_prints_tables(checkpoint, tmp_path):
     done = run_here(SCRIPT, "--baseline", "vector", *flags, cwd=tmp_path)
     assert done.returncode == 0 and "vector: 2 different sentences" in done.stdout and "| exact match |" in done.stdout
     assert "2 steps, " in done.stdout and "nats a text" in done.stdout and "step 2 of 2" in done.stderr
-    done = run_here(SCRIPT, "--baseline", "letters", "--checkpoint", ROOT / "pretrained/grammar", *flags[2:], cwd=tmp_path)
+    done = run_here(
+        SCRIPT, "--baseline", "letters", "--checkpoint", ROOT / "pretrained/grammar", *flags[2:], cwd=tmp_path
+    )
     assert done.returncode == 1 and "does not draw the sentences of a captions file" in done.stderr
 
 

@@ -56,7 +56,9 @@ def test_a_file_without_the_columns_or_with_a_broken_row_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_the_script_prints_a_table(tmp_path):
-    rows = (f"{i}\tA dog runs in field {i}.\tA {kind} runs.\t{i}" for i, kind in enumerate(("dog", "cat", "man", "bird")))
+    rows = (
+        f"{i}\tA dog runs in field {i}.\tA {kind} runs.\t{i}" for i, kind in enumerate(("dog", "cat", "man", "bird"))
+    )
     path = write(tmp_path / "pairs.txt", *rows)
     flags = ["--checkpoint", ROOT / "pretrained/captions", "--pairs_file", path, "--permutations", 19]
     done = run_script("scripts/relatedness.py", *flags, cwd=tmp_path)

@@ -26,7 +26,9 @@ def copy_of(tiny_run, tmp_path):
 
 
 def everything_in(folder):
-    return {p.relative_to(folder): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 # ---------------------------------------------------------------------------------------------
@@ -60,7 +62,9 @@ def test_a_finished_run_reports_again_and_changes_no_checkpoint(tiny_run, tmp_pa
     assert "resuming checkpoints/last.pt at epoch 2" in done.stderr
     assert "--preset quick is left aside" in done.stderr
     after = everything_in(folder / "checkpoints")
-    assert {k: v for k, v in after.items() if k.suffix == ".pt"} == {k: v for k, v in before.items() if k.suffix == ".pt"}
+    assert {k: v for k, v in after.items() if k.suffix == ".pt"} == {
+        k: v for k, v in before.items() if k.suffix == ".pt"
+    }
     assert rows(folder) == metrics
 
 
@@ -93,7 +97,10 @@ def test_what_cannot_be_resumed_is_said_in_one_line_and_nothing_is_touched(tiny_
         (["--resume", "checkpoints/none.pt"], ["checkpoints/none.pt", "does not exist"]),
         (["--resume", "damaged.pt"], ["damaged.pt", "damaged"]),
         (["--resume", "auto", "--d_model", 64], ["--d_model 64", "has 32"]),
-        (["--resume", "checkpoints/last.pt", "--preset", "quick", "--num_samples", 512], ["--num_samples 512", "has 256"]),
+        (
+            ["--resume", "checkpoints/last.pt", "--preset", "quick", "--num_samples", 512],
+            ["--num_samples 512", "has 256"],
+        ),
         (["--resume", "auto", "--no-use_vae"], ["--use_vae False", "has True"]),
         (["--resume", "auto", "--preset", "quick", "--use_vq"], ["--use_vq True", "has False"]),
     ]:
@@ -131,14 +138,17 @@ def test_a_fresh_run_sets_an_earlier_one_aside(tiny_run, tmp_path):
     assert (folder / "checkpoints" / "earlier_1" / "best.pt").read_bytes() == before
     assert (folder / "checkpoints" / "earlier_1" / "checkpoint_epoch_2.pt").exists()
     assert [
-        json.loads(x) for x in (folder / "logs" / "earlier_1" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        json.loads(x)
+        for x in (folder / "logs" / "earlier_1" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ] == metrics
     assert len(rows(folder)) == 2 and not (folder / "checkpoints" / "checkpoint_epoch_2.pt").exists()
 
 
 def test_another_captions_file_is_refused_and_a_moved_one_is_not(no_pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})  # its thousand sentences are not needed here
+    monkeypatch.setattr(
+        train.Run, "finish", lambda self, sentences: {"last.pt": 0.0}
+    )  # its thousand sentences are not needed here
     lines = grammar.sample_sentences(40, "train", 0)
     for name, text in (
         ("a.txt", lines),
@@ -173,7 +183,8 @@ def test_a_captions_file_that_is_not_there_any_more_is_asked_for(no_pictures, tm
         run = os.path.join("checkpoints", "last.pt")
         said = capsys.readouterr().err
         assert (
-            said == f"train.py: {name}, on which the run of {run} was trained, is not there; if it was moved, name it: {flag} NEW\n"
+            said
+            == f"train.py: {name}, on which the run of {run} was trained, is not there; if it was moved, name it: {flag} NEW\n"
         )
         assert train.main(["--resume", "auto", flag, "moved.txt"]) == 0
         (tmp_path / "moved.txt").rename(tmp_path / name)
@@ -220,7 +231,8 @@ def test_a_signal_saves_says_how_to_go_on_and_the_command_does(tmp_path, number,
     done = run_forked("train.py", "--resume", "auto", *folders, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     seen = [
-        (r["kind"], r["step"]) for r in map(json.loads, (tmp_path / "l" / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+        (r["kind"], r["step"])
+        for r in map(json.loads, (tmp_path / "l" / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     ]
     assert len(seen) == len(set(seen)) == 18  # 16 steps and 2 validations
 
@@ -228,7 +240,9 @@ def test_a_signal_saves_says_how_to_go_on_and_the_command_does(tmp_path, number,
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_second_signal_ends_the_process_at_once_and_the_folder_stays_good(tmp_path):
-    code, said = stopped(tmp_path, *TINY, "--epochs", 50, after="epoch 1: exact", numbers=[signal.SIGINT, signal.SIGTERM])
+    code, said = stopped(
+        tmp_path, *TINY, "--epochs", 50, after="epoch 1: exact", numbers=[signal.SIGINT, signal.SIGTERM]
+    )
     assert code in (130, 143) and "go on with" not in said
     assert checkpoints.newest_valid(str(tmp_path / "checkpoints"))[1]["position"]["step"] >= 0
 
@@ -262,7 +276,9 @@ def test_two_runs_in_one_folder_the_second_is_refused_and_a_killed_one_is_forgot
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(no_pictures, resume, tmp_path, monkeypatch, capsys):
+def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(
+    no_pictures, resume, tmp_path, monkeypatch, capsys
+):
     """Also where an earlier run's lock can be opened."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
@@ -278,13 +294,18 @@ def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(no_pic
 
         monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     try:
-        flags = ["--resume", "auto", "--epochs", "2"] if resume else [*map(str, TINY), "--num_samples", "64", "--epochs", "1"]
+        flags = (
+            ["--resume", "auto", "--epochs", "2"]
+            if resume
+            else [*map(str, TINY), "--num_samples", "64", "--epochs", "1"]
+        )
         assert train.main(flags) == 1
     finally:
         (tmp_path / "checkpoints").chmod(0o755)
     said = capsys.readouterr().err
     assert (
-        said.splitlines()[-1] == "train.py: checkpoints cannot be written to (Permission denied); choose another --checkpoint_dir"
+        said.splitlines()[-1]
+        == "train.py: checkpoints cannot be written to (Permission denied); choose another --checkpoint_dir"
     )
     assert not any(line.startswith("epoch") for line in said.splitlines())
 
@@ -293,7 +314,11 @@ def test_a_folder_that_takes_no_new_file_is_noticed_before_the_first_step(no_pic
 def test_folders_that_cannot_be_written_to(tmp_path):
     (tmp_path / "checkpoints").write_text("a file", encoding="utf-8")
     done = run_forked("train.py", *ONE_EPOCH, "--warmup_steps", 0, cwd=tmp_path)
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "checkpoints cannot be written to" in done.stderr
+    assert (
+        done.returncode == 1
+        and len(done.stderr.splitlines()) == 1
+        and "checkpoints cannot be written to" in done.stderr
+    )
     (tmp_path / "l").write_text("a file", encoding="utf-8")
     done = run_forked("train.py", *ONE_EPOCH, "--checkpoint_dir", "c", "--log_dir", "l", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr.count("metrics l/metrics.jsonl could not be written") == 1

@@ -29,15 +29,28 @@ MAIN = {
 
 
 def test_count_accuracy():
-    assert count_accuracy(compositional, 0, 8) == {"n": 24, "accuracy": 1.0, "by_things": {1: 1.0, 2: 1.0, 3: 1.0}, "read": None}
+    assert count_accuracy(compositional, 0, 8) == {
+        "n": 24,
+        "accuracy": 1.0,
+        "by_things": {1: 1.0, 2: 1.0, 3: 1.0},
+        "read": None,
+    }
     found = count_accuracy(only_the_first, 0, 8, read=lambda pictures: ["a ball and a cube"] * len(pictures))
-    assert found == {"n": 24, "accuracy": pytest.approx(1 / 3), "by_things": {1: 1.0, 2: 0.0, 3: 0.0}, "read": pytest.approx(1 / 3)}
+    assert found == {
+        "n": 24,
+        "accuracy": pytest.approx(1 / 3),
+        "by_things": {1: 1.0, 2: 0.0, 3: 0.0},
+        "read": pytest.approx(1 / 3),
+    }
 
 
 def test_binding_pairs_swap_the_colors_and_stay_within_training():
     for a, b in binding_pairs(50, np.random.default_rng(0)):
         first, second = parse(a), parse(b)
-        assert first == {**second, "color": second["color2"], "color2": second["color"]} and first["color"] != first["color2"]
+        assert (
+            first == {**second, "color": second["color2"], "color2": second["color"]}
+            and first["color"] != first["color2"]
+        )
         assert is_seen(first) and is_seen(second)
 
 
@@ -97,7 +110,9 @@ def test_value_distances_are_those_of_the_tables():
     assert found["action"] is None
     lab = to_lab(np.array(list(BODY_COLORS.values())))
     apart = np.linalg.norm(lab[:, None] - lab, axis=-1) + 1e9 * np.eye(len(lab))
-    assert found["color"]["words"] == ["white", "gray"] and found["color"]["distance"] == pytest.approx(apart.min(), abs=2)
+    assert found["color"]["words"] == ["white", "gray"] and found["color"]["distance"] == pytest.approx(
+        apart.min(), abs=2
+    )
     assert found["position"]["distance"] == pytest.approx(3, abs=0.3) and found["position"]["unit"] == "px"
     assert found["size"]["distance"] == pytest.approx(0.4 * np.sin(np.pi / 5), abs=0.04)  # neighbors of five directions
     assert found["relation"]["distance"] == pytest.approx(min(b / a for a, b in pairwise(RADII.values())) ** 2, abs=0.1)

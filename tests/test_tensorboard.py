@@ -19,11 +19,18 @@ def test_tensorboard_shows_what_metrics_jsonl_holds_after_a_resume_too(tmp_path)
     pytest.importorskip("tensorboard")
     for epochs in (2, 3):
         resume = ["--resume", "auto"] if epochs == 3 else []
-        done = run_forked("train.py", *TINY, "--log_interval", 2, "--tensorboard", "--epochs", epochs, *resume, cwd=tmp_path)
+        done = run_forked(
+            "train.py", *TINY, "--log_interval", 2, "--tensorboard", "--epochs", epochs, *resume, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     events = events_of(tmp_path / "logs" / "tensorboard")
-    for kind, name in (("train", "loss_caption"), ("train", "lr"), ("validation", "exact_match"), ("validation", "word_accuracy")):
+    for kind, name in (
+        ("train", "loss_caption"),
+        ("train", "lr"),
+        ("validation", "exact_match"),
+        ("validation", "word_accuracy"),
+    ):
         shown = [(e.step, e.value) for e in events.Scalars(f"{kind}/{name}")]
         assert shown == [(r["step"], pytest.approx(r[name], rel=1e-6)) for r in rows if r["kind"] == kind], name
     assert sorted(e.step for e in events.Images("scenes")) == [r["step"] for r in rows if r["kind"] == "validation"]
@@ -40,7 +47,9 @@ def test_another_run_sets_the_log_aside(tmp_path):
 
 def test_without_the_package_one_line_before_anything_is_written(tmp_path):
     (tmp_path / "tensorboard.py").write_text("raise ModuleNotFoundError('none', name='tensorboard')", encoding="utf-8")
-    done = run_forked("train.py", *TINY, "--tensorboard", "--epochs", 1, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    done = run_forked(
+        "train.py", *TINY, "--tensorboard", "--epochs", 1, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}
+    )
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("train.py: --tensorboard needs") and "pip install tensorboard" in done.stderr
     assert {p.name for p in Path(tmp_path).iterdir()} <= {"tensorboard.py", "__pycache__"}

@@ -11,7 +11,6 @@ from conftest import TINY, run_forked, run_script
 from PIL import Image
 
 import algorithm
-import devices
 import losses
 import train
 import training.optimizer
@@ -22,8 +21,9 @@ from channel import round_8bit
 from checkpoints import load, load_model
 from data_utils import GrammarData
 from metrics import exact_match
-from models import Circle
+from models import Cycle
 from pictures import draw_sentences, read_pictures
+from runtime import devices
 from settings import PRESETS, Settings, check
 from text.grammar import parse, sample_sentences
 from text.word_classes import find_word_classes
@@ -42,7 +42,12 @@ def test_a_run_leaves_every_file_that_users_know(tiny_run):
         "checkpoints/best.pt",
     ):
         assert load(tiny_run / name)["format"] == 2
-    for name in ("logs/training_curves.png", "logs/scenes_epoch_1.png", "logs/scenes_epoch_2.png", "sample_generations.png"):
+    for name in (
+        "logs/training_curves.png",
+        "logs/scenes_epoch_1.png",
+        "logs/scenes_epoch_2.png",
+        "sample_generations.png",
+    ):
         with Image.open(tiny_run / name) as image:
             assert min(image.size) > 100 and len(set(image.convert("L").tobytes())) > 10  # something is drawn
     rows = [json.loads(line) for line in (tiny_run / "logs/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -55,7 +60,9 @@ def test_progress_and_last_line(tmp_path):
     done = run_forked("train.py", *TINY, "--epochs", 1, "--log_interval", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     end = r"exact match on 256 unseen sentences: \d+\.\d\d % with checkpoints.best\.pt \(seed 0, \d+ s of training\)"
-    assert re.fullmatch(end, done.stdout.splitlines()[-1]) and done.stdout.count("exact match") == 1  # last.pt holds the same
+    assert (
+        re.fullmatch(end, done.stdout.splitlines()[-1]) and done.stdout.count("exact match") == 1
+    )  # last.pt holds the same
     assert "\r" not in done.stderr and "epoch 1/1 step 2/8" in done.stderr  # plain lines where no terminal is
 
 
@@ -70,7 +77,9 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
         settings = train.parse_arguments([*TINY, "--seed", str(seed)])[0]
         data = open_data(settings)[0]
         batches.append(data.batch(0, 0, 32).tolist())
-        weights.append(training.trainer.Trainer(settings, data, torch.device("cpu")).circle.language_model.embedding.weight)
+        weights.append(
+            training.trainer.Trainer(settings, data, torch.device("cpu")).cycle.language_model.embedding.weight
+        )
     assert batches[0] != batches[1] and not torch.equal(*weights)
 
 
@@ -83,7 +92,7 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
         (["--lr", "nan"], 2, "lr"),
         (["--epochs", "many"], 2, "epochs"),
         (["--preset", "huge"], 2, "quick"),
-        (["--decoder", "gan"], 2, "marks"),
+        (["--decoder", "gan"], 2, "glyphs"),
         (["--hidden_dim", "33"], 2, "multiple of 32"),
         (["--n_heads", "5"], 2, "n_heads"),
         (["--use_vq", "--use_vae"], 2, "--use_vq and --use_vae exclude each other"),
@@ -133,7 +142,9 @@ def test_codes_turn_off_the_vae_of_a_preset_and_not_a_typed_one():
 
 def test_defaults_fixed_by_the_contract():
     s = Settings()
-    fixed = dict(d_model=512, hidden_dim=256, z_dim=128, epochs=50, lambda_consistency=1.0, lambda_kl=0.001, lambda_spatial=0.1)
+    fixed = dict(
+        d_model=512, hidden_dim=256, z_dim=128, epochs=50, lambda_consistency=1.0, lambda_kl=0.001, lambda_spatial=0.1
+    )
     assert {k: getattr(s, k) for k in fixed} == fixed and s.num_samples == 10000 and s.train_split == 0.8
     for preset in PRESETS.values():
         check(Settings(**preset))
@@ -147,26 +158,30 @@ class BackwardOnly:
         return parts, torch.zeros(())
 
 
-@pytest.mark.parametrize("decoder, use_vq", [("objects", False), ("objects", True), ("marks", False), ("marks", True)])
+@pytest.mark.parametrize(
+    "decoder, use_vq", [("objects", False), ("objects", True), ("glyphs", False), ("glyphs", True)]
+)
 def test_every_loss_has_a_flag_and_reaches_the_networks_it_should(decoder, use_vq):
     """With only one weight above zero, gradients arrive where the loss is meant to act: none is written and not called."""
     data = GrammarData(1000, 0)
     tiny = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder)
     base = Settings(**tiny, use_vae=not use_vq, use_vq=use_vq)
-    others = [] if decoder == "marks" else ["lambda_layout", "lambda_shape"]
+    others = [] if decoder == "glyphs" else ["lambda_layout", "lambda_shape"]
     others += [] if use_vq else ["lambda_codes"]
     weights = [f.name for f in dataclasses.fields(Settings) if f.name.startswith("lambda_") and f.name not in others]
     zero = dict.fromkeys(weights, 0.0)
     torch.manual_seed(0)
-    circle = Circle(base, len(data.vocab), data.max_words, find_word_classes(data.some_sentences(1000), len(data.vocab)))
-    with torch.no_grad():  # words that differ: a model without kinds of words has no place for any of them, and draws none
-        circle.language_model.embedding.weight.mul_(50)
+    cycle = Cycle(base, len(data.vocab), data.max_words, find_word_classes(data.some_sentences(1000), len(data.vocab)))
+    with (
+        torch.no_grad()
+    ):  # words that differ: a model without kinds of words has no place for any of them, and draws none
+        cycle.language_model.embedding.weight.mul_(50)
     of_captioner, of_language_model = {"lambda_caption", "lambda_consistency"}, {"lambda_language", "lambda_cloze"}
     for name in weights:
         settings = dataclasses.replace(base, **{**zero, name: 1.0})
-        circle.zero_grad(set_to_none=True)
+        cycle.zero_grad(set_to_none=True)
         rng, host = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        networks = TrainingNetworks(circle, None, torch.device("cpu"))
+        networks = TrainingNetworks(cycle, None, torch.device("cpu"))
         parts, _ = training_step(
             networks, BackwardOnly(), settings, data.batch(0, 0, 16), torch.tensor(0.5), rng, host, SINGLE_PROCESS
         )
@@ -175,8 +190,10 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should(decoder, use_v
         def reached(module):
             return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
 
-        assert reached(circle.caption_network) == (name in of_captioner), name
-        assert reached(circle.scene_decoder) == (name not in of_language_model | ({"lambda_kl"} if use_vq else set())), name
+        assert reached(cycle.caption_network) == (name in of_captioner), name
+        assert reached(cycle.scene_decoder) == (name not in of_language_model | ({"lambda_kl"} if use_vq else set())), (
+            name
+        )
 
 
 def test_the_optimizer_skips_a_non_finite_step():
@@ -184,16 +201,16 @@ def test_the_optimizer_skips_a_non_finite_step():
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=16)
     trainer = training.trainer.Trainer(settings, data, torch.device("cpu"))
     trainer.train_step()
-    before = {k: v.clone() for k, v in trainer.circle.state_dict().items()}
-    trainer.circle.caption_network.place.register_hook(lambda g: g * float("nan"))
+    before = {k: v.clone() for k, v in trainer.cycle.state_dict().items()}
+    trainer.cycle.caption_network.place.register_hook(lambda g: g * float("nan"))
     trainer.train_step()
     assert (trainer.skipped_in_a_row, trainer.skipped) == (1, 1)
-    assert all(torch.equal(v, before[k]) for k, v in trainer.circle.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in trainer.cycle.state_dict().items())
     moments = [v for s in trainer.optimizer.adamw.state.values() for v in s.values() if torch.is_tensor(v)]
     assert all(torch.isfinite(v).all() for v in moments)
 
 
-@pytest.mark.parametrize("decoder, use_vq", [("marks", False), ("marks", True), ("conv", False)])
+@pytest.mark.parametrize("decoder, use_vq", [("glyphs", False), ("glyphs", True), ("conv", False)])
 def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(decoder, use_vq, monkeypatch):
     """A GPU would have to finish all its work for each number. Here is none, but on torch's device without contents ("meta") there
     is no number to be had, and operations that mix devices fail, too. What that device lacks is stood in for."""
@@ -215,7 +232,7 @@ def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(
     trainer.optimizer.scaler.step = lambda adamw: adamw.state.update(moments)  # as torch's fused one on any device
     assert device.type not in training.optimizer.CLIPS_AND_SKIPS  # so clipping and undoing are looked at, too
     parts = trainer.train_step()
-    state = [*parts.values(), trainer.loss_sums, trainer.skipped_in_a_row, trainer.skipped, trainer.severity]
+    state = [*parts.values(), trainer.loss_sums, trainer.skipped_in_a_row, trainer.skipped, trainer.strength]
     assert all(v.device.type == "meta" for v in state) and trainer.step == 1
 
 
@@ -223,7 +240,7 @@ def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeyp
     gpu, tf32, seen = torch.device("cuda"), devices.tf32, {}
     for module in (training.precision, training.optimizer):
         monkeypatch.setattr(module, "tf32", lambda device: tf32(gpu))  # only a setting: it needs no GPU
-    settings = Settings(**TINY_SETTINGS, decoder="marks")
+    settings = Settings(**TINY_SETTINGS, decoder="glyphs")
     trainer = training.trainer.Trainer(settings, GrammarData(64, 0), torch.device("cpu"))
 
     def note(name, result=None):
@@ -231,11 +248,11 @@ def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeyp
         return result
 
     for name in ("language_model", "scene_decoder", "caption_network"):
-        getattr(trainer.circle, name).register_forward_hook(lambda *_, name=name: note(name))
+        getattr(trainer.cycle, name).register_forward_hook(lambda *_, name=name: note(name))
     monkeypatch.setattr(algorithm, "transmit", lambda *a, f=algorithm.transmit: note("channel", f(*a)))
     for function in (losses.color_loss, losses.consistency_loss, losses.diversity_loss):
         monkeypatch.setattr(losses, function.__name__, lambda *a, f=function: note(f.__name__, f(*a)))
-    trainer.circle.caption_network.place.register_hook(lambda gradient: note("backward"))
+    trainer.cycle.caption_network.place.register_hook(lambda gradient: note("backward"))
     trainer.train_step()
     fast = ("language_model", "caption_network", "backward")
     assert seen == {name: "high" if name in fast else "highest" for name in seen} and len(seen) == 8
@@ -273,7 +290,13 @@ def test_captions_file_of_another_language(tmp_path):
     words = "кот пёс дом лес снег река".split()
     lines = [f"{a} видит {b} и {c}" for a in words for b in words for c in words]
     (tmp_path / "my sentences.txt").write_text("\n".join(lines + ["", lines[0]]), encoding="utf-8")
-    flags = ["--captions_file", "my sentences.txt", *[f for f in TINY if f not in ("--num_samples", "256")], "--epochs", 1]
+    flags = [
+        "--captions_file",
+        "my sentences.txt",
+        *[f for f in TINY if f not in ("--num_samples", "256")],
+        "--epochs",
+        1,
+    ]
     flags += ["--tokenizer", "words"]
     done = run_forked("train.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -307,18 +330,18 @@ def learned():
 @pytest.mark.slow
 def test_captions_come_from_the_pictures(learned):
     """Blank pictures, another sentence's picture and a frozen random scene decoder give what chance gives."""
-    circle, vocab, cpu = learned.circle, learned.data.vocab, torch.device("cpu")
+    cycle, vocab, cpu = learned.cycle, learned.data.vocab, torch.device("cpu")
     sentences = [s for s in sample_sentences(800, "test", 5) if "object2" not in parse(s)]
-    pictures = draw_sentences(circle, vocab, sentences, cpu)
+    pictures = draw_sentences(cycle, vocab, sentences, cpu)
 
     def score(shown):
-        return exact_match(sentences, read_pictures(circle, vocab, shown, cpu)[0])
+        return exact_match(sentences, read_pictures(cycle, vocab, shown, cpu)[0])
 
     assert score(pictures) > 0.5
     assert score(torch.full_like(pictures, 0.5)) < 0.02
     assert score(pictures.roll(1, 0)) < 0.02
     torch.manual_seed(9)
-    stranger = Circle(learned.settings, len(vocab), learned.data.max_words, circle.word_classes)
+    stranger = Cycle(learned.settings, len(vocab), learned.data.max_words, cycle.word_classes)
     assert score(draw_sentences(stranger, vocab, sentences, cpu)) < 0.02
     assert torch.equal(round_8bit(pictures), pictures)
 
@@ -354,7 +377,9 @@ def test_compiled_steps_learn_what_plain_ones_do(tmp_path):
 
 def first_moment(clip):
     """Norm of the gradient that AdamW took in at its first step, where its mean is a tenth of it."""
-    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=8, num_samples=8, clip=clip)
+    settings = Settings(
+        d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, batch_size=8, num_samples=8, clip=clip
+    )
     trainer = training.trainer.Trainer(settings, GrammarData(8, 0), torch.device("cpu"))
     trainer.train_step()
     return 10 * torch.stack([state["exp_avg"].norm() for state in trainer.optimizer.adamw.state.values()]).norm().item()

@@ -28,7 +28,9 @@ def tiny_settings(**more):
 
 def tiny_trainer(**more):
     settings = tiny_settings(**more)
-    return training.trainer.Trainer(settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu"))
+    return training.trainer.Trainer(
+        settings, data_utils.GrammarData(settings.num_samples, settings.seed), torch.device("cpu")
+    )
 
 
 def tiny_command(**more):
@@ -78,7 +80,10 @@ def test_the_last_line_and_the_summary_are_of_the_model_that_is_named(no_picture
 
     monkeypatch.setattr(training.saving.CheckpointWriter, "save_epoch", save_parrot_as_best)
     assert train.main(tiny_command(epochs=2)) == 0
-    said, summary = capsys.readouterr().out.splitlines(), (tmp_path / "logs" / "training_summary.txt").read_text(encoding="utf-8")
+    said, summary = (
+        capsys.readouterr().out.splitlines(),
+        (tmp_path / "logs" / "training_summary.txt").read_text(encoding="utf-8"),
+    )
     best, last = (os.path.join("checkpoints", name) for name in ("best.pt", "last.pt"))
     assert said[-3].endswith(f"model: {best}")
     assert said[-2] == f"exact match on 256 unseen sentences: 0.00 % with {last} (the weights of the last step)"
@@ -180,7 +185,9 @@ def test_the_fused_optimizer_is_trusted_only_where_it_is_known_to_clip_and_to_sk
     assert taken == ["_step_in_one_pass"] * 2 + ["_step_in_several"] * 2
 
 
-def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(no_pictures, tmp_path, monkeypatch, capsys):
+def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(
+    no_pictures, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     poison(monkeypatch, lambda i: i == 4 or i >= 11, "loss")
     assert train.main(tiny_command(epochs=9, lr=0.004)) == 1
@@ -188,7 +195,11 @@ def test_twenty_bad_steps_in_a_row_stop_the_run_and_the_last_good_checkpoint_sta
     assert "steps in a row had a non-finite loss or gradient" in said and "--lr 0.004 is too high" in said
     assert "checkpoints/last.pt of step 8 is whole" in said
     state = checkpoints.load("checkpoints/last.pt")
-    assert state["position"]["step"] == 8 and checkpoints.all_finite(state) and state["skipped"] == {"in_a_row": 0, "in_all": 1}
+    assert (
+        state["position"]["step"] == 8
+        and checkpoints.all_finite(state)
+        and state["skipped"] == {"in_a_row": 0, "in_all": 1}
+    )
     assert sorted(n for n in os.listdir("checkpoints") if n.startswith("checkpoint")) == ["checkpoint_epoch_1.pt"]
     for line in (tmp_path / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         assert checkpoints.all_finite(json.loads(line, parse_constant=lambda c: pytest.fail(c)))
@@ -214,7 +225,7 @@ def test_every_part_of_the_state_comes_back(tmp_path):
     trainer = tiny_trainer()
     for _ in range(11):
         trainer.train_step()
-    trainer.severity.fill_(0.1234567)
+    trainer.strength.fill_(0.1234567)
     trainer.skipped_in_a_row.fill_(1)
     trainer.skipped.fill_(7)
     trainer.best, trainer.seconds, trainer.history = 0.25, 12.5, [{"kind": "train", "step": 8}]
@@ -222,7 +233,7 @@ def test_every_part_of_the_state_comes_back(tmp_path):
     other = tiny_trainer(seed=0)
     other.restore(checkpoints.load(tmp_path / "last.pt"), "last.pt")
     assert (other.epoch, other.batch, other.step) == (1, 3, 11)
-    for name in ("severity", "skipped_in_a_row", "skipped", "loss_sums"):
+    for name in ("corruption_strength", "skipped_in_a_row", "skipped", "loss_sums"):
         assert torch.equal(getattr(other, name), getattr(trainer, name)), name
     assert other.loss_names == trainer.loss_names
     assert (other.best, other.seconds, other.history) == (0.25, 12.5, [{"kind": "train", "step": 8}])
@@ -234,7 +245,13 @@ def test_every_part_of_the_state_comes_back(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"position": {"epoch": 5, "batch": 0, "step": 3}}, {"optimizer": 5}, {"history": [1]}, {"loss_sums": "x"}, {"model": {}}],
+    [
+        {"position": {"epoch": 5, "batch": 0, "step": 3}},
+        {"optimizer": 5},
+        {"history": [1]},
+        {"loss_sums": "x"},
+        {"model": {}},
+    ],
 )
 def test_a_state_that_contradicts_itself_gets_one_line(change):
     trainer = tiny_trainer()

@@ -18,18 +18,22 @@ HERE, WHY_NOT = unseen_corruptions.available()
 
 @pytest.fixture(scope="module")
 def scenes():
-    circle, vocab, _ = load_model(parrot(), "cpu")
-    return draw_sentences(circle, vocab, KNOWN, "cpu")
+    cycle, vocab, _ = load_model(parrot(), "cpu")
+    return draw_sentences(cycle, vocab, KNOWN, "cpu")
 
 
 def test_the_makefile_names_a_torch_and_a_torchvision_that_belong_together():
     """torchvision 0.N is built for one torch, 2.(N - 15), with the same last number."""
     named = re.search(
-        r"^TORCH \?= torch==2\.(\d+)\.(\d+) torchvision==0\.(\d+)\.(\d+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M
+        r"^TORCH \?= torch==2\.(\d+)\.(\d+) torchvision==0\.(\d+)\.(\d+)$",
+        (ROOT / "Makefile").read_text(encoding="utf-8"),
+        re.M,
     )
     torch_minor, torch_patch, minor, patch = map(int, named.groups())
     assert (minor, patch) == (torch_minor + 15, torch_patch)
-    floors = dict(re.findall(r"^(torch|torchvision)>=\d\.(\d+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
+    floors = dict(
+        re.findall(r"^(torch|torchvision)>=\d\.(\d+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M)
+    )
     assert int(floors["torchvision"]) == int(floors["torch"]) + 15
 
 
@@ -58,7 +62,10 @@ def test_a_corruption_changes_pictures_by_its_seed_alone_and_not_beyond_recognit
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("raise RuntimeError('operator torchvision::nms does not exist\\nand more')", "operator torchvision::nms does not exist"),
+        (
+            "raise RuntimeError('operator torchvision::nms does not exist\\nand more')",
+            "operator torchvision::nms does not exist",
+        ),
         ("raise OSError('libtorch_cuda.so: cannot open')", "libtorch_cuda.so: cannot open"),
         ("", "No module named 'torchvision.transforms'"),
     ],

@@ -53,7 +53,9 @@ def test_sheets_of_scenes_rows_and_round_trips(tmp_path):
 
 
 def test_what_came_back_for_a_long_sentence_is_seen_under_its_scene(tmp_path):
-    long = "The woman who sells bread at the station forgot her umbrella on the bench behind the church before breakfast"
+    long = (
+        "The woman who sells bread at the station forgot her umbrella on the bench behind the church before breakfast"
+    )
     sheets = set()
     for end in ("a cat.", "a cow."):
         visualization.scene_sheet(torch.zeros(1, 3, 64, 64), [f"{long}. -> {long}, said {end}"], tmp_path / "a.png")

@@ -20,7 +20,9 @@ def test_an_before_a_vowel():
     assert own.decode(own.encode("a orange an")) == "a orange an"  # a user's sentences are left as they are
 
 
-@pytest.mark.parametrize(("word", "near"), [("bal", "ball"), ("pyramids", "pyramid"), ("grey", "gray"), ("Colour", "corner")])
+@pytest.mark.parametrize(
+    ("word", "near"), [("bal", "ball"), ("pyramids", "pyramid"), ("grey", "gray"), ("Colour", "corner")]
+)
 def test_unknown_words_are_named_with_the_nearest(word, near):
     with pytest.raises(UnknownWord, match=f"unknown word '{word.lower()}'; the nearest known word is '{near}'"):
         Vocabulary.of_grammar().encode(f"a red {word}")
@@ -65,7 +67,14 @@ def test_words_joined_by_spaces_are_the_same_words(text):
 
 @pytest.mark.parametrize(
     ("typed", "plain"),
-    [("doesn´t", "doesn't"), ("‹ja›", "'ja'"), ("5′ 3″", "5' 3\""), ("so…", "so..."), ("a－b", "a-b"), ("« oui »", '" oui "')],
+    [
+        ("doesn´t", "doesn't"),
+        ("‹ja›", "'ja'"),
+        ("5′ 3″", "5' 3\""),
+        ("so…", "so..."),
+        ("a－b", "a-b"),
+        ("« oui »", '" oui "'),
+    ],
 )
 def test_more_kinds_of_apostrophes_quotation_marks_dashes_and_ellipses_are_the_same_words(typed, plain):
     assert tokenize(typed) == tokenize(plain)

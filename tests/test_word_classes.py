@@ -28,7 +28,12 @@ def test_the_kinds_of_the_grammar_are_found(seed):
 
 def test_another_language_with_the_noun_first():
     """Nothing is known of English: nouns first, then a color, and a time of day that a sentence has once."""
-    rng, nouns, colors, times = np.random.default_rng(0), ["kato", "hundo", "birdo"], ["ruĝa", "blua"], ["nokte", "tage", "vespere"]
+    rng, nouns, colors, times = (
+        np.random.default_rng(0),
+        ["kato", "hundo", "birdo"],
+        ["ruĝa", "blua"],
+        ["nokte", "tage", "vespere"],
+    )
     sentences = []
     for _ in range(1000):
         words = []
@@ -46,7 +51,9 @@ def test_next_to_nothing_has_no_kinds(sentences):
     assert classes.kind == [-1] * 6 and classes.belongs_to == [] == classes.size
 
 
-@pytest.mark.parametrize("change", [{"kind": [0, 5]}, {"kind": [0]}, {"kind": ["a", 0]}, {"belongs_to": ["moon"]}, {"size": []}])
+@pytest.mark.parametrize(
+    "change", [{"kind": [0, 5]}, {"kind": [0]}, {"kind": ["a", 0]}, {"belongs_to": ["moon"]}, {"size": []}]
+)
 def test_classes_that_do_not_fit_are_refused(change):
     whole = {"kind": [-1, 0], "belongs_to": [NOUN], "size": [1]}
     assert WordClasses(**whole).checked(2).kind == [-1, 0]

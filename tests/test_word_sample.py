@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import losses
 from algorithm import training_step
 from data_utils import GrammarData, targets_of
-from models import Circle
+from models import Cycle
 from settings import resolve
 from text.word_sample import SAMPLED, WHOLE, WordSample, words_of_batch
 from training.distributed import SINGLE_PROCESS
@@ -82,17 +82,21 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("how", [{"layout": "kinds", "n_sprites": 9}, {"layout": "line", "n_sprites": 12}, {"decoder": "conv"}])
+@pytest.mark.parametrize(
+    "how", [{"layout": "kinds", "n_cells": 9}, {"layout": "line", "n_cells": 12}, {"decoder": "conv"}]
+)
 def test_no_tensor_of_a_step_grows_with_the_vocabulary_but_its_tables(how):
     sizes = []
     for vocab_size in (6000, 24000):
         width = 16
         model = dict(d_model=width, n_heads=2, n_layers=1, hidden_dim=32, z_dim=72, **how)
         settings = resolve({**model, "captions_file": "x"})
-        circle = Circle(settings, vocab_size, 12)
-        networks, optimizer = TrainingNetworks(circle, None, CPU), Optimizer(circle, settings, 10, CPU, None)
+        cycle = Cycle(settings, vocab_size, 12)
+        networks, optimizer = TrainingNetworks(cycle, None, CPU), Optimizer(cycle, settings, 10, CPU, None)
         ids, rng = zipf_batch(vocab_size), torch.Generator().manual_seed(0)
         with Largest() as largest:
-            training_step(networks, optimizer, settings, ids, torch.tensor(0.5), rng, np.random.default_rng(0), SINGLE_PROCESS)
+            training_step(
+                networks, optimizer, settings, ids, torch.tensor(0.5), rng, np.random.default_rng(0), SINGLE_PROCESS
+            )
         sizes.append(largest.most)
     assert sizes[1] < 2 * sizes[0]

@@ -40,7 +40,8 @@ class CaptionsReport:
         parts = [
             f"{self.lines} lines: {self.empty} empty skipped",
             f"{self.duplicates} duplicates merged",
-            f"{self.long} longer than {self.most_words} words left out" + f" (the first is {self.first_long})" * bool(self.long),
+            f"{self.long} longer than {self.most_words} words left out"
+            + f" (the first is {self.first_long})" * bool(self.long),
         ]
         if self.broken:
             parts.append(f"{self.broken} without a caption skipped ({self.complaint})")
@@ -122,7 +123,9 @@ class Rows:
         twins, of_twins = (np.concatenate(arrays) for arrays in zip(*self._twins))
         order = np.argsort(hashes, kind="stable")
         rows = order[np.searchsorted(hashes, twins, sorter=order)]
-        np.minimum.at(groups, rows, of_twins)  # a sentence of several pictures belongs to the same one in any order of lines
+        np.minimum.at(
+            groups, rows, of_twins
+        )  # a sentence of several pictures belongs to the same one in any order of lines
         self.known_before = self.known
         self.pictures_before = np.union1d(self.pictures_before, np.fromiter(self._pictures, np.uint64))
         self._begin()
@@ -161,7 +164,9 @@ def read_into(rows, path, column, in_words, most_words, or_none=False):
     report.duplicates, report.held_out = rows.duplicates, rows.held_out
     hashes, groups = rows.end_of_file()
     if report.long > (report.lines - report.empty) / 2:
-        raise CaptionsFileError(f"{path}: most lines are longer than {most_words} words ({report}); put one sentence on a line")
+        raise CaptionsFileError(
+            f"{path}: most lines are longer than {most_words} words ({report}); put one sentence on a line"
+        )
     return report, hashes, groups
 
 
@@ -243,7 +248,7 @@ class CaptionsData:
     ):  # fmt: skip
         in_words, most_words, self._joint = tokenize, MAX_LINE_WORDS, " "
         if tokenizer == "bpe":
-            from text.pieces import split_text  # the library takes a moment to load, and the grammar has no use for it
+            from text.bpe import split_text  # the library takes a moment to load, and the grammar has no use for it
 
             in_words, most_words, self._joint = split_text, MAX_LINE_UNITS, ""
         self.seed = seed
@@ -261,8 +266,14 @@ class CaptionsData:
         self.train, self.val, self.test = (_Sentences(self, part) for part in (train, val, test))
         self.num_samples = num_samples or self.trained
         self.vocab = vocab or self._vocabulary(tokenizer, vocab_size)
-        if vocab and tokenizer == "words" and (strange := next((w for w in self.trained_units() if w not in vocab.index), None)):
-            raise CaptionsFileError(f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences")
+        if (
+            vocab
+            and tokenizer == "words"
+            and (strange := next((w for w in self.trained_units() if w not in vocab.index), None))
+        ):
+            raise CaptionsFileError(
+                f"{path}: the checkpoint does not know the word {strange!r}; it was trained on other sentences"
+            )
         self._numbers = [self.vocab.encode_unit(unit) for unit in self._units]  # of the words or pieces of each unit
         self.max_words = int(self._lengths_of(slice(None)).max())
 
@@ -298,7 +309,9 @@ class CaptionsData:
         lengths = np.concatenate(rows.lengths)
         rows.known = None
         self._units = sorted(rows.index)
-        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])  # of each sentence in _flat, in the files' order
+        self._starts = np.concatenate(
+            [[0], np.cumsum(lengths, dtype=np.int64)]
+        )  # of each sentence in _flat, in the files' order
         self._flat = np.empty(self._starts[-1], np.uint16 if len(self._units) <= 1 << 16 else np.int32)
         rank, at = {u: i for i, u in enumerate(self._units)}, 0
         number = np.array([rank[u] for u in rows.index])
@@ -310,9 +323,9 @@ class CaptionsData:
     def _vocabulary(self, tokenizer, size):
         if tokenizer == "words":
             return Vocabulary.of(self.trained_units(size))
-        from text.pieces import PieceVocabulary
+        from text.bpe import BpeVocabulary
 
-        return PieceVocabulary.of(self.train, size)
+        return BpeVocabulary.of(self.train, size)
 
     def trained_units(self, most=0):
         """The different words of the sentences to train on, or what pieces are found in (`split_text`), the most common first and at
@@ -329,7 +342,9 @@ class CaptionsData:
         return self._lengths_of(self._order)
 
     def _lengths_of(self, rows):
-        of_unit = np.array([min(len(numbers), 255) for numbers in self._numbers], np.uint8)  # a byte a word, as files are long
+        of_unit = np.array(
+            [min(len(numbers), 255) for numbers in self._numbers], np.uint8
+        )  # a byte a word, as files are long
         return np.add.reduceat(of_unit[self._flat], self._starts[:-1], dtype=np.int32)[rows]
 
     def sentence(self, row):

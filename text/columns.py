@@ -124,7 +124,9 @@ def caption_column(names, columns, wanted=""):
             return found[0]
         if found:
             several = ", ".join(repr(names[i]) for i in found)
-            raise ColumnError(f"its columns {several} can all hold captions; name one: --captions_column {names[found[0]]}")
+            raise ColumnError(
+                f"its columns {several} can all hold captions; name one: --captions_column {names[found[0]]}"
+            )
     raise ColumnError(f"none of its columns is known to hold captions: {listed}; name one with --captions_column")
 
 

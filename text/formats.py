@@ -16,7 +16,9 @@ from text.tables import BrokenTable, Table, are_quoted_lines, find_table, rows_o
 
 TOKEN = re.compile(r"([^\t]+#\d+)\t(.*)")  # Flickr8k.token.txt: name.jpg#0<tab>caption
 CLIP = r"[\w-]{11}_\d+_\d+"  # of a video on YouTube, as MSVD names it
-NAMED = re.compile(rf"({FLICKR_ID.pattern}|{CLIP}|\S+?\.(?:jpe?g|png|gif|bmp|webp|tiff?)(?:#\d+)?)(?:\s*[:–—-])?[ \t]+(.*)", re.I)
+NAMED = re.compile(
+    rf"({FLICKR_ID.pattern}|{CLIP}|\S+?\.(?:jpe?g|png|gif|bmp|webp|tiff?)(?:#\d+)?)(?:\s*[:–—-])?[ \t]+(.*)", re.I
+)
 MOST = 0.9  # share of lines that show what a file is
 WITHOUT_CAPTION = 0.05  # share of rows without a caption that is skipped; with more the file is broken
 ROW_CHARACTERS = 1 << 24
@@ -75,12 +77,16 @@ class CaptionsReader:
             return format_, self._read_json
         shown = [line for line in lines if line.strip()]
         if _share(TOKEN, shown) > 0.5:
-            return "token file, name#number and a tab before each caption", lambda: self._read_named(TOKEN, "NAME#NUMBER, a tab")
+            return "token file, name#number and a tab before each caption", lambda: self._read_named(
+                TOKEN, "NAME#NUMBER, a tab"
+            )
         if table := find_table(lines, self.column):
             return str(table), lambda: self._read_table(table)
         header = int(_names_caption(shown)) if shown else 0
         if _share(NAMED, shown[header:]) >= MOST:
-            return "lines that begin with a picture's name", lambda: self._read_named(NAMED, "a picture's name, a space", header)
+            return "lines that begin with a picture's name", lambda: self._read_named(
+                NAMED, "a picture's name, a space", header
+            )
         if self.column and not self.or_none:
             raise ColumnError(f"--captions_column {self.column}: it is plain text, without columns; leave the flag out")
         if are_quoted_lines(shown):
@@ -94,7 +100,9 @@ class CaptionsReader:
     def _lines(self, limit=ROW_CHARACTERS):
         for number, (line, cut) in enumerate(read_lines(self.path, limit), 1):
             if cut:
-                raise CaptionsFileError(f"{self.path}, line {number} has more than {limit} characters; it is no row of captions")
+                raise CaptionsFileError(
+                    f"{self.path}, line {number} has more than {limit} characters; it is no row of captions"
+                )
             yield line
 
     def _read_prose(self):

@@ -350,7 +350,9 @@ def log2_of_draw(rows):
     bare = rows[:, COLUMN[WITHOUT_ARTICLES]] > 0
     things = (rows[:, [COLUMN["object" + s] for s in SUFFIXES]] >= 0).sum(1)
     out = np.where(
-        bare, np.log2(WITHOUT_ARTICLES_SHARE), np.log2((1 - WITHOUT_ARTICLES_SHARE) * np.array(THINGS_SHARES)[things - 1])
+        bare,
+        np.log2(WITHOUT_ARTICLES_SHARE),
+        np.log2((1 - WITHOUT_ARTICLES_SHARE) * np.array(THINGS_SHARES)[things - 1]),
     )
     for i, name in enumerate(SLOTS):
         part, number = part_of(name), number_of(name)

@@ -22,7 +22,9 @@ def load_grounding(path):
         with open(path, "rb") as f:
             words = tomllib.load(f)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise GroundingError(f"{path}: {str(error).splitlines()[0]}; a line is, for instance, left = {{x = 0.2}}") from None
+        raise GroundingError(
+            f"{path}: {str(error).splitlines()[0]}; a line is, for instance, left = {{x = 0.2}}"
+        ) from None
     out = {}
     for word, parts in words.items():
         where = f"{path}: {word}"

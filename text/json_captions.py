@@ -76,7 +76,9 @@ def _parsed(numbered):
             yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
             said = getattr(error, "msg", "nested too deeply")
-            raise BrokenJson(f"is broken JSON at line {number} ({said}); expected one object a line, as before it") from None
+            raise BrokenJson(
+                f"is broken JSON at line {number} ({said}); expected one object a line, as before it"
+            ) from None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -147,7 +149,9 @@ def _whole(documents, wanted):
     kind, records = _records_in_list(value) if isinstance(value, list) else _records_in_object(value, wanted)
     if not records:
         if isinstance(value, dict) and isinstance(value.get("annotations"), list):
-            raise BrokenJson('has "annotations" without a "caption"; of COCO take captions_*.json, not instances_*.json')
+            raise BrokenJson(
+                'has "annotations" without a "caption"; of COCO take captions_*.json, not instances_*.json'
+            )
         raise BrokenJson(f"is JSON without captions; {EXPECTED}")
     keys = _Keys.of(records[:SAMPLE], wanted)
     return f"JSON, {kind}" + f", {keys}" * (kind not in NAMELESS), (
@@ -180,7 +184,9 @@ def _records_in_object(value, wanted):
     lists = {k: v for k, v in value.items() if isinstance(v, list) and _are(dict, v) and _has_captions(v, wanted)}
     if lists:
         return f"records in {', '.join(map(repr, lists))}", [record for v in lists.values() for record in v]
-    columns = {k: list(v.values()) if isinstance(v, dict) else v for k, v in value.items() if isinstance(v, (list, dict))}
+    columns = {
+        k: list(v.values()) if isinstance(v, dict) else v for k, v in value.items() if isinstance(v, (list, dict))
+    }
     named = [k for k in columns if _has_captions([{k: None}], wanted)]
     if named and len(columns[named[0]]) and not _are(dict, columns[named[0]]):
         columns = {k: v for k, v in columns.items() if len(v) == len(columns[named[0]])}

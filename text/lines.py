@@ -20,7 +20,12 @@ class CaptionsFileError(ValueError):
 LINE_CHARACTERS = 1 << 16  # a longer line of prose is cut here while reading, so that a file of one line stays small
 HEAD = 1 << 16  # bytes by which the kind of a file is known
 GZIP = b"\x1f\x8b"
-BYTE_ORDER_MARKS = [(b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")]
+BYTE_ORDER_MARKS = [
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+]
 NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # how Python keeps bytes that it cannot decode
 SUSPECTS = 200  # lines by which an encoding is guessed
 LEAST_CONFIDENCE = 0.1  # below it Windows-1252, the most common one, is the better guess
@@ -111,7 +116,9 @@ def read_lines(path, limit=LINE_CHARACTERS):
             if not line.isascii() and (NOT_UTF_8.search(line) or "\ufffd" in line):
                 raise CaptionsFileError(f"{path}, {_complaint(encoding, number, line, f)}")
             if "\0" in line:
-                raise CaptionsFileError(f"{path}, line {number} has NUL characters, which no text has; save the file as UTF-8")
+                raise CaptionsFileError(
+                    f"{path}, line {number} has NUL characters, which no text has; save the file as UTF-8"
+                )
             yield line.lstrip("\ufeff"), cut  # within a file they are left where files were joined
 
 

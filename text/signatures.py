@@ -52,7 +52,11 @@ IN_ZIP = [
 TEXT = [
     (r"(?s:<(?:\?xml|!--).{,2000}?)?(?:<!DOCTYPE svg\b|<svg\b)", "an SVG picture", ANOTHER),
     (r"(?i:<!DOCTYPE html|<html\b|<body\b)", "an HTML page", SENTENCES),
-    (r"<\?xml|<!DOCTYPE|<!--|<\w+ [\w:]+=\"|<([\w.-]+)>(?:\s*<[\w.-]+>|.*</\1>[ \t]*\n)", "an XML or HTML document", SENTENCES),
+    (
+        r"<\?xml|<!DOCTYPE|<!--|<\w+ [\w:]+=\"|<([\w.-]+)>(?:\s*<[\w.-]+>|.*</\1>[ \t]*\n)",
+        "an XML or HTML document",
+        SENTENCES,
+    ),
     (r"(?:\d+\s*\n\s*)?\d+:\d\d:\d\d[,.]\d+ *-->", "a file of subtitles (SRT)", SENTENCES),
     (r"\d+:\d\d:\d\d\.\d+,\d+:\d\d:\d\d\.\d+\s*\n", "a file of subtitles (SBV)", SENTENCES),
     (r"WEBVTT\b", "a file of subtitles (WebVTT)", SENTENCES),
@@ -68,7 +72,11 @@ TEXT = [
     (r"%YAML|---[ \t]*\n[\w-]+:|- \w+: .*\n  \w+: |[\w-]+:[ \t]*\n(?:[ \t]*- |[ \t]+\w+: )", "a YAML file", ROWS),
     (r"(?i:(?:image|img|file|id|url|caption|text)\w*: ?.+\n\w+: )", "a YAML file", ROWS),
     (r"\[\[?[\w.-]+\]?\][ \t]*\n[\w.-]+ ?= ?", "a TOML or INI file", ROWS),
-    (r"[\[(]?\s*\{'[\w ]+': |\[\s*'.*'\s*,?\]?[ \t]*(?:\n|$)", "a list or dict as Python prints it", "write it with json.dumps"),
+    (
+        r"[\[(]?\s*\{'[\w ]+': |\[\s*'.*'\s*,?\]?[ \t]*(?:\n|$)",
+        "a list or dict as Python prints it",
+        "write it with json.dumps",
+    ),
     (r"(?:var|let|const|export|module\.exports)\b.*=\s*[\[{]", "a JavaScript file", ROWS),
     (r".*\[/EN#\d+", "a file of Flickr30k Entities, whose sentences hold marks such as [/EN#1/people", SENTENCES),
     (r"(?:--.*\n\s*)*(?:CREATE TABLE|INSERT INTO) [`\"\w.]+ ?(?:\(|VALUES)", "an SQL dump", ROWS),

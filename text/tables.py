@@ -120,7 +120,12 @@ def are_quoted_lines(lines):
     rows = _sample(lines, ",")
     quoted = [line for line in lines if line.startswith('"')]
     needed = [line for line in quoted if "," in line or '""' in line]
-    return bool(quoted) and all(len(row) == 1 for row in rows) and len(quoted) in (len(needed), len(lines)) and len(rows) > 1
+    return (
+        bool(quoted)
+        and all(len(row) == 1 for row in rows)
+        and len(quoted) in (len(needed), len(lines))
+        and len(rows) > 1
+    )
 
 
 def _sample(lines, delimiter):

@@ -79,10 +79,17 @@ class Vocabulary:
 
 
 # Signs of direction and of line breaking are no part of a word; a space of no width parts two.
-_INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]) | {0x200B: " "}
+_INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]) | {
+    0x200B: " "
+}
 # Typographic and plain apostrophes, quotation marks, dashes and ellipses are the same words.
 _PLAIN = str.maketrans(
-    {**dict.fromkeys("‘’‚‛ʼ＇´′‹›", "'"), **dict.fromkeys("“”„‟«»＂″", '"'), **dict.fromkeys("‐‑‒–—―−－", "-"), "…": "..."}
+    {
+        **dict.fromkeys("‘’‚‛ʼ＇´′‹›", "'"),
+        **dict.fromkeys("“”„‟«»＂″", '"'),
+        **dict.fromkeys("‐‑‒–—―−－", "-"),
+        "…": "...",
+    }
 )
 # Scripts without spaces between words: each of their letters is a word. Thai, Lao, Khmer, Burmese; kana; Chinese.
 _UNSPACED = (
@@ -127,6 +134,6 @@ def vocabulary_in(state):
     """The vocabulary in a checkpoint's state: of words, or of pieces. Raises KeyError, TypeError, ValueError."""
     if state.get("merges") is None:
         return Vocabulary(state["vocabulary"], bool(state["articles"]))
-    from text.pieces import PieceVocabulary  # the library takes a moment to load, and the grammar has no use for it
+    from text.bpe import BpeVocabulary  # the library takes a moment to load, and the grammar has no use for it
 
-    return PieceVocabulary(state["vocabulary"], state["merges"])
+    return BpeVocabulary(state["vocabulary"], state["merges"])

@@ -26,14 +26,20 @@ class WordClasses:
     kind: list  # of each word number; -1 for a word that says nothing of its own
     belongs_to: list  # of each kind: NOUN, NEXT, PREVIOUS or GROUND
     size: list  # of each kind: how many words it has; the largest first
-    given: dict = field(default_factory=dict)  # word number as str -> what a user says it looks like (`text/grounding.py`)
+    given: dict = field(
+        default_factory=dict
+    )  # word number as str -> what a user says it looks like (`text/grounding.py`)
 
     def checked(self, vocab_size):
         """Itself, if it fits a vocabulary. Raises ValueError."""
         kinds = len(self.belongs_to)
         whole = all(type(k) is int and -1 <= k < kinds for k in self.kind) and len(self.kind) == vocab_size
         whole = whole and isinstance(self.given, dict) and all(k.isdigit() and int(k) < vocab_size for k in self.given)
-        if not whole or not all(b in (NOUN, NEXT, PREVIOUS, GROUND) for b in self.belongs_to) or len(self.size) != kinds:
+        if (
+            not whole
+            or not all(b in (NOUN, NEXT, PREVIOUS, GROUND) for b in self.belongs_to)
+            or len(self.size) != kinds
+        ):
             raise ValueError("its word classes do not fit its vocabulary")
         return self
 
@@ -77,7 +83,10 @@ def _without_determined(rows, n):
 
 def _labels(rows, n):
     """Sentences of words below n (n: rare) -> the cluster of each word (n,), -1 for one that no sentence has."""
-    from scipy.cluster.hierarchy import fcluster, linkage  # half a second to import, and scripts that use a model do without
+    from scipy.cluster.hierarchy import (  # half a second to import, and scripts that use a model do without
+        fcluster,
+        linkage,
+    )
 
     line = _in_a_line(rows, n + 1)
     used = np.unique(line[line < n])
@@ -117,4 +126,7 @@ def _belongings(rows, n_kinds):
         np.add.at(before, row[:at], 1)
         np.add.at(behind, row[at + 1 :], 1)
     of_ground = (counts.max(0) <= 1) & (counts[has_one_noun] > 0).any(0)
-    return [NOUN if k == noun else GROUND if of_ground[k] else NEXT if before[k] > behind[k] else PREVIOUS for k in range(n_kinds)]
+    return [
+        NOUN if k == noun else GROUND if of_ground[k] else NEXT if before[k] > behind[k] else PREVIOUS
+        for k in range(n_kinds)
+    ]

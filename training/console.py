@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from command_line import in_one_line
+from runtime.command_line import in_one_line
 
 
 class Console:
@@ -18,7 +18,9 @@ class Console:
     def __init__(self, total_steps, step, writes=True):
         self.writes, self.warned = writes, set()
         self.is_terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total_steps, initial=step, bar_format=self.BAR, disable=not self.is_terminal, dynamic_ncols=True)
+        self.bar = tqdm(
+            total=total_steps, initial=step, bar_format=self.BAR, disable=not self.is_terminal, dynamic_ncols=True
+        )
 
     def say(self, line):
         with contextlib.suppress(OSError):  # a closed terminal or pipe is no reason to lose a run

@@ -2,8 +2,8 @@
 
 import sys
 
-from command_line import UserError
 from data_utils import CaptionsData, GrammarData
+from runtime.command_line import UserError
 from settings import MOST_PLACES, fit_to_text
 from text.grammar import different_sentences
 from text.vocabulary import vocabulary_in
@@ -19,21 +19,28 @@ def open_data(settings, path=None, state=None):
     run goes on from. Raises UserError, CaptionsFileError, OSError."""
     final = min(FINAL, settings.num_samples)  # a run of a few sentences shall not be measured for longer than it trains
     if not settings.captions_file:
-        count = max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
+        count = (
+            max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
+        )
         data = GrammarData(count, settings.seed, settings.fixed_data)
-        return data, different_sentences(VALIDATED, "val", VALIDATION_SEED), different_sentences(final, "test", FINAL_SEED)
+        return (
+            data,
+            different_sentences(VALIDATED, "val", VALIDATION_SEED),
+            different_sentences(final, "test", FINAL_SEED),
+        )
     data = _open_captions(settings, path, state)
     print("\n".join(data.description()), file=sys.stderr)
     fit_to_text(settings, data.lengths())
-    if settings.decoder == "marks" and settings.layout == "line":
-        data.max_words = min(data.max_words, settings.n_sprites)
+    if settings.decoder == "glyphs" and settings.layout == "line":
+        data.max_words = min(data.max_words, settings.n_cells)
     what = "pieces" if settings.tokenizer == "bpe" else "words"
     _tell_what_is_cut(data, settings, what)
     unseen = data.test[:final]
     known = sum(map(data.has_trained_words, unseen))
     print(
         f"{len(data.vocab)} {what}, at most {data.max_words} in a sentence; {known} of {len(unseen)} unseen sentences have only "
-        f"words that training shows" + ("" if what == "pieces" else "; other words are left out of pictures and cannot come back"),
+        f"words that training shows"
+        + ("" if what == "pieces" else "; other words are left out of pictures and cannot come back"),
         file=sys.stderr,
     )
     return data, data.val[:VALIDATED], unseen
@@ -46,7 +53,7 @@ def _tell_what_is_cut(data, settings, what):
         return
     line = f"{cut} of {data.trained} sentences to train on have more than {most} {what}, and a picture has no place for more"
     if cut > data.trained / 2:
-        more = ", or give more --n_sprites" if what == "pieces" and most < MOST_PLACES else ""
+        more = ", or give more --n_cells" if what == "pieces" and most < MOST_PLACES else ""
         raise UserError(f"{settings.captions_file}: {line}; put shorter sentences on a line{more}")
     print(f"note: {line}; their ends are not drawn, and generate.py refuses such sentences", file=sys.stderr)
 

@@ -20,10 +20,10 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from command_line import UserError, in_one_line
-from devices import choose_device
+from runtime.command_line import UserError, in_one_line
+from runtime.devices import choose_device
+from runtime.signals import Interrupted
 from text.vocabulary import PAD
-from training.signals import Interrupted
 
 # A process that dies is noticed at once, because its connections close. These are for a machine that falls silent, and
 # for a rare moment in which gloo loses the news: the peer asks for a message and dies before it is written. Within a step
@@ -84,7 +84,9 @@ class ProcessGroup:
         self.rank, self.size, self.is_rank_0 = rank, size, rank == 0
         self.complete = True  # no process was lost
         self.tensors = None  # the torch group of the tensors of a step
-        self.hosts = None  # that of the numbers that the hosts agree on before each step, by gloo; all else takes the default
+        self.hosts = (
+            None  # that of the numbers that the hosts agree on before each step, by gloo; all else takes the default
+        )
 
     # What a step needs
 
@@ -108,7 +110,9 @@ class ProcessGroup:
         if self.size == 1:
             return tensors
         numbers = torch.cat([t.float().flatten() for t in tensors.values()])[None]
-        parts = _Gather.apply(numbers, self).split([t.numel() for t in tensors.values()], 1)  # (size, numbers of a tensor)
+        parts = _Gather.apply(numbers, self).split(
+            [t.numel() for t in tensors.values()], 1
+        )  # (size, numbers of a tensor)
         return {name: part.unflatten(1, t.shape).flatten(0, 1) for (name, t), part in zip(tensors.items(), parts)}
 
     def average_in_place(self, values, gradients):
@@ -192,7 +196,9 @@ class ProcessGroup:
             yield
         except RuntimeError as error:  # gloo has no exception of its own
             text = str(error).lower()
-            gone = isinstance(error, dist.DistError) or any(w in text for w in ("gloo", "connection", "timed out", "socket"))
+            gone = isinstance(error, dist.DistError) or any(
+                w in text for w in ("gloo", "connection", "timed out", "socket")
+            )
             if self.size == 1 or not gone:
                 raise
             self.complete = False

@@ -7,10 +7,12 @@ import re
 import sys
 
 from checkpoints import CHECKPOINT_NAME, CheckpointError, newest_valid
-from command_line import UserError
-from files import make_folder
+from runtime.command_line import UserError
+from runtime.files import make_folder
 
-LOG_NAME = r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_epoch_\d+\.png|evolution\.json|tensorboard"
+LOG_NAME = (
+    r"metrics\.jsonl|training_summary\.txt|training_curves\.png|scenes_epoch_\d+\.png|evolution\.json|tensorboard"
+)
 
 
 class RunLock:
@@ -31,7 +33,9 @@ class RunLock:
             self.file.seek(0)
             owner = self.file.read(20).strip() or "unknown"
             self.file.close()
-            raise CheckpointError(f"{folder} is in use by process {owner}; wait for it, or choose another {flag}") from None
+            raise CheckpointError(
+                f"{folder} is in use by process {owner}; wait for it, or choose another {flag}"
+            ) from None
         except OSError:
             pass
         with contextlib.suppress(OSError):  # a full disk: the lock holds without its note
@@ -105,7 +109,10 @@ def hold_folders(settings, state, path):
             except OSError as error:
                 if flag == "checkpoint_dir":
                     raise UserError(f"{folder} cannot be written to ({error.strerror}); {cure}") from None
-                print(f"warning: {folder} cannot be written to ({error.strerror}); training goes on; {cure}", file=sys.stderr)
+                print(
+                    f"warning: {folder} cannot be written to ({error.strerror}); training goes on; {cure}",
+                    file=sys.stderr,
+                )
         yield
 
 

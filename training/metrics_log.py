@@ -3,7 +3,7 @@
 import json
 import os
 
-from files import write_atomically
+from runtime.files import write_atomically
 
 NAME = "metrics.jsonl"
 

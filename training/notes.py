@@ -11,10 +11,10 @@ SCHEDULE = ("epochs", "lr", "warmup_steps")  # settings from which the learning 
 def without_effect(settings, typed):
     """Lines about typed flags that change nothing in a run with these settings."""
     s = settings
-    of_kinds = s.decoder == "marks" and s.layout == "kinds", "--decoder marks --layout kinds"
+    of_kinds = s.decoder == "glyphs" and s.layout == "kinds", "--decoder marks --layout kinds"
     only = {  # flag -> (whether it has an effect, what it would need)
         "n_objects": (s.decoder == "objects", "--decoder objects"),
-        "n_sprites": (s.decoder == "marks", "--decoder marks"),
+        "n_cells": (s.decoder == "glyphs", "--decoder marks"),
         "lambda_layout": of_kinds,
         "lambda_shape": of_kinds,
         "lambda_repulsion": (s.decoder != "conv", "--decoder objects or marks"),
@@ -56,11 +56,15 @@ def changed_schedule(settings, before, steps_per_epoch, step):
     checkpoint, as a dict."""
     had = {name: before.get(name, getattr(settings, name)) for name in SCHEDULE}
     changed = [
-        f"--{name} {getattr(settings, name)} instead of {old}" for name, old in had.items() if getattr(settings, name) != old
+        f"--{name} {getattr(settings, name)} instead of {old}"
+        for name, old in had.items()
+        if getattr(settings, name) != old
     ]
     then = had["lr"] * warmup_cosine(step, steps_per_epoch * had["epochs"], had["warmup_steps"])
     now = settings.lr * warmup_cosine(step, steps_per_epoch * settings.epochs, settings.warmup_steps)
     if not changed or max(then, now) <= JUMP * min(then, now):
         return []
     why = "its schedule spans the whole run"
-    return [f"note: the learning rate goes on at {now:.1e} instead of {then:.1e}, because of {', '.join(changed)}: {why}"]
+    return [
+        f"note: the learning rate goes on at {now:.1e} instead of {then:.1e}, because of {', '.join(changed)}: {why}"
+    ]

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from devices import tf32
+from runtime.devices import tf32
 from training.distributed import SINGLE_PROCESS
 
 WEIGHT_DECAY = 0.01  # of matrices; biases, norms and gains have none

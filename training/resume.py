@@ -3,10 +3,14 @@
 import sys
 
 from checkpoints import load, newest_valid, settings_of
-from command_line import UserError
+from runtime.command_line import UserError
 from settings import FIXED_ON_RESUME, PRESETS, resolve
 
-FILES = ("captions_file", "val_file", "test_file")  # may be elsewhere now, in another format; they are known by their sentences
+FILES = (
+    "captions_file",
+    "val_file",
+    "test_file",
+)  # may be elsewhere now, in another format; they are known by their sentences
 
 
 def find_start(settings, typed, preset, resume):
@@ -25,7 +29,9 @@ def find_start(settings, typed, preset, resume):
         had = getattr(old, name)
         moved = name == "captions_column" or name in FILES and typed.get(name) and had
         if name in typed and typed[name] != had and not moved:
-            raise UserError(f"--{name} {typed[name]} contradicts {path}, which has {had}; leave the flag out or start a new run")
+            raise UserError(
+                f"--{name} {typed[name]} contradicts {path}, which has {had}; leave the flag out or start a new run"
+            )
     if preset and any(getattr(old, name) != value for name, value in PRESETS[preset].items() if name not in typed):
         print(f"--preset {preset} is left aside: the settings come from {path}", file=sys.stderr)
     return path, state, resolve(typed, base=old)

@@ -10,23 +10,25 @@ import time
 
 import torch
 
-from command_line import UserError
-from decoders.objects import given_words
-from files import write_atomically
+from decoders.objects import grounded_words
 from pictures import draw_sentences, read_pictures
+from runtime.command_line import UserError
+from runtime.files import write_atomically
+from runtime.signals import Interrupted
 from text.grounding import given_line
 from training import snapshots
 from training.clock import TrainingClock
 from training.console import Console
 from training.metrics_log import MetricsLog
 from training.saving import CheckpointWriter
-from training.signals import Interrupted
 from training.tensorboard_log import TensorBoardLog
 from training.validation import remarks, validate, validate_from_files
 from visualization import round_trips, scene_sheet, training_curves
 
 STOP_AFTER = 20  # non-finite steps in a row stop a run
-DISTRUST_AFTER = 3  # and so many hold back its saves: the weights may be ruined already, and must not replace better ones
+DISTRUST_AFTER = (
+    3  # and so many hold back its saves: the weights may be ruined already, and must not replace better ones
+)
 ON_SHEET, IN_SAMPLES = 24, 16  # scenes on scenes_epoch_N.png and in sample_generations.png
 SAMPLES = "sample_generations.png"
 CURVES_EVERY = 10  # seconds, at least: drawing them takes as long as a short epoch
@@ -100,7 +102,9 @@ class Run:
             return
         cause = f"--lr {self.settings.lr:g} is too high; lower it"
         if self.trainer.dtype is torch.float16:
-            cause = f"--lr {self.settings.lr:g} is too high or half precision too narrow; lower it or leave out --use_amp"
+            cause = (
+                f"--lr {self.settings.lr:g} is too high or half precision too narrow; lower it or leave out --use_amp"
+            )
         what = f"{in_a_row} steps in a row had a non-finite loss or gradient, most likely because {cause}"
         raise UserError(f"{what}; {self.checkpoints.newest_on_disk()}")
 
@@ -120,10 +124,21 @@ class Run:
             return
         losses = {f"loss_{name}": value for name, value in means.items()}
         rate = t.optimizer.learning_rate(t.step)
-        self.log.add({**self.row("train"), **losses, "severity": float(t.severity), "lr": rate, "skipped_steps": int(t.skipped)})
+        self.log.add(
+            {
+                **self.row("train"),
+                **losses,
+                "corruption_strength": float(t.strength),
+                "lr": rate,
+                "skipped_steps": int(t.skipped),
+            }
+        )
         match = next((row["exact_match"] for row in reversed(t.history) if row["kind"] == "validation"), None)
         exact = "exact -" if match is None else f"exact {100 * match:.1f}%"  # before the first validation nobody knows
-        epoch, text = f"epoch {min(t.epoch + 1, s.epochs)}/{s.epochs}", f"caption {means['caption']:.3f} kl {means['kl']:.0f}"
+        epoch, text = (
+            f"epoch {min(t.epoch + 1, s.epochs)}/{s.epochs}",
+            f"caption {means['caption']:.3f} kl {means['kl']:.0f}",
+        )
         self.console.progress(f"{exact} {epoch}", text)
         if not self.console.is_terminal:
             self.console.say(f"{epoch} step {t.step}/{t.total} {exact} {text} {t.seconds:.0f} s")
@@ -131,7 +146,12 @@ class Run:
     def log_validation(self, result):
         match, t = result.exact_match, self.trainer
         log_prob = result.log_prob if math.isfinite(result.log_prob) else None  # JSON has no NaN
-        metrics = {"exact_match": match, "word_accuracy": result.word_accuracy, "log_prob": log_prob, "n": len(result.captions)}
+        metrics = {
+            "exact_match": match,
+            "word_accuracy": result.word_accuracy,
+            "log_prob": log_prob,
+            "n": len(result.captions),
+        }
         self.log.add({**self.row("validation"), **metrics})
         t.best = max(t.best, match)
         if not self.console.is_terminal:
@@ -162,7 +182,9 @@ class Run:
         """Scenes and curves in the log folder."""
         texts = [a if a == b else f"{a} -> {b}" for a, b in zip(result.sentences, result.captions)]
         scenes = os.path.join(self.settings.log_dir, f"scenes_epoch_{self.trainer.epoch}.png")
-        drawn = self.console.try_to_write("scenes", scenes, lambda: scene_sheet(result.pictures[:ON_SHEET], texts, scenes))
+        drawn = self.console.try_to_write(
+            "scenes", scenes, lambda: scene_sheet(result.pictures[:ON_SHEET], texts, scenes)
+        )
         if self.board and drawn:
             self.board.add_scenes(scenes, self.trainer.step)
         last = self.trainer.epoch == self.settings.epochs
@@ -176,8 +198,8 @@ class Run:
 
         def write():
             texts = list(dict.fromkeys(self.unseen))[: snapshots.SENTENCES]
-            pictures = draw_sentences(t.circle, t.data.vocab, texts, t.device)
-            captions, _ = read_pictures(t.circle, t.data.vocab, pictures, t.device)
+            pictures = draw_sentences(t.cycle, t.data.vocab, texts, t.device)
+            captions, _ = read_pictures(t.cycle, t.data.vocab, pictures, t.device)
             snapshots.add(path, t.epoch, texts, pictures, captions, t.history[0] if t.history else None)
 
         self.console.try_to_write("snapshots", path, write)
@@ -189,8 +211,8 @@ class Run:
         Interrupted.
         """
         results = {}
-        for path, (circle, vocab) in self.checkpoints.models_on_disk().items():
-            results[path] = validate_from_files(circle, vocab, self.trainer.device, sentences, self.signals)
+        for path, (cycle, vocab) in self.checkpoints.models_on_disk().items():
+            results[path] = validate_from_files(cycle, vocab, self.trainer.device, sentences, self.signals)
         result = results[path]
         self.remarks = remarks(result, self.trainer.data, self.trainer.step) if self.settings.captions_file else []
         shown = result.sentences[:IN_SAMPLES], result.pictures[:IN_SAMPLES], result.captions[:IN_SAMPLES]
@@ -204,7 +226,7 @@ class Run:
     def summary(self, results):
         """What training_summary.txt says; results: {path of a checkpoint: RoundTrips}, the model to use last."""
         t, what = self.trainer, "unseen sentences, read from PNG files"
-        given = given_line(given_words(t.circle, t.data.vocab), self.settings.grounding)
+        given = given_line(grounded_words(t.cycle, t.data.vocab), self.settings.grounding)
         lines = [
             *(
                 f"exact match on {len(r.sentences)} {what}: {100 * r.exact_match:.2f} % with {p}"

@@ -7,8 +7,8 @@ import time
 import torch
 
 from checkpoints import CheckpointError, age, all_finite, best_quality, load, model_of, prune, pt_bytes
-from command_line import UserError
-from files import write_atomically
+from runtime.command_line import UserError
+from runtime.files import write_atomically
 
 
 class CheckpointWriter:
@@ -69,13 +69,13 @@ class CheckpointWriter:
             self.save("last.pt")
 
     def models_on_disk(self):
-        """What a run that has ended leaves to use: {path: (Circle on the run's device, Vocabulary)}, the one to take last.
+        """What a run that has ended leaves to use: {path: (Cycle on the run's device, Vocabulary)}, the one to take last.
 
         That is best.pt; before it stands last.pt, unless both hold the same weights. Where there is no best.pt that can be read,
         only last.pt is left.
         """
         t, last, best = self.trainer, os.path.join(self.folder, "last.pt"), os.path.join(self.folder, "best.pt")
-        trained, weights = (t.circle, t.data.vocab), t.circle.state_dict()
+        trained, weights = (t.cycle, t.data.vocab), t.cycle.state_dict()
         try:
             state = load(best)
             model = model_of(state, best, t.device)[:2]

@@ -9,8 +9,8 @@ import io
 import json
 import os
 
-from files import write_atomically
 from pictures import to_image
+from runtime.files import write_atomically
 
 NAME = "evolution.json"
 SENTENCES, FRAMES = 8, 50

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
-from command_line import UserError
+from runtime.command_line import UserError
 
 NAME = "tensorboard"  # of the folder, in the log folder
 
@@ -17,8 +17,14 @@ def check_installed():
     try:
         import torch.utils.tensorboard  # noqa: F401
     except Exception as error:  # ImportError; a broken installation raises others
-        reason = "" if isinstance(error, ModuleNotFoundError) else f" ({(str(error).splitlines() or [type(error).__name__])[0]})"
-        raise UserError(f"--tensorboard needs the package tensorboard{reason}: pip install tensorboard; or leave it out") from None
+        reason = (
+            ""
+            if isinstance(error, ModuleNotFoundError)
+            else f" ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        )
+        raise UserError(
+            f"--tensorboard needs the package tensorboard{reason}: pip install tensorboard; or leave it out"
+        ) from None
 
 
 class TensorBoardLog:

@@ -10,9 +10,9 @@ import torch
 
 from algorithm import training_step
 from checkpoints import CheckpointError, model_state
-from command_line import in_one_line, is_out_of_memory
-from devices import amp_dtype, keep_memory
-from models import Circle
+from models import Cycle
+from runtime.command_line import in_one_line, is_out_of_memory
+from runtime.devices import amp_dtype, keep_memory
 from text.captions_file import CaptionsData
 from text.grounding import GroundingError, load_grounding
 from text.word_classes import find_word_classes
@@ -21,7 +21,7 @@ from training.optimizer import Optimizer
 from training.precision import TrainingNetworks
 
 # The channel hardens by SEVERITY_RATE a step while the captioner's loss (nats) is below READS_WELL.
-SEVERITY_RATE, READS_WELL = 0.004, 0.3
+STRENGTH_RATE, READS_WELL = 0.004, 0.3
 STUDIED = 5000  # sentences in which word classes are found
 CHANNEL_STREAM = 0xC4  # sets the random numbers of a step apart from those that draw its sentences
 
@@ -31,7 +31,9 @@ class Trainer:
 
     def __init__(self, settings, data, device, group=SINGLE_PROCESS, word_classes=None):
         if settings.batch_size % group.size:
-            raise ValueError(f"--batch_size {settings.batch_size} cannot be divided evenly among {group.size} processes")
+            raise ValueError(
+                f"--batch_size {settings.batch_size} cannot be divided evenly among {group.size} processes"
+            )
         self.settings, self.data, self.device, self.group = settings, data, device, group
         self.steps_per_epoch = -(-data.num_samples // settings.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
@@ -39,16 +41,19 @@ class Trainer:
         torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
         if settings.decoder == "objects" and word_classes is None:
             word_classes = study_words(settings, data)
-        self.circle = Circle(settings, len(data.vocab), data.max_words, word_classes).to(device)
+        self.cycle = Cycle(settings, len(data.vocab), data.max_words, word_classes).to(device)
         self.dtype = amp_dtype(device) if settings.use_amp else None
-        self.networks = TrainingNetworks(self.circle, self.dtype, device)
-        self.optimizer = Optimizer(self.circle, settings, self.total, device, self.dtype, group)
+        self.networks = TrainingNetworks(self.cycle, self.dtype, device)
+        self.optimizer = Optimizer(self.cycle, settings, self.total, device, self.dtype, group)
         self.rng = torch.Generator(device)
-        self.severity = torch.zeros((), device=device)
+        self.strength = torch.zeros((), device=device)
         self.skipped_in_a_row = torch.zeros((), device=device)  # steps with numbers that were not finite
         self.skipped = torch.zeros((), device=device)
         self.epoch = self.batch = self.step = 0
-        self.loss_names, self.loss_sums = (), None  # sums over the good steps since the last report, and the number of steps
+        self.loss_names, self.loss_sums = (
+            (),
+            None,
+        )  # sums over the good steps since the last report, and the number of steps
         self.best = -1.0  # exact match of the best validation
         self.seconds = 0.0  # of training
         self.saved_at = 0.0  # when the state was last taken
@@ -64,9 +69,9 @@ class Trainer:
         except Exception as error:  # torch names no common class for what a compiler can fail with
             return in_one_line(error)
         torch._dynamo.config.suppress_errors = True
-        parts = [self.circle.scene_decoder.shapes] if hasattr(self.circle.scene_decoder, "shapes") else []
+        parts = [self.cycle.scene_decoder.shapes] if hasattr(self.cycle.scene_decoder, "shapes") else []
         if self.device.type == "cuda":  # on the CPU it gained nothing
-            parts += self.circle.language_model.blocks
+            parts += self.cycle.language_model.blocks
         for part in parts:
             part.compile(dynamic=True)  # sentences differ in length
 
@@ -76,9 +81,11 @@ class Trainer:
         group = self.group if len(ids) % self.group.size == 0 else SINGLE_PROCESS  # a batch that cannot be divided
         ids = ids.to(self.device, non_blocking=True)
         host_rng = np.random.default_rng([s.seed, self.epoch, self.batch, CHANNEL_STREAM])
-        self.rng.manual_seed(int(host_rng.integers(1 << 62)) + group.rank)  # every step's noise follows from its position
+        self.rng.manual_seed(
+            int(host_rng.integers(1 << 62)) + group.rank
+        )  # every step's noise follows from its position
         self.optimizer.set_learning_rate(self.step)
-        parts, skipped = training_step(self.networks, self.optimizer, s, ids, self.severity, self.rng, host_rng, group)
+        parts, skipped = training_step(self.networks, self.optimizer, s, ids, self.strength, self.rng, host_rng, group)
         self._count(parts, skipped)
         return parts
 
@@ -89,7 +96,7 @@ class Trainer:
         counted = torch.where(skipped > 0, 0, torch.stack([*parts.values(), torch.ones_like(skipped)]))
         self.loss_names = (*parts, "steps")
         self.loss_sums = counted if self.loss_sums is None else self.loss_sums + counted
-        self.severity = (self.severity + SEVERITY_RATE * (parts["caption"] < READS_WELL)).clamp(max=1)
+        self.strength = (self.strength + STRENGTH_RATE * (parts["caption"] < READS_WELL)).clamp(max=1)
         self.step, self.batch = self.step + 1, self.batch + 1
         if self.batch == self.steps_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
@@ -107,11 +114,11 @@ class Trainer:
         """Everything that an exact resume needs, in plain types and tensors."""
         self.saved_at = max(time.time(), self.saved_at + 1e-3)  # grows even where a clock was set back
         return {
-            **model_state(self.circle, self.data.vocab, self.settings),
+            **model_state(self.cycle, self.data.vocab, self.settings),
             **self.optimizer.state_dict(),
             "data": data_digest(self.data),
             "position": {"epoch": self.epoch, "batch": self.batch, "step": self.step},
-            "severity": float(self.severity),
+            "corruption_strength": float(self.strength),
             "skipped": {"in_a_row": int(self.skipped_in_a_row), "in_all": int(self.skipped)},
             "loss_sums": self._sums_by_name(),
             "best": self.best,
@@ -123,23 +130,31 @@ class Trainer:
     def restore(self, state, path):
         """Take over a checkpoint's state. Raises CheckpointError."""
         try:
-            self.circle.load_state_dict(state["model"])
+            self.cycle.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state)
             self.epoch, self.batch, self.step = (int(state["position"][k]) for k in ("epoch", "batch", "step"))
-            if self.step != self.epoch * self.steps_per_epoch + self.batch or not 0 <= self.batch < self.steps_per_epoch:
+            if (
+                self.step != self.epoch * self.steps_per_epoch + self.batch
+                or not 0 <= self.batch < self.steps_per_epoch
+            ):
                 raise ValueError(f"step {self.step} is not batch {self.batch} of epoch {self.epoch}")
-            self.severity.fill_(state["severity"])
+            self.strength.fill_(state["corruption_strength"])
             self.skipped_in_a_row.fill_(state["skipped"]["in_a_row"])
             self.skipped.fill_(state["skipped"]["in_all"])
             sums = state["loss_sums"]
-            self.loss_names, self.loss_sums = tuple(sums), torch.tensor([*sums.values()], device=self.device) if sums else None
+            self.loss_names, self.loss_sums = (
+                tuple(sums),
+                torch.tensor([*sums.values()], device=self.device) if sums else None,
+            )
             self.best, self.seconds, self.saved_at = (float(state[k]) for k in ("best", "seconds", "saved_at"))
             self.history = [row for row in state["history"] if row["step"] <= self.step and row["kind"]]
         except Exception as error:  # whatever a file made by somebody else leads to
             if is_out_of_memory(error):
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            raise CheckpointError(f"{path} cannot be resumed ({reason}); take another checkpoint of its folder") from None
+            raise CheckpointError(
+                f"{path} cannot be resumed ({reason}); take another checkpoint of its folder"
+            ) from None
 
 
 def study_words(settings, data):

@@ -27,31 +27,34 @@ class RoundTrips:
 
 def validate(trainer, sentences, signals):
     """Draw sentences and read the pictures back -> RoundTrips. Raises Interrupted."""
-    circle, vocab, device = trainer.circle, trainer.data.vocab, trainer.device
+    cycle, vocab, device = trainer.cycle, trainer.data.vocab, trainer.device
     pictures, captions, log_probs = [], [], []
     for start in range(0, len(sentences), BLOCK):
         signals.check()
-        pictures.append(draw_sentences(circle, vocab, sentences[start : start + BLOCK], device))
-        words, log_prob = read_pictures(circle, vocab, pictures[-1], device)
+        pictures.append(draw_sentences(cycle, vocab, sentences[start : start + BLOCK], device))
+        words, log_prob = read_pictures(cycle, vocab, pictures[-1], device)
         captions += words
         log_probs += log_prob
     return RoundTrips(sentences, torch.cat(pictures), captions, sum(log_probs) / len(log_probs))
 
 
-def validate_from_files(circle, vocab, device, sentences, signals):
+def validate_from_files(cycle, vocab, device, sentences, signals):
     """As `validate`, but read from PNG files on disk, as a user would; without log probabilities. Raises Interrupted."""
     pictures, captions = [], []
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(sentences), 2 * BLOCK):
             signals.check()
             block = sentences[start : start + 2 * BLOCK]
-            drawn, words = through_png(circle, vocab, block, device, folder)
+            drawn, words = through_png(cycle, vocab, block, device, folder)
             pictures.append(drawn)
             captions += words
     return RoundTrips(sentences, torch.cat(pictures), captions)
 
 
-ENOUGH_STEPS, LITTLE = 1000, 0.5  # steps after which real sentences come back; an exact match that may be for want of steps
+ENOUGH_STEPS, LITTLE = (
+    1000,
+    0.5,
+)  # steps after which real sentences come back; an exact match that may be for want of steps
 
 
 def remarks(result, data, steps):

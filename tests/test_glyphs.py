@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from algorithm import training_step, with_drills
-from captioners import LineCaptionNetwork
-from decoders.line import grid, middles
+from algorithm import training_step, with_random_tokens
+from captioners.grid import GlyphCaptionNetwork
+from decoders.glyphs import grid, middles
 from losses import word_loss
-from models import Circle
+from models import Cycle
 from settings import fit_to_text, resolve
 from text.padding import pad, targets_of
 from training.distributed import SINGLE_PROCESS
@@ -18,11 +18,11 @@ from training.precision import TrainingNetworks
 CPU, VOCAB = torch.device("cpu"), 60
 
 
-def model(n_sprites=12, **typed):
+def model(n_cells=12, **typed):
     settings = resolve({"captions_file": "x", "d_model": 32, "n_heads": 2, "n_layers": 1, "hidden_dim": 64, **typed})
-    fit_to_text(settings, [n_sprites])
+    fit_to_text(settings, [n_cells])
     torch.manual_seed(0)
-    return Circle(settings, VOCAB, settings.n_sprites), settings
+    return Cycle(settings, VOCAB, settings.n_cells), settings
 
 
 def part(picture, place, n_places=12):
@@ -32,47 +32,54 @@ def part(picture, place, n_places=12):
 
 
 def test_a_piece_looks_the_same_wherever_it_stands_and_whatever_its_company():
-    circle, _ = model(n_sprites=16)  # places of whole pixels
+    cycle, _ = model(n_cells=16)  # places of whole pixels
     ids = pad([[7, 8, 9, 10, 11, 7], [20, 7]])
-    one, two = circle.draw(ids).picture
+    one, two = cycle.draw(ids).picture
     assert torch.allclose(part(one, 0, 16), part(one, 5, 16), atol=1e-5)
     assert torch.allclose(part(one, 0, 16), part(two, 1, 16), atol=1e-5)
     assert not torch.allclose(part(one, 0, 16), part(one, 1, 16), atol=0.05)
 
 
 def test_places_without_a_piece_show_the_ground():
-    circle, _ = model()
-    picture = circle.draw(pad([[7, 8, 9]])).picture[0]
-    ground = torch.sigmoid(circle.scene_decoder.ground_logit)[:, None, None].expand(3, 10, 10)
-    assert torch.allclose(part(picture, 11), ground, atol=1e-4) and not torch.allclose(part(picture, 1), ground, atol=0.05)
+    cycle, _ = model()
+    picture = cycle.draw(pad([[7, 8, 9]])).picture[0]
+    ground = torch.sigmoid(cycle.scene_decoder.ground_logit)[:, None, None].expand(3, 10, 10)
+    assert torch.allclose(part(picture, 11), ground, atol=1e-4) and not torch.allclose(
+        part(picture, 1), ground, atol=0.05
+    )
 
 
 @pytest.mark.parametrize("n", [4, 6, 9, 12, 16, 20, 25, 30, 36, 42, 49, 56, 64])
 def test_places_fill_the_picture_row_by_row(n):
     rows, columns = grid(n)
     at = middles(n)
-    assert rows * columns == n and len({tuple(p) for p in at.tolist()}) == n and float(at.min()) > 0 and float(at.max()) < 1
+    assert (
+        rows * columns == n
+        and len({tuple(p) for p in at.tolist()}) == n
+        and float(at.min()) > 0
+        and float(at.max()) < 1
+    )
     assert (at[1:columns, 0] > at[: columns - 1, 0]).all() and (at[columns:, 1] > at[:-columns, 1]).all()
 
 
 def test_no_sentence_depends_on_its_neighbors_in_the_batch():
-    circle, _ = model()
+    cycle, _ = model()
     alone, together = pad([[7, 8, 9]]), pad([[7, 8, 9], [3, 4, 5, 6, 7, 8, 9, 10], [11]])
-    pictures = circle.draw(together).picture
-    assert torch.allclose(circle.draw(alone).picture[0], pictures[0], atol=1e-5)
-    captioner = circle.caption_network
+    pictures = cycle.draw(together).picture
+    assert torch.allclose(cycle.draw(alone).picture[0], pictures[0], atol=1e-5)
+    captioner = cycle.caption_network
     logits = captioner(pictures, together)[0]
     assert torch.allclose(captioner(pictures[:1], alone)[0][0], logits[0, :4], atol=1e-4)
 
 
 def test_reading_step_by_step_is_what_was_trained():
-    circle, _ = model()
+    cycle, _ = model()
     ids = pad([[7, 8, 9], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
-    picture = circle.draw(ids).picture
-    words, log_prob, gaze = circle.caption_network.read(picture)
+    picture = cycle.draw(ids).picture
+    words, log_prob, gaze = cycle.caption_network.read(picture)
     assert words.shape == (2, 13) and gaze.shape == (2, 13, 64)
     read = torch.where(words == 2, 0, words)[:, :12]
-    logits = circle.caption_network(picture, read)[0].index_fill(2, torch.tensor([0, 1]), float("-inf")).log_softmax(-1)
+    logits = cycle.caption_network(picture, read)[0].index_fill(2, torch.tensor([0, 1]), float("-inf")).log_softmax(-1)
     for row, said, told in zip(logits, words, log_prob):
         n = int((said != 0).sum())
         assert n > 0 and float(row[range(n), said[:n]].sum().detach()) == pytest.approx(float(told), abs=1e-3)
@@ -80,7 +87,7 @@ def test_reading_step_by_step_is_what_was_trained():
 
 def test_the_captioner_looks_at_the_place_of_each_word():
     torch.manual_seed(0)
-    captioner = LineCaptionNetwork(VOCAB, 12, 32, 64, 12)
+    captioner = GlyphCaptionNetwork(VOCAB, 12, 32, 64, 12)
     picture = torch.rand(1, 3, 64, 64, requires_grad=True)
     ids = torch.arange(3, 15)[None]
     captioner(picture, ids)[0][0, 7].square().sum().backward()
@@ -93,25 +100,31 @@ def test_the_captioner_looks_at_the_place_of_each_word():
 
 def test_drills_replace_the_words_of_some_sentences_and_nothing_else():
     ids = pad([[5, 6, 7]] * 8 + [[8]] * 2)
-    drilled, real = with_drills(ids, 0.5, VOCAB, np.random.default_rng(0))
+    is_random, real = with_random_tokens(ids, 0.5, VOCAB, np.random.default_rng(0))
     assert real.tolist() == [False] * 5 + [True] * 5
-    assert ((drilled == 0) == (ids == 0)).all() and (drilled[5:] == ids[5:]).all() and (drilled[:5] != ids[:5]).any(1).all()
-    assert int(drilled[drilled != 0].min()) >= 3
-    assert with_drills(ids, 0.0, VOCAB, None)[0] is ids
+    assert (
+        ((is_random == 0) == (ids == 0)).all()
+        and (is_random[5:] == ids[5:]).all()
+        and (is_random[:5] != ids[:5]).any(1).all()
+    )
+    assert int(is_random[is_random != 0].min()) >= 3
+    assert with_random_tokens(ids, 0.0, VOCAB, None)[0] is ids
 
 
 @pytest.mark.slow
 def test_a_small_model_learns_to_write_and_read_random_pieces():
-    circle, settings = model(n_sprites=6, lr=3e-3, use_vae=True, drills=1.0 - 1e-9, warmup_steps=20, channel=False)
-    networks, optimizer = TrainingNetworks(circle, None, CPU), Optimizer(circle, settings, 400, CPU, None)
+    cycle, settings = model(n_cells=6, lr=3e-3, use_vae=True, random_tokens=1.0 - 1e-9, warmup_steps=20, channel=False)
+    networks, optimizer = TrainingNetworks(cycle, None, CPU), Optimizer(cycle, settings, 400, CPU, None)
     rng, host_rng = torch.Generator(), np.random.default_rng(0)
     ids = pad([[3] * (1 + i % 6) for i in range(48)])
     for step in range(400):
         optimizer.set_learning_rate(step)
-        training_step(networks, optimizer, settings, ids, torch.zeros(()), rng.manual_seed(step), host_rng, SINGLE_PROCESS)
-    unseen, _ = with_drills(ids, 1.0, VOCAB, np.random.default_rng(1))
+        training_step(
+            networks, optimizer, settings, ids, torch.zeros(()), rng.manual_seed(step), host_rng, SINGLE_PROCESS
+        )
+    unseen, _ = with_random_tokens(ids, 1.0, VOCAB, np.random.default_rng(1))
     with torch.no_grad():
-        read = circle.caption_network.read(circle.draw(unseen).picture)[0]
+        read = cycle.caption_network.read(cycle.draw(unseen).picture)[0]
     exact = (read[:, :7] == targets_of(unseen)).all(1).float().mean()
-    blank = circle.caption_network(torch.full((48, 3, 64, 64), 0.5), unseen)[0]
+    blank = cycle.caption_network(torch.full((48, 3, 64, 64), 0.5), unseen)[0]
     assert float(exact) > 0.8 and float(word_loss(blank, targets_of(unseen))) > 2

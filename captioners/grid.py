@@ -9,7 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from attention import attend, join_heads, split_heads
-from decoders.line import grid, middles
+from decoders.glyphs import grid, middles
 from text.padding import PackedRows, Packing, targets_of
 from text.vocabulary import BOS, EOS, PAD
 from text.word_sample import ALL_WORDS
@@ -75,7 +75,9 @@ class CaptionNetwork(nn.Module):
     def look(self, state, places, t=None, sample=ALL_WORDS):
         """LSTM states (B, T, hidden) look at the grid, places: (keys, values) -> logits (B, T, C), weights (B, heads, T, 64)."""
         seen, weights = attend(split_heads(self.query(state), self.HEADS)[0], *places)
-        return self.words(state, join_heads(seen, self.HEADS), sample), weights.unflatten(0, (-1, self.HEADS)).transpose(2, 3)
+        return self.words(state, join_heads(seen, self.HEADS), sample), weights.unflatten(
+            0, (-1, self.HEADS)
+        ).transpose(2, 3)
 
     def words(self, state, seen, sample=ALL_WORDS):
         """LSTM states and what is looked at, each (..., hidden) -> logits (..., C)."""
@@ -106,11 +108,17 @@ class CaptionNetwork(nn.Module):
         memory, words, gaze = None, [], []
         log_prob = torch.zeros(len(picture), device=picture.device)
         for t in range(self.max_words + 1):
-            state, memory = self.lstm(torch.cat([self.embedding(word)[:, None], self.beside(gist, places, t)], -1), memory)
+            state, memory = self.lstm(
+                torch.cat([self.embedding(word)[:, None], self.beside(gist, places, t)], -1), memory
+            )
             logits, weights = self.look(state, places, t)
             logits = logits[:, 0].index_fill(1, torch.tensor([PAD, BOS], device=word.device), float("-inf"))
             logp = logits.log_softmax(-1)
-            word = torch.multinomial((logits / temperature).softmax(-1), 1, generator=rng)[:, 0] if temperature else logp.argmax(-1)
+            word = (
+                torch.multinomial((logits / temperature).softmax(-1), 1, generator=rng)[:, 0]
+                if temperature
+                else logp.argmax(-1)
+            )
             log_prob += torch.where(alive, logp.gather(1, word[:, None])[:, 0], 0)
             word = torch.where(alive, word, PAD)
             alive = alive & (word != EOS)
@@ -119,7 +127,7 @@ class CaptionNetwork(nn.Module):
         return torch.stack(words, 1), log_prob, torch.stack(gaze, 1)
 
 
-class LineCaptionNetwork(CaptionNetwork):
+class GlyphCaptionNetwork(CaptionNetwork):
     """Reads marks that stand in line: a CNN, a glimpse at the place of each word, and an LSTM.
 
     At word t it looks at place t. Where that is, is learned, from a start in reading order, and moves with the picture.
@@ -136,7 +144,9 @@ class LineCaptionNetwork(CaptionNetwork):
         self.norms = nn.ModuleList(nn.GroupNorm(1, n) for n in (a, b, b))
         self.squeeze = nn.Linear(b, 16)
         behind = torch.tensor([[3.0, 3.0]])  # behind the last place there is nothing to see
-        self.middles = nn.Parameter(torch.cat([2 * middles(n_places)[:max_words] - 1, behind]))  # (K + 1, 2), x and y in (-1, 1)
+        self.middles = nn.Parameter(
+            torch.cat([2 * middles(n_places)[:max_words] - 1, behind])
+        )  # (K + 1, 2), x and y in (-1, 1)
         self.to_shift = nn.Linear(hidden_dim, 2)
         nn.init.zeros_(self.to_shift.weight)
         nn.init.zeros_(self.to_shift.bias)

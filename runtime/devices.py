@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from command_line import is_out_of_memory
+from runtime.command_line import is_out_of_memory
 
 
 def choose_device(name):
@@ -21,12 +21,16 @@ def choose_device(name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about names of devices that torch had once
             device = torch.device(name)
-            float(torch.zeros(1, device=device))  # some devices hold no numbers, and some break here for want of a package
+            float(
+                torch.zeros(1, device=device)
+            )  # some devices hold no numbers, and some break here for want of a package
     except Exception as error:
         if is_out_of_memory(error):
             raise
         raise ValueError(f"--device {name} is not available here; use --device auto") from None
-    return torch.device("cpu") if device.type == "cpu" else device  # "cpu:1" is the same one, under a name that equals no other
+    return (
+        torch.device("cpu") if device.type == "cpu" else device
+    )  # "cpu:1" is the same one, under a name that equals no other
 
 
 def set_threads(count=0):

@@ -10,14 +10,14 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from decoders.marks import CodesOfMarks, Colors, Shapes, layers_of_marks
+from decoders.marks import Colors, GlyphCodes, Shapes, layers_of_glyphs
 from decoders.quantizer import quantizer
 from decoders.scene import PICTURE_SIZE, Coherence, Scene, gaussian_kl, reparameterize, start_with_little_noise
 from text.padding import Packing
 
 
 def grid(n_places):
-    """Rows and columns of so many places, as square as can be: rows <= columns <= rows + 1 for the numbers of --n_sprites.
+    """Rows and columns of so many places, as square as can be: rows <= columns <= rows + 1 for the numbers of --n_cells.
 
     >>> grid(25), grid(30)
     ((5, 5), (5, 6))
@@ -33,7 +33,7 @@ def middles(n_places):
     return torch.stack([x, y], -1).flatten(0, 1)[:n_places]
 
 
-class LineSceneDecoder(CodesOfMarks, nn.Module):
+class GlyphSceneDecoder(GlyphCodes, nn.Module):
     """Draws a text: a plain ground, and on it the mark of each piece, from the upper left to the lower right.
 
     The latent of z_dim numbers is shared out over K places; each place's share is divided into color and shape.
@@ -45,13 +45,13 @@ class LineSceneDecoder(CodesOfMarks, nn.Module):
     ROOM = 1.25  # the side of a mark's window beside the smaller side of its place
     AREA = 0.27  # the area of a mark as a share of its window
 
-    def __init__(self, d_model=512, hidden_dim=256, z_dim=300, use_vae=True, n_sprites=25, vq_levels="", n_words=0):
+    def __init__(self, d_model=512, hidden_dim=256, z_dim=300, use_vae=True, n_cells=25, vq_levels="", n_words=0):
         super().__init__()
-        self.share = z_dim // n_sprites
+        self.share = z_dim // n_cells
         if self.share < 6:
-            raise ValueError(f"z_dim {z_dim} is too small: {n_sprites} places need at least {6 * n_sprites}")
-        self.z_dim, self.use_vae, self.n_sprites = z_dim, use_vae, n_sprites
-        rows, columns = grid(n_sprites)
+            raise ValueError(f"z_dim {z_dim} is too small: {n_cells} places need at least {6 * n_cells}")
+        self.z_dim, self.use_vae, self.n_cells = z_dim, use_vae, n_cells
+        rows, columns = grid(n_cells)
         self.side = math.ceil(self.ROOM * PICTURE_SIZE / columns)
         self.norm = nn.LayerNorm(d_model)
         self.to_mu = nn.Linear(d_model, self.share)
@@ -84,16 +84,16 @@ class LineSceneDecoder(CodesOfMarks, nn.Module):
         self.register_buffer("y", y[:, None, :, None].expand(shape).reshape(rows * columns, -1), persistent=False)
         self.rows, self.columns = rows, columns
 
-    def marks(self, z):
+    def glyphs(self, z):
         """The marks of some latents (n, share), each in the middle of a window -> masks (n, side, side), colors (n, 3)."""
         z_color, z_shape = z.split([self.Z_COLOR, self.share - self.Z_COLOR], -1)
         masks = self.shapes.silhouettes(z_shape, self.shapes.x, self.shapes.y)
         return masks.unflatten(-1, (self.side, self.side)), self.colors(z_color)
 
-    def marks_of_words(self, embedding):
+    def glyphs_of_tokens(self, embedding):
         """What the pieces of some embeddings (n, D) look like, without noise -> as `marks`."""
         z = self.to_mu(self.norm(embedding.float()))
-        return self.marks(z if self.alphabet is None else self.alphabet(z)[0])
+        return self.glyphs(z if self.alphabet is None else self.alphabet(z)[0])
 
     def paint(self, z, presence):
         """z (B, T, share), presence (B, T) -> masks (B, T, side, side), colors (B, T, 3)."""
@@ -128,8 +128,8 @@ class LineSceneDecoder(CodesOfMarks, nn.Module):
 
     def forward(self, text, mask, rng=None):
         """TextState, (B, T) bool where a piece stands -> Scene. Noise only with a generator."""
-        if mask.shape[1] > self.n_sprites:
-            raise ValueError(f"a text of {mask.shape[1]} pieces; this model draws at most {self.n_sprites}")
+        if mask.shape[1] > self.n_cells:
+            raise ValueError(f"a text of {mask.shape[1]} pieces; this model draws at most {self.n_cells}")
         with torch.autocast(mask.device.type, enabled=False):
             mu, logvar, attention, presence, _ = self.encode(text, mask)
             z, chosen = reparameterize(mu, logvar, rng if self.use_vae else None), None  # (B, T, share)
@@ -157,12 +157,12 @@ class LineSceneDecoder(CodesOfMarks, nn.Module):
 
     def layers(self, scene, ids, row):
         """As `layers_of_marks`; ids: piece numbers (B, T)."""
-        return layers_of_marks(scene, row)
+        return layers_of_glyphs(scene, row)
 
     def between(self, first, second, t):
         """Two texts as (Scene, piece numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
         latents."""
         scenes = (first[0], second[0])
-        a, b = (s.mu[:, : self.n_sprites * self.share].unflatten(1, (self.n_sprites, self.share)) for s in scenes)
-        starts, ends = (F.pad(s.presence, (0, self.n_sprites - s.presence.shape[1])) for s in scenes)
+        a, b = (s.mu[:, : self.n_cells * self.share].unflatten(1, (self.n_cells, self.share)) for s in scenes)
+        starts, ends = (F.pad(s.presence, (0, self.n_cells - s.presence.shape[1])) for s in scenes)
         return self.compose(*self.paint(torch.lerp(a, b, t[:, None, None]), torch.lerp(starts, ends, t[:, None])))

@@ -34,7 +34,9 @@ class Signals:
             self._former_wake = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
             for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
                 number = getattr(signal, name, None)  # SIGHUP is of Unix, SIGBREAK of Windows
-                if number and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):  # nohup stays in force
+                if number and not (
+                    name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
+                ):  # nohup stays in force
                     self._former[number] = signal.signal(number, lambda *_: None)
             self._listener = threading.Thread(target=self._listen, args=(heard,), daemon=True)
             self._listener.start()

@@ -7,7 +7,9 @@ import json
 import os
 import unicodedata
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread is fast enough here; set before the library is loaded
+os.environ.setdefault(
+    "TOKENIZERS_PARALLELISM", "false"
+)  # one thread is fast enough here; set before the library is loaded
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
 
@@ -36,7 +38,7 @@ def split_text(line):
     return [line[start:end] for _, (start, end) in parts]
 
 
-class PieceVocabulary:
+class BpeVocabulary:
     """Pieces of text and their numbers; has what a `Vocabulary` of words has. Raises ValueError for pieces that do not fit.
 
     words: the special ones and then the pieces, in characters that stand for bytes; merges: pairs of pieces that become one,
@@ -65,7 +67,9 @@ class PieceVocabulary:
             )
         tokenizer = _with_bytes(models.BPE())
         size = (size or MOST_PIECES) - len(SPECIALS)
-        trainer = trainers.BpeTrainer(vocab_size=size, min_frequency=SEEN, initial_alphabet=alphabet, show_progress=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, min_frequency=SEEN, initial_alphabet=alphabet, show_progress=False
+        )
         tokenizer.train_from_iterator(lines, trainer)
         merges = _merges_of(tokenizer)
         return cls([*SPECIALS, *alphabet, *dict.fromkeys("".join(pair) for pair in merges)], merges)
@@ -99,7 +103,9 @@ def _readable(text, piece):
     if "\ufffd" in text:
         alphabet = {c: b for b, c in _byte_characters().items()}
         return "".join(f"<{alphabet[c]:02X}>" for c in piece)
-    return "".join(SHOWN_SPACE if c == " " else c if unicodedata.category(c)[0] != "C" else f"<{ord(c):02X}>" for c in text)
+    return "".join(
+        SHOWN_SPACE if c == " " else c if unicodedata.category(c)[0] != "C" else f"<{ord(c):02X}>" for c in text
+    )
 
 
 def _byte_characters():

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from checkpoints import model_of, model_state
 from data_utils import CaptionsData
-from models import Circle
+from models import Cycle
 from settings import check, fit_to_text, resolve
-from text.pieces import PieceVocabulary, split_text
+from text.bpe import BpeVocabulary, split_text
 from text.vocabulary import EOS, PAD, normalized, tokenize, vocabulary_in
 from training.validation import RoundTrips, remarks
 
-LINES = [f"A {color} dog's {thing}, in the park." for color in ("red", "blue", "green") for thing in ("ball", "house", "hat")]
-VOCAB = PieceVocabulary.of(LINES, 320)
+LINES = [
+    f"A {color} dog's {thing}, in the park." for color in ("red", "blue", "green") for thing in ("ball", "house", "hat")
+]
+VOCAB = BpeVocabulary.of(LINES, 320)
 
 
 @given(st.text(max_size=40))
@@ -29,11 +31,11 @@ def test_every_text_comes_back_as_it_was_typed(text):
 
 
 def test_a_vocabulary_does_not_depend_on_the_order_of_lines_and_keeps_to_its_size():
-    again = PieceVocabulary.of(LINES[::-1], 320)
+    again = BpeVocabulary.of(LINES[::-1], 320)
     assert (again.words, again.merges) == (VOCAB.words, VOCAB.merges) and len(VOCAB) <= 320
     assert len(VOCAB.encode("A red dog")) < len("A red dog") / 2 and len(VOCAB.encode("你好")) == 6
     with pytest.raises(ValueError, match="--vocab_size 200 .* at least 259"):
-        PieceVocabulary.of(LINES, 200)
+        BpeVocabulary.of(LINES, 200)
 
 
 def test_half_a_character_is_shown_as_its_bytes_and_a_space_can_be_seen():
@@ -62,7 +64,9 @@ def test_sentences_of_a_file_stay_as_typed_and_batches_hold_their_pieces(tmp_pat
     batch = data.batch(0, 0, 100).tolist()
     assert {data.vocab.decode(row) for row in batch} == {*data.train}
     assert sorted(data.lengths()) == sorted(sum(i != PAD for i in row) for row in batch)
-    again = open_captions(tmp_path, "bpe", vocab=vocabulary_in({"vocabulary": data.vocab.words, "merges": data.vocab.merges}))
+    again = open_captions(
+        tmp_path, "bpe", vocab=vocabulary_in({"vocabulary": data.vocab.words, "merges": data.vocab.merges})
+    )
     assert again.digest == data.digest and again.batch(0, 0, 100).tolist() == batch
     assert open_captions(tmp_path, "bpe", LINES[::-1]).digest == data.digest
 
@@ -85,7 +89,7 @@ def test_a_model_carries_its_pieces_in_plain_types(tmp_path):
     settings = resolve({"captions_file": "c.txt", "d_model": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32})
     fit_to_text(settings, data.lengths())
     check(settings)
-    state = model_state(Circle(settings, len(data.vocab), settings.n_sprites), data.vocab, settings)
+    state = model_state(Cycle(settings, len(data.vocab), settings.n_cells), data.vocab, settings)
     assert all(type(pair) is list and all(type(p) is str for p in pair) for pair in state["merges"])
     _, vocab, _ = model_of(state, "x.pt", "cpu")
     text = "Ünseen — “text” 🙂 हिन्दी"
@@ -99,23 +103,23 @@ def test_sizes_follow_the_text():
     for longest, places in ((3, 4), (11, 12), (25, 25), (27, 30), (500, 64)):
         settings = resolve({"captions_file": "x"}, "quick")
         fit_to_text(settings, [longest] * 50 + [900])
-        assert (settings.n_sprites, settings.z_dim) == (places, 12 * places)
+        assert (settings.n_cells, settings.z_dim) == (places, 12 * places)
         check(settings)
     settings = resolve({"captions_file": "x"}, "quick")
     fit_to_text(settings, [16] * 200 + [19])  # a few more places, and no sentence is left out
-    assert settings.n_sprites == 20
-    typed = resolve({"captions_file": "x", "n_sprites": 36, "z_dim": 360}, "quick")
+    assert settings.n_cells == 20
+    typed = resolve({"captions_file": "x", "n_cells": 36, "z_dim": 360}, "quick")
     fit_to_text(typed, [5])
-    assert (typed.n_sprites, typed.z_dim) == (36, 360)
+    assert (typed.n_cells, typed.z_dim) == (36, 360)
 
 
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
         ({"tokenizer": "bpe"}, "--tokenizer bpe needs --captions_file"),
-        ({"decoder": "marks", "n_sprites": 0, "z_dim": 0}, "--n_sprites 0 needs --captions_file"),
+        ({"decoder": "glyphs", "n_cells": 0, "z_dim": 0}, "--n_cells 0 needs --captions_file"),
         ({"z_dim": 0}, "z_dim 0"),
-        ({"decoder": "marks", "n_sprites": 30, "z_dim": 360}, "--layout line"),
+        ({"decoder": "glyphs", "n_cells": 30, "z_dim": 360}, "--layout line"),
     ],
 )
 def test_settings_that_contradict_each_other_are_named(typed, says):

@@ -1,0 +1,1 @@
+"""What every script needs of the machine: the command line, files, devices, signals."""
