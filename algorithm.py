@@ -37,7 +37,7 @@ def training_step(networks, optimizer, settings, ids, strength, rng, host_rng, g
     corruptions = CORRUPTIONS if s.channel else ("none",)
     received = transmit(scene, strength, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
     caption, seen = networks.caption_network(
-        received, local, s.word_dropout, rng, scene.lost, **options
+        received, local, s.word_dropout, rng, scene.dropped, **options
     )  # (B, T + 1, C), (B, D)
 
     batch = group.gather(
@@ -69,7 +69,7 @@ def training_step(networks, optimizer, settings, ids, strength, rng, host_rng, g
 
 def told_by(scene, targets):
     """Words to predict (B, T + 1), without those that the picture does not tell."""
-    return targets if scene.lost is None else targets.masked_fill(F.pad(scene.lost, (0, 1)), PAD)
+    return targets if scene.dropped is None else targets.masked_fill(F.pad(scene.dropped, (0, 1)), PAD)
 
 
 def with_random_tokens(ids, share, vocab_size, host_rng):
@@ -94,7 +94,7 @@ def with_random_tokens(ids, share, vocab_size, host_rng):
 
 def features_of_words(scene, numbers, count):
     """What `losses_of_words` needs of a scene, as rows that processes can gather. numbers, count: of `words_of_batch`."""
-    if scene.things is not None or scene.preference is None and scene.masks is not None:
+    if scene.object_masks is not None or scene.preference is None and scene.masks is not None:
         return {}  # what a word sets, or looks like, follows from the word alone
     if scene.masks is None:
         return {"mean_color": scene.picture.float().mean((2, 3))}  # (B, 3)

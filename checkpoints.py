@@ -152,9 +152,7 @@ def model_state(cycle, vocab, settings):
         "settings": dataclasses.asdict(settings),
         "vocabulary": list(vocab.words),
         "articles": vocab.articles,
-        "merges": [list(pair) for pair in vocab.merges]
-        if hasattr(vocab, "merges")
-        else None,  # of a vocabulary of pieces
+        "merges": [list(pair) for pair in vocab.merges] if vocab.is_bpe else None,  # of a vocabulary of pieces
         "word_classes": dataclasses.asdict(cycle.word_classes) if cycle.word_classes else None,
         "max_words": cycle.language_model.max_words,
         "model": cycle.state_dict(),

@@ -78,7 +78,7 @@ def check_sentences(args, vocab, max_words):
         except UnknownWord as error:
             raise ValueError(f"{where}: {error}") from None
         if length > max_words:
-            what = "pieces" if hasattr(vocab, "merges") else "words"
+            what = "pieces" if vocab.is_bpe else "words"
             raise ValueError(f"{where} has {length} {what}; this model draws at most {max_words}")
         if not length and args.text:
             raise ValueError(f"{where} is empty")
@@ -142,7 +142,7 @@ def generate(args):
         set_threads()
         checkpoint = chosen_checkpoint(args.checkpoint)
         cycle, vocab, settings = load_model(checkpoint, device)
-        if args.layers and not hasattr(cycle.scene_decoder, "layers"):
+        if args.layers and not cycle.scene_decoder.has_layers:
             raise ValueError(
                 f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out"
             )

@@ -10,6 +10,8 @@ from decoders.scene import Coherence, Scene, gaussian_kl, reparameterize, start_
 class ConvSceneDecoder(nn.Module):
     """It closes the cycle too, with a texture that no person can read."""
 
+    draws_objects, draws_glyphs, has_layers = False, False, False
+
     def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True):
         super().__init__()
         self.use_vae = use_vae

@@ -41,6 +41,8 @@ class GlyphSceneDecoder(GlyphCodes, nn.Module):
     n_words: how many pieces there are.
     """
 
+    draws_objects, draws_glyphs, has_layers = False, True, True
+
     Z_COLOR = 3  # numbers of a mark's latent; what is left is its shape's
     ROOM = 1.25  # the side of a mark's window beside the smaller side of its place
     AREA = 0.27  # the area of a mark as a share of its window
@@ -159,7 +161,7 @@ class GlyphSceneDecoder(GlyphCodes, nn.Module):
         """As `layers_of_marks`; ids: piece numbers (B, T)."""
         return layers_of_glyphs(scene, row)
 
-    def between(self, first, second, t):
+    def interpolate(self, first, second, t):
         """Two texts as (Scene, piece numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
         latents."""
         scenes = (first[0], second[0])

@@ -207,6 +207,8 @@ class SceneDecoder(GlyphCodes, nn.Module):
     n_words: how many words a sprite may show.
     """
 
+    draws_objects, draws_glyphs, has_layers = False, False, False
+
     Z_LAYOUT, Z_COLOR = 2, 3  # numbers of a sprite's latent; what is left is its shape's
 
     def __init__(self, d_model=512, hidden_dim=256, z_dim=128, use_vae=True, n_cells=9, vq_levels="", n_words=0):
@@ -297,7 +299,7 @@ class SceneDecoder(GlyphCodes, nn.Module):
         """As `layers_of_marks`; ids: word numbers (B, T)."""
         return layers_of_glyphs(scene, row)
 
-    def between(self, first, second, t):
+    def interpolate(self, first, second, t):
         """Two sentences as (Scene, word numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
         latents."""
         scenes = (first[0], second[0])

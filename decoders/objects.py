@@ -86,6 +86,8 @@ class ObjectsSceneDecoder(nn.Module):
     """Draws a sentence as things on a ground. Raises ValueError if z_dim leaves a cell fewer than 2 numbers, or for word
     classes that do not fit. vq_levels: as --vq_levels, "" for latents that are no codes."""
 
+    draws_objects, draws_glyphs, has_layers = True, False, True
+
     def __init__(
         self,
         classes,
@@ -372,7 +374,7 @@ class ObjectsSceneDecoder(nn.Module):
             )
         unused = (0, self.z_dim - self.n_factors * self.share)  # numbers that no cell needs stay 0
         mu, logvar = F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused)
-        return Scene(picture, mu, logvar, kl, codes=chosen, things=masks, lost=lost)
+        return Scene(picture, mu, logvar, kl, codes=chosen, object_masks=masks, dropped=lost)
 
     def drop(self, z, words, at, mask, rng):
         """Draw the latents of some words from the prior instead: z (B, C, share), the word of each cell (B, C), its
@@ -405,7 +407,7 @@ class ObjectsSceneDecoder(nn.Module):
             layers.append((self.compose(z, words, count, only=thing)[0][0], places))
         return [(picture, sorted(places[places >= 0].tolist())) for picture, places in layers]
 
-    def between(self, first, second, t):
+    def interpolate(self, first, second, t):
         """Two sentences as (Scene, word numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
         latents. Halfway, the number of things and the words that set nothing but whether there is a rim or a dot change."""
         ends = zip(self.cells(*first), self.cells(*second))

@@ -23,8 +23,10 @@ class Scene:
     codes: torch.Tensor = (
         None  # (B, C) int64, with --use_vq the code of each part, -1 of what is not drawn; as if none were dropped
     )
-    things: torch.Tensor = None  # (B, N, 64, 64) in [0, 1], the bodies of the objects decoder's things
-    lost: torch.Tensor = None  # (B, T) bool, words that the picture does not tell, because their latents were dropped
+    object_masks: torch.Tensor = None  # (B, N, 64, 64) in [0, 1], the bodies of the objects decoder's things
+    dropped: torch.Tensor = (
+        None  # (B, T) bool, words that the picture does not tell, because their latents were dropped
+    )
     # Of the marks decoder alone:
     attention: torch.Tensor = None  # (B, K, T) how much of each word each sprite shows
     presence: torch.Tensor = None  # (B, K) in [0, 1]

@@ -17,7 +17,7 @@ MOST = 10_000  # entries
 
 def has_glyphs(model):
     """Whether each number of a model's vocabulary has one mark wherever it stands."""
-    return hasattr(model.cycle.scene_decoder, "marks_of_words")
+    return model.cycle.scene_decoder.draws_glyphs
 
 
 def pictures_of_glyphs(cycle, numbers, device):

@@ -30,7 +30,7 @@ def place_labels(points, width=0.032, height=0.085):
 
 def numbers_of(vocab, word):
     """The numbers of a word as it stands within a sentence."""
-    return vocab.encode_unit(f" {word}" if hasattr(vocab, "merges") else word.split()[0])
+    return vocab.encode_unit(f" {word}" if vocab.is_bpe else word.split()[0])
 
 
 def word_maps(model, words, pictures, seed):
@@ -100,7 +100,7 @@ def _inside(model, text):
 def _layers(decoder, scene, ids, words):
     """The parts of a scene of one sentence, each drawn without the others, with the words that they show; [] for a decoder that
     draws in one piece."""
-    if not hasattr(decoder, "layers"):
+    if not decoder.has_layers:
         return []
     with torch.no_grad():
         layers = decoder.layers(scene, ids, 0)
@@ -118,7 +118,7 @@ def interpolation(model, seed, steps=9):
     """Scenes on the straight line between two sentences' latents, and what the captioner reads there; [] for a
     decoder whose latents cannot be reached."""
     cycle, decoder = model.cycle, model.cycle.scene_decoder
-    if not hasattr(decoder, "between"):
+    if not decoder.has_layers:
         return []
     t = torch.linspace(0, 1, steps, device=model.device)
     with torch.no_grad():
@@ -126,6 +126,6 @@ def interpolation(model, seed, steps=9):
             pad(rows_of(model.vocab, [sentence], model.max_words)).to(model.device)
             for sentence in _two_sentences(model, seed)
         )
-        pictures = round_8bit(decoder.between(*((cycle.draw(ids), ids) for ids in rows), t).float().cpu())
+        pictures = round_8bit(decoder.interpolate(*((cycle.draw(ids), ids) for ids in rows), t).float().cpu())
     captions, _ = read_pictures(cycle, model.vocab, pictures, model.device)
     return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t)]

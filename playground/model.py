@@ -143,7 +143,7 @@ class Playground:
         rows, decoder = pad([ids]).to(self.device), self.cycle.scene_decoder
         scene, words = self.cycle.draw(rows), self.shown(ids)
         picture = round_8bit(scene.picture[0].float().cpu())
-        layers = decoder.layers(scene, rows, 0) if hasattr(decoder, "layers") else []
+        layers = decoder.layers(scene, rows, 0) if decoder.has_layers else []
         parts = [(" ".join(words[i] for i in at) or "ground", round_8bit(layer.float().cpu())) for layer, at in layers]
         return Drawn(self.vocab.decode(ids), picture, parts, self.read(picture))
 

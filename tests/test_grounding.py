@@ -43,7 +43,7 @@ def test_kinds_set_what_is_said_of_them_and_words_are_drawn_so():
     assert found["size"][index["huge"]].item() == pytest.approx(LARGEST)
     assert found["size"][index["tiny"]].item() == pytest.approx(SMALLEST)
     ids = pad([data.vocab.encode(s) for s in ("a white ball in the left", "a white ball in the right")])
-    left, right = cycle.draw(ids).things[:, 0]
+    left, right = cycle.draw(ids).object_masks[:, 0]
     across = torch.arange(64.0)
     assert (right.sum(0) @ across / right.sum()) - (left.sum(0) @ across / left.sum()) == pytest.approx(25, abs=1)
 

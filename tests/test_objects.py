@@ -167,7 +167,7 @@ def test_layers_are_the_ground_and_one_thing_each(cycle):
 def test_between_two_sentences_lies_a_way_from_one_scene_to_the_other(cycle):
     ends = [(cycle.draw(ids), ids) for ids in (ids_of("a red ball in the left"), ids_of("a blue cube"))]
     with torch.no_grad():
-        pictures = cycle.scene_decoder.between(*ends, torch.tensor([0.0, 0.3, 1.0]))
+        pictures = cycle.scene_decoder.interpolate(*ends, torch.tensor([0.0, 0.3, 1.0]))
     assert torch.allclose(pictures[0], ends[0][0].picture[0], atol=1e-5)
     assert torch.allclose(pictures[2], ends[1][0].picture[0], atol=1e-5)
     assert (pictures[1] - pictures[0]).abs().max() > 0.02

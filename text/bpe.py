@@ -45,6 +45,7 @@ class BpeVocabulary:
     the first ones first. Every byte must be among the pieces.
     """
 
+    is_bpe = True
     articles = False
 
     def __init__(self, words, merges):

@@ -5,6 +5,7 @@ import functools
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from text.grammar import WORDS, with_articles
 
@@ -21,6 +22,7 @@ class UnknownWord(ValueError):
 class Vocabulary:
     """Words and their numbers; 0, 1, 2 are padding, start and end of a sentence."""
 
+    is_bpe: ClassVar[bool] = False
     words: list
     articles: bool = False  # English "an" is written for "a" before a vowel, outside the model
     index: dict = field(init=False, repr=False)

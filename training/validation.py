@@ -67,7 +67,7 @@ def remarks(result, data, steps):
         lines.append(
             f"exact match on the {len(known)} of {len(pairs)} unseen sentences with only words that training shows: {share:.2f} %"
         )
-    if hasattr(data.vocab, "merges"):
+    if data.vocab.is_bpe:
         lines.append(f"come back as they were typed: {100 * verbatim_match(result.sentences, result.captions):.2f} %")
     else:
         lines.append("capitals, spaces and kinds of quotation marks are not compared; --tokenizer bpe brings them back")
