@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import ROOT, run_script
 
-from evaluation.protocol import OWN
-from evaluation.relatedness import permutation_p, read_pairs, relatedness, spearman
+from evaluation.measures.relatedness import permutation_p, read_pairs, relatedness, spearman
+from evaluation.metric import OWN
 from text.lines import CaptionsFileError
 
 COLUMNS = ("sentence_A", "sentence_B", "relatedness_score")
