@@ -33,28 +33,30 @@ def rows_of(vocab, sentences, most=None):
     return [vocab.encode_known(s)[:most] or [PAD] for s in sentences]
 
 
+def batches_of_ids(vocab, sentences, device, most=None):
+    """Sentences -> their token ids on a device, (B, T) for at most BATCH sentences at a time. most: as for `rows_of`."""
+    rows = rows_of(vocab, sentences, most)
+    for i in range(0, len(rows), BATCH):
+        yield pad(rows[i : i + BATCH]).to(device)
+
+
 def draw_sentences(cycle, vocab, sentences, device):
     """Sentences -> pictures (n, 3, 64, 64) in [0, 1] as a PNG would hold them, on the CPU.
 
     Words that the model does not know, and what is longer than it draws, are left out.
     """
-    rows = rows_of(vocab, sentences, getattr(cycle, "max_words", None))
-    parts = [cycle.draw(pad(rows[i : i + BATCH]).to(device)).picture for i in range(0, len(rows), BATCH)]
-    return (
-        round_8bit(torch.cat([p.float().cpu() for p in parts]))
-        if parts
-        else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
-    )
+    batches = batches_of_ids(vocab, sentences, device, cycle.max_words)
+    parts = [cycle.draw(ids).picture.float().cpu() for ids in batches]
+    return round_8bit(torch.cat(parts)) if parts else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
 
 
 @torch.no_grad()
 def codes_of_sentences(cycle, vocab, sentences, device):
     """Sentences -> their scenes written in codes (`decoders/codes.py`). The model must have some (`Cycle.has_codes`)."""
-    rows, out = rows_of(vocab, sentences, cycle.max_words), []
-    for part in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
-        ids = pad(part).to(device)
+    out = []
+    for ids in batches_of_ids(vocab, sentences, device, cycle.max_words):
         scene = cycle.draw(ids)
-        out += [cycle.scene_decoder.write_codes(scene, ids, row) for row in range(len(part))]
+        out += [cycle.scene_decoder.write_codes(scene, ids, row) for row in range(len(ids))]
     return out
 
 

@@ -11,7 +11,7 @@ from test_page import result_of
 
 from checkpoints import model_state, save, save_export
 from data_utils import GrammarData
-from evaluation.measures.grounding import given_accuracy
+from evaluation.measures.grounding import grounding_accuracy
 from evaluation.protocol import ModelUnderTest
 from evaluation.report import model_card, results_table
 from evaluation.report.markdown import markdown

@@ -1,13 +1,18 @@
-"""Baselines of a model of real sentences, trained as it was, that differ in one thing: texts are printed as letters instead of
-drawn, or there is no picture at all.
+"""Baselines of a model of real sentences that are trained as it was and differ in one respect: texts are printed as
+letters instead of drawn, or there is no picture at all.
 
-Both get the model's sentences in the same order, its number of steps, batch size, learning rates, optimizer, widths, word
-dropout and drills; the letters go through its channel. Shapes: B texts, T pieces or letters, K places.
+Both get the model's sentences in the same order, its number of steps, batch size, learning rates, optimizer, widths,
+word dropout and random-token augmentation; the letters pass its channel. Shapes: B texts, T tokens or letters, K
+places.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +24,11 @@ from algorithm import with_random_tokens
 from captioners.grid import CaptionNetwork, GlyphCaptionNetwork, words_before
 from channel import CORRUPTIONS, transmit
 from decoders.scene import PICTURE_SIZE, Scene, gaussian_kl, reparameterize, start_with_little_noise
-from evaluation.baselines.printed_text import Letters
+from evaluation.baselines.printed_text import PrintedText
 from evaluation.measures import robustness
 from evaluation.measures.text_scores import IN_A_ROW, corrupted_in_a_row, shuffled_words, text_scores
 from losses import kl_loss, word_loss
-from pictures import BATCH, rows_of
+from pictures import BATCH, batches_of_ids
 from runtime.devices import amp_dtype, keep_memory
 from text.padding import PackedRows, Packing, pad, targets_of
 from text.vocabulary import PAD
@@ -35,12 +40,12 @@ from training.trainer import CHANNEL_STREAM, READS_WELL, STRENGTH_RATE
 CHECKED = 200  # sentences to validate on that are read after each epoch
 
 # ---------------------------------------------------------------------------------------------
-# Readers
+# Captioners
 # ---------------------------------------------------------------------------------------------
 
 
 class LettersReader(GlyphCaptionNetwork):
-    """The model's own captioner with a place for each printed letter: a CNN, a glimpse at each letter, and an LSTM."""
+    """The model's own captioner with a cell for each printed letter: a CNN, a glimpse at each letter, and an LSTM."""
 
     def __init__(self, letters, d_model, hidden_dim):
         super().__init__(len(letters), letters.places, d_model, hidden_dim, letters.places)
@@ -53,7 +58,7 @@ class LettersReader(GlyphCaptionNetwork):
 
 
 class LatentsReader(CaptionNetwork):
-    """Reads the latents of places (B, T, share) themselves: what a glimpse at a mark would be, and the same LSTM."""
+    """Reads the latents of cells (B, T, share), which replace the glimpses at glyphs, with the same LSTM."""
 
     def __init__(self, vocab_size, max_words, d_model, hidden_dim, share):
         super().__init__(vocab_size, max_words, d_model, hidden_dim)
@@ -86,7 +91,8 @@ class LatentsReader(CaptionNetwork):
         return places[0][:, t : t + 1]
 
     def look(self, state, places, t=None, sample=ALL_WORDS):
-        """An LSTM state (B, 1, hidden) looks at place t -> logits (B, 1, C), and weights of no meaning."""
+        """An LSTM state (B, 1, hidden) and the glimpse at place t -> logits (B, 1, C), and attention weights that are
+        not used."""
         return self.words(state, places[0][:, t : t + 1], sample), state.new_ones(len(state), 1, 1, 1)
 
 
@@ -96,22 +102,23 @@ class LatentsReader(CaptionNetwork):
 
 
 class LettersBaseline(nn.Module):
-    """Prints a text, sends it through the channel, reads letters. Only the reader learns."""
+    """Prints a text, sends it through the channel, reads letters. Only the captioner is trained."""
 
     has_channel = True
 
     def __init__(self, model):
         super().__init__()
-        s, self.vocab, self.settings = model.settings, model.vocab, model.settings
-        model.data.max_words = int(model.data.lengths().max())  # a picture of letters has no places for pieces
-        self.letters = Letters(model.data.train)
+        self.vocab = model.vocab
+        self.settings = s = model.settings
+        model.data.max_words = int(model.data.lengths().max())  # printed letters have no cells for tokens
+        self.letters = PrintedText(model.data.train)
         self.reader = LettersReader(self.letters, s.d_model, s.hidden_dim)
 
     def prepare(self, dtype, device):
         self.network = under_autocast(self.reader, dtype, device)
 
     def losses(self, ids, strength, rng, host_rng):
-        """Losses of a batch of sentences, piece numbers (B, T) -> {name: 0-dim tensor}."""
+        """Losses of a batch of sentences, token ids (B, T) -> {name: 0-dim tensor}."""
         rows = [self.letters.encode(self.vocab.decode(row)) for row in ids.tolist()]
         letters, _ = with_random_tokens(pad(rows), self.settings.random_tokens, len(self.letters), host_rng)  # (B, T')
         pictures = self.letters.draw([self.letters.decode(row) for row in letters.tolist()])
@@ -130,11 +137,11 @@ class LettersBaseline(nn.Module):
         return [self.letters.decode(row) for part in parts for row in part.tolist()]
 
     def read_back(self, texts):
-        """Texts, printed and read."""
+        """Print texts and read them."""
         return self.read(self.letters.draw(texts))
 
     def readings(self, texts, seed):
-        """{condition: texts that come back}; seed: of the noise."""
+        """{condition: captions}; seed: of the noise."""
         pictures = self.letters.draw(texts)
         found = {"clean": self.read(pictures)}
         for kind, strength in IN_A_ROW:
@@ -144,7 +151,7 @@ class LettersBaseline(nn.Module):
         return found
 
     def description(self, texts):
-        """Lines for people."""
+        """Lines for the report."""
         box, n = self.letters, sum(len(t) > self.letters.places for t in texts)
         known = sum(set(t) <= box.index.keys() for t in texts)
         return [
@@ -154,17 +161,19 @@ class LettersBaseline(nn.Module):
 
 
 class VectorBaseline(nn.Module):
-    """The model's bottleneck without a picture: each piece's latent, with its noise, goes to the reader as it is."""
+    """The model's bottleneck without a picture: the captioner reads the noisy latent of each token."""
 
     has_channel = False
 
     def __init__(self, model):
         super().__init__()
-        s, self.vocab, self.settings = model.settings, model.vocab, model.settings
-        self.max_words, self.cycle = model.max_words, [model.cycle]  # in a list, so that it is no part of this module
+        self.vocab = model.vocab
+        self.settings = s = model.settings
+        self.max_words = model.max_words
+        self.cycle = [model.cycle]  # in a list, so that it is not a submodule
         share = s.z_dim // s.n_cells
         self.alone = nn.Embedding(len(self.vocab), s.d_model)  # as the language model's
-        self.norm = nn.LayerNorm(s.d_model)  # from here on as `LineSceneDecoder`
+        self.norm = nn.LayerNorm(s.d_model)  # from here on as `GlyphSceneDecoder`
         self.to_mu, self.to_logvar = nn.Linear(s.d_model, share), nn.Linear(s.d_model, share)
         start_with_little_noise(self.to_logvar)
         with torch.no_grad():
@@ -175,21 +184,21 @@ class VectorBaseline(nn.Module):
         self.network = under_autocast(self.reader, dtype, device)
 
     def batches(self, texts):
-        """Texts -> piece numbers (b, T) of `BATCH` texts at a time."""
-        rows = rows_of(self.vocab, texts, self.max_words)
-        return [pad(rows[i : i + BATCH]).to(self.alone.weight.device) for i in range(0, len(rows), BATCH)]
+        """Texts -> token ids (b, T) of at most `BATCH` texts at a time."""
+        return batches_of_ids(self.vocab, texts, self.alone.weight.device, self.max_words)
 
     def latents(self, ids, rng=None):
-        """Piece numbers (B, T) -> latents (B, T, share), 0 where there is no piece, and their KL (B,), nats; noise only with
-        a generator."""
-        here, value = (ids != PAD)[..., None].float(), self.norm(self.alone(ids))
+        """Token ids (B, T) -> latents (B, T, share), 0 at padding, and their KL (B,), nats; with noise if there is a
+        generator."""
+        is_token = (ids != PAD)[..., None].float()
+        value = self.norm(self.alone(ids))
         mu, logvar = self.to_mu(value), self.to_logvar(value)
         z = reparameterize(mu, logvar, rng if self.settings.use_vae else None)
-        kl = (gaussian_kl(mu, logvar) * here).sum((1, 2)) if self.settings.use_vae else mu.new_zeros(len(mu))
-        return z * here, kl
+        kl = (gaussian_kl(mu, logvar) * is_token).sum((1, 2)) if self.settings.use_vae else mu.new_zeros(len(mu))
+        return z * is_token, kl
 
     def losses(self, ids, strength, rng, host_rng):
-        """As `LettersBaseline.losses`; severity is not used, as there is no channel."""
+        """As `LettersBaseline.losses`; the corruption strength is not used, as there is no channel."""
         ids, _ = with_random_tokens(ids, self.settings.random_tokens, len(self.vocab), host_rng)
         latents, kl = self.latents(ids.to(strength.device), rng)
         ids = ids.to(strength.device)
@@ -198,12 +207,12 @@ class VectorBaseline(nn.Module):
 
     @torch.no_grad()
     def read_back(self, texts, rng=None):
-        """Texts, as latents and read; noise only with a generator."""
+        """Encode texts as latents and read them; with noise if there is a generator."""
         found = [self.reader.read(self.latents(ids, rng)[0])[0].tolist() for ids in self.batches(texts)]
         return [self.vocab.decode(row) for rows in found for row in rows]
 
     def readings(self, texts, seed):
-        """As `LettersBaseline.readings`: no corruption of a picture, but the noise that training has."""
+        """As `LettersBaseline.readings`, with the noise of training instead of corruptions."""
         rng = torch.Generator(self.alone.weight.device).manual_seed(seed)
         nothing = self.reader.read(self.alone.weight.new_zeros(1, 0, self.to_mu.out_features))[0].tolist()[0]
         return {
@@ -214,7 +223,7 @@ class VectorBaseline(nn.Module):
 
     @torch.no_grad()
     def description(self, texts):
-        """Lines for people."""
+        """Lines for the report."""
         own = of_model = 0.0
         for ids in self.batches(texts):
             own += float(self.latents(ids)[1].sum()) / len(texts)
@@ -225,10 +234,11 @@ class VectorBaseline(nn.Module):
 BASELINES = {"letters": LettersBaseline, "vector": VectorBaseline}
 
 
-def caption_loss(network, told, ids, word_dropout, rng, host_rng, vocab_size):
-    """The model's loss of what is read back (`algorithm.training_step`), of word numbers (B, T) from what tells them."""
+def caption_loss(network, code, ids, word_dropout, rng, host_rng, vocab_size):
+    """The caption loss of the model (`algorithm.training_step`) of token ids (B, T), read from `code`: pictures or
+    latents."""
     sample = WordSample.for_batch(ids, vocab_size, host_rng)
-    logits, _ = network(told, ids, word_dropout, rng, sample=sample, packed=True)
+    logits, _ = network(code, ids, word_dropout, rng, sample=sample, packed=True)
     return word_loss(logits, sample.numbers(targets_of(ids)))
 
 
@@ -237,34 +247,50 @@ def caption_loss(network, told, ids, word_dropout, rng, host_rng, vocab_size):
 # ---------------------------------------------------------------------------------------------
 
 
-def fresh_baseline(name, model, seed):
-    """An untrained baseline of BASELINES beside a ModelUnderTest of marks in line. torch's own random state stays as it is.
-    Raises ValueError for another model."""
+def fresh_baseline(name: str, model: Any, seed: int) -> LettersBaseline | VectorBaseline:
+    """An untrained baseline of BASELINES for a ModelUnderTest of glyphs in reading order. torch's own random state
+    stays as it is. Raises ValueError for another model."""
     s = model.settings
     if model.lines is None or s.decoder != "glyphs" or s.layout != "line" or s.use_vq:
-        raise ValueError(f"{model.name} does not draw the sentences of a captions file as marks in line without codes")
+        raise ValueError(
+            f"{model.name} does not draw the sentences of a captions file as glyphs in reading order without codes"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BASELINES[name](model).to(model.device)
 
 
-def train_baseline(baseline, model, epochs, seed, say, steps=None):
+def train_baseline(
+    baseline: LettersBaseline | VectorBaseline,
+    model: Any,
+    epochs: int,
+    seed: int,
+    log: Callable[[str], None],
+    steps: int | None = None,
+) -> tuple[int, float]:
     """Train a baseline as the model was, with the sentences of its run -> (steps, seconds without the checks).
 
-    say: gets a line after each epoch; steps: stop after so many, for a trial; the learning rate is that of the whole run.
+    log: called with a line after each epoch; steps: stop after this number, for a trial; the learning rate is that of
+    the whole run.
     """
-    s, data = dataclasses.replace(model.settings, epochs=epochs, seed=seed), model.data
+    s = dataclasses.replace(model.settings, epochs=epochs, seed=seed)
+    data = model.data
     data.num_samples = s.num_samples
     per_epoch = -(-s.num_samples // s.batch_size)
-    total, device = per_epoch * epochs, model.device
+    total = per_epoch * epochs
+    device = model.device
     keep_memory()
     dtype = amp_dtype(device) if s.use_amp else None
     baseline.prepare(dtype, device)
-    optimizer, rng = Optimizer(baseline, s, total, device, dtype), torch.Generator(device)
-    strength, seconds, losses = torch.zeros((), device=device), 0.0, []
+    optimizer = Optimizer(baseline, s, total, device, dtype)
+    rng = torch.Generator(device)
+    strength = torch.zeros((), device=device)
+    seconds = 0.0
+    losses = []
     checks = list(data.val[:CHECKED])
     for step in range(min(total, steps or total)):
-        start, (epoch, number) = time.perf_counter(), divmod(step, per_epoch)
+        start = time.perf_counter()
+        epoch, number = divmod(step, per_epoch)
         host_rng = np.random.default_rng([seed, epoch, number, CHANNEL_STREAM])
         rng.manual_seed(int(host_rng.integers(1 << 62)))
         optimizer.set_learning_rate(step)
@@ -276,8 +302,8 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
         if number == per_epoch - 1 or step + 1 == steps:
             exact = metrics.exact_match(checks, baseline.read_back(checks))
             mean = sum(losses) / len(losses)
-            hard = f"severity {float(strength):.2f}, " * baseline.has_channel
-            say(
+            hard = f"corruption strength {float(strength):.2f}, " * baseline.has_channel
+            log(
                 f"step {step + 1} of {total}, {seconds:.0f} s: caption loss {mean:.3f}, {hard}"
                 f"exact match {exact:.1%} of {len(checks)} to validate"
             )
@@ -285,13 +311,14 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
     return min(total, steps or total), seconds
 
 
-def baseline_scores(baseline, texts, seed):
-    """What comes back of n texts -> {condition: scores of `text_scores`}, captions of the clean ones; seed: of word salad and
-    noise."""
+def baseline_scores(
+    baseline: LettersBaseline | VectorBaseline, texts: list[str], seed: int
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Measure a baseline on n texts -> {condition: scores of `text_scores`}, captions of the clean condition; seed: of
+    word salad and noise."""
     readings = baseline.readings(texts, seed)
     rng = np.random.default_rng(seed)
     salad = [shuffled_words(t, rng) for t in texts]
     scores = {name: text_scores(texts, captions) for name, captions in readings.items()}
-    return {"clean": scores.pop("clean"), "salad": text_scores(salad, baseline.read_back(salad)), **scores}, readings[
-        "clean"
-    ]
+    of_salad = text_scores(salad, baseline.read_back(salad))
+    return {"clean": scores.pop("clean"), "salad": of_salad, **scores}, readings["clean"]
