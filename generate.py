@@ -21,7 +21,7 @@ import torch
 from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from data_utils import UnknownWord, pad
-from decoders.objects import grounded_words
+from text.grounding import grounded_words
 from pictures import BATCH, INVENTION, codes_of_sentences, draw_sentences, load_pngs, read_pictures, save_pngs
 from runtime.command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from runtime.devices import choose_device, set_threads

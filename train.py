@@ -16,7 +16,7 @@ import shlex
 import sys
 
 from checkpoints import word_classes_in
-from decoders.objects import grounded_words
+from text.grounding import grounded_words
 from runtime.command_line import (
     Parser,
     UserError,

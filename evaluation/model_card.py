@@ -15,7 +15,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 from checkpoints import EXPORT_FILES, load_export, load_model, settings_of
-from decoders.objects import grounded_words
+from text.grounding import grounded_words
 from evaluation.page import TEMPLATES
 from evaluation.protocol import open_model
 from evaluation.report import markdown_table

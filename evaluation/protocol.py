@@ -9,7 +9,7 @@ import torch
 
 from checkpoints import load_model
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
-from decoders.objects import grounded_words
+from text.grounding import grounded_words
 from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
 from evaluation.renderer import HandMadeRenderer
 from pictures import draw_sentences

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from checkpoints import load_model
-from decoders.objects import grounded_words
+from text.grounding import grounded_words
 from evaluation.legibility import legibility_metrics
 from evaluation.report import short_names
 from evaluation.robustness import STANDARD, standard_conditions

@@ -4,6 +4,8 @@ import contextlib
 import ctypes
 import os
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -82,3 +84,23 @@ def amp_dtype(device):
         fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return torch.bfloat16 if any(getattr(torch.cpu, name, bool)() for name in fast) else None
     return None
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The arithmetic of a training step on a device; dtype: the half precision of autocast, or None for float32."""
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+
+    @contextlib.contextmanager
+    def of_networks(self) -> Iterator[None]:
+        """Autocast, and TF32 on GPUs: for the language model, the captioner and their token losses."""
+        with self.of_pictures(), tf32(self.device):
+            yield
+
+    @contextlib.contextmanager
+    def of_pictures(self) -> Iterator[None]:
+        """Autocast without TF32, which is too coarse for pictures: for scene decoders."""
+        with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+            yield

@@ -11,13 +11,11 @@ SCHEDULE = ("epochs", "lr", "warmup_steps")  # settings from which the learning 
 def without_effect(settings, typed):
     """Lines about typed flags that change nothing in a run with these settings."""
     s = settings
-    of_kinds = s.decoder == "glyphs" and s.layout == "kinds", "--decoder marks --layout kinds"
-    only = {  # flag -> (whether it has an effect, what it would need)
+    only = {  # flag -> (whether it has an effect, what it needs)
         "n_objects": (s.decoder == "objects", "--decoder objects"),
-        "n_cells": (s.decoder == "glyphs", "--decoder marks"),
-        "lambda_layout": of_kinds,
-        "lambda_shape": of_kinds,
-        "lambda_repulsion": (s.decoder != "conv", "--decoder objects or marks"),
+        "latent_dropout": (s.decoder == "objects", "--decoder objects"),
+        "n_cells": (s.decoder == "glyphs", "--decoder glyphs"),
+        "lambda_repulsion": (s.decoder != "conv", "--decoder objects or glyphs"),
         "lambda_kl": (s.use_vae, "--use_vae"),
         "vq_levels": (s.use_vq, "--use_vq"),
         "lambda_codes": (s.use_vq, "--use_vq"),

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from decoders.objects import grounded_words
+from text.grounding import grounded_words
 from pictures import draw_sentences, read_pictures
 from runtime.command_line import UserError
 from runtime.files import write_atomically

@@ -10,19 +10,19 @@ import torch
 
 from algorithm import training_step
 from checkpoints import CheckpointError, model_state
+from decoders import DECODERS
 from models import Cycle
 from runtime.command_line import in_one_line, is_out_of_memory
-from runtime.devices import amp_dtype, keep_memory
+from runtime.devices import Precision, amp_dtype, keep_memory
 from text.captions_file import CaptionsData
 from text.grounding import GroundingError, load_grounding
 from text.word_classes import find_word_classes
 from training.distributed import SINGLE_PROCESS
 from training.optimizer import Optimizer
-from training.precision import TrainingNetworks
 
 # The channel hardens by SEVERITY_RATE a step while the captioner's loss (nats) is below READS_WELL.
 STRENGTH_RATE, READS_WELL = 0.004, 0.3
-STUDIED = 5000  # sentences in which word classes are found
+CLASS_SENTENCES = 5000  # sentences in which word classes are found
 CHANNEL_STREAM = 0xC4  # sets the random numbers of a step apart from those that draw its sentences
 
 
@@ -39,11 +39,11 @@ class Trainer:
         self.total = self.steps_per_epoch * settings.epochs
         keep_memory()
         torch.manual_seed(settings.seed)  # initial weights only; every later draw has its own generator
-        if settings.decoder == "objects" and word_classes is None:
-            word_classes = study_words(settings, data)
+        if DECODERS[settings.decoder].needs_word_classes and word_classes is None:
+            word_classes = learn_word_classes(settings, data)
         self.cycle = Cycle(settings, len(data.vocab), data.max_words, word_classes).to(device)
         self.dtype = amp_dtype(device) if settings.use_amp else None
-        self.networks = TrainingNetworks(self.cycle, self.dtype, device)
+        self.precision = Precision(device, self.dtype)
         self.optimizer = Optimizer(self.cycle, settings, self.total, device, self.dtype, group)
         self.rng = torch.Generator(device)
         self.strength = torch.zeros((), device=device)
@@ -69,7 +69,8 @@ class Trainer:
         except Exception as error:  # torch names no common class for what a compiler can fail with
             return in_one_line(error)
         torch._dynamo.config.suppress_errors = True
-        parts = [self.cycle.scene_decoder.shapes] if hasattr(self.cycle.scene_decoder, "shapes") else []
+        decoder = self.cycle.scene_decoder
+        parts = [decoder.get_submodule(name) for name in decoder.compiled]
         if self.device.type == "cuda":  # on the CPU it gained nothing
             parts += self.cycle.language_model.blocks
         for part in parts:
@@ -85,7 +86,9 @@ class Trainer:
             int(host_rng.integers(1 << 62)) + group.rank
         )  # every step's noise follows from its position
         self.optimizer.set_learning_rate(self.step)
-        parts, skipped = training_step(self.networks, self.optimizer, s, ids, self.strength, self.rng, host_rng, group)
+        parts, skipped = training_step(
+            self.cycle, self.optimizer, s, ids, self.strength, self.rng, host_rng, self.precision, group
+        )
         self._count(parts, skipped)
         return parts
 
@@ -129,6 +132,8 @@ class Trainer:
 
     def restore(self, state, path):
         """Take over a checkpoint's state. Raises CheckpointError."""
+        if "upgraded_from" in state:
+            raise CheckpointError(f"{path} is of a former version of this program; it can be drawn with, but not resumed")
         try:
             self.cycle.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state)
@@ -157,15 +162,15 @@ class Trainer:
             ) from None
 
 
-def study_words(settings, data):
+def learn_word_classes(settings, data):
     """The WordClasses of the sentences to train on, with what --grounding says of words. Raises GroundingError, OSError."""
-    classes = find_word_classes(data.some_sentences(STUDIED), len(data.vocab))
+    classes = find_word_classes(data.some_sentences(CLASS_SENTENCES), len(data.vocab))
     if not settings.grounding:
         return classes
     said = load_grounding(settings.grounding)
     if unknown := [word for word in said if word not in data.vocab.index]:
         raise GroundingError(f"{settings.grounding}: no sentence has the word {unknown[0]!r}; leave it out")
-    classes.given = {str(data.vocab.index[word]): parts for word, parts in said.items()}
+    classes.grounding = {str(data.vocab.index[word]): parts for word, parts in said.items()}
     return classes
 
 
