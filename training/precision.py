@@ -1,20 +1,23 @@
-"""The networks of a circle as a training step calls them: in half precision where that is fast."""
+"""The networks of a cycle as a training step calls them: in half precision where that is fast."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from models import Cycle
 from runtime.devices import tf32
 
 
 class TrainingNetworks:
-    """The three networks of a circle, their forward passes under autocast to `dtype` (None: float32).
+    """The three networks of a cycle, their forward passes under autocast to `dtype` (None: float32).
 
-    Scene parts, losses and sampling stay float32: they are outside, or turn autocast off. The cycle itself is unchanged,
-    so whatever else uses it computes as the scripts do.
+    Rendering, losses and sampling stay float32: they are outside, or disable autocast. The cycle itself is unchanged,
+    so validation computes as the scripts do.
     """
 
-    def __init__(self, cycle, dtype, device):
+    def __init__(self, cycle: Cycle, dtype: torch.dtype | None, device: torch.device) -> None:
         self.vocab_size = cycle.language_model.embedding.num_embeddings
         self.language_model = under_autocast(cycle.language_model, dtype, device, tf32)
         self.scene_decoder = under_autocast(cycle.scene_decoder, dtype, device)  # pictures are too fine for TF32
@@ -24,7 +27,12 @@ class TrainingNetworks:
         self.values_of_words = cycle.values_of_words if hasattr(cycle.scene_decoder, "values_of_words") else None
 
 
-def under_autocast(network, dtype, device, precision=contextlib.nullcontext):
+def under_autocast(
+    network: torch.nn.Module,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    precision: Callable[[torch.device], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> Callable[..., Any]:
     """A function that calls a network under autocast to `dtype`, and in a context `precision(device)`."""
 
     def forward(*inputs, **options):
