@@ -9,15 +9,18 @@ again resumes a run that was cut short; a finished run is left as it is. Local r
 In a notebook, colab_train.main(["quick"]) shows curves, scenes and samples with the cell.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
 import codecs
 import contextlib
 import glob
-import os
 import queue
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 

@@ -9,11 +9,14 @@ Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.js
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
 import contextlib
 import json
-import os
 import re
-import sys
 from itertools import islice
 
 import torch
