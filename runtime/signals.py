@@ -69,6 +69,12 @@ class StopWhenSafe:
         if self.number:
             raise Interrupted(self.number)
 
+    def take(self) -> int:
+        """The number of the first signal since the last call, or 0. The next signal counts as the first again."""
+        number = self.number
+        self.number = 0
+        return number
+
     @contextlib.contextmanager
     def nothing_to_save(self) -> Iterator[None]:
         """In this block the first signal ends the process at once, even while it waits inside a library."""
