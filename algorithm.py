@@ -48,12 +48,15 @@ def training_step(networks, optimizer, settings, ids, strength, rng, host_rng, g
         **features_of_words(scene, group.local_rows(numbers), count),
     )
     targets, distance = targets_of(local), losses.word_distance(numbers, count)  # (B, T + 1), (B, B)
-    per_target, per_word = group.share_of_words(targets, targets_of(ids)), group.share_of_words(local, ids)
-    targets, local = sample.numbers(targets), sample.numbers(local)  # in [0, C)
-    spoken = torch.where(group.local_rows(real)[:, None], targets, PAD)  # nobody says what stands in a drill
+    all_targets = targets_of(ids)
+    all_real_targets = torch.where(real[:, None], all_targets, PAD)  # rows of random tokens have no language-model loss
+    real_targets = group.local_rows(all_real_targets)
+    per_target, per_word = group.share_of_words(targets, all_targets), group.share_of_words(local, ids)
+    per_real_target = group.share_of_words(real_targets, all_real_targets)
+    targets, real_targets, local = map(sample.numbers, (targets, real_targets, local))  # in [0, C)
     parts = {
         "caption": losses.word_loss(caption, told_by(scene, targets)) * per_target,
-        "language": losses.word_loss(text.logits, spoken) * per_target,
+        "language": losses.word_loss(text.logits, real_targets) * per_real_target,
         **({} if text.cloze is None else {"cloze": losses.word_loss(text.cloze, local) * per_word}),
         "consistency": losses.consistency_loss(batch["seen"], batch["sentence"]),
         "kl": losses.kl_loss(scene.kl),
@@ -73,13 +76,14 @@ def told_by(scene, targets):
 
 
 def with_random_tokens(ids, share, vocab_size, host_rng):
-    """Replace the words of the first `share` of the sentences (B, T) by random ones -> sentences, and which are real (B,).
+    """Replace the words of a share of the sentences (B, T) by random ones -> sentences, and which rows are real (B,).
 
-    Every word is drawn and read equally often in them, and no grammar helps to guess it (word salad).
+    The random rows are evenly spaced, so that each process of a group has its share of them. All tokens are drawn and
+    read equally often in them, and no grammar helps to predict them.
     """
-    is_random = torch.arange(len(ids), device=ids.device) < min(
-        round(share * len(ids)), len(ids) - 1
-    )  # one must be real
+    count = min(round(share * len(ids)), len(ids) - 1)  # at least one row is real
+    row = torch.arange(len(ids), device=ids.device)
+    is_random = (row + 1) * count // len(ids) > row * count // len(ids)  # (B,), `count` of them True
     if share == 0:
         return ids, ~is_random
     words = host_rng.integers(len(SPECIALS), vocab_size, size=tuple(ids.shape))

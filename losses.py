@@ -21,11 +21,14 @@ def word_loss(logits, targets):
 
     For the language model it prevents a text embedding without grammar. For the captioner it is the
     teacher itself: the sentence must come back. Position t is predicted from words before t only,
-    in training as in decoding.
+    in training as in decoding. 0 if there is no target.
     """
     if isinstance(logits, PackedRows):
-        return F.cross_entropy(logits.rows.float(), logits.packing.pack(targets), ignore_index=PAD)
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=PAD)
+        rows, targets = logits.rows, logits.packing.pack(targets)
+    else:
+        rows, targets = logits.flatten(0, 1), targets.flatten()
+    total = F.cross_entropy(rows.float(), targets, ignore_index=PAD, reduction="sum")
+    return total / (targets != PAD).sum().clamp(min=1)
 
 
 def consistency_loss(picture_embedding, sentence_embedding, sharpness=10.0):
