@@ -88,8 +88,9 @@ def randomize_tokens(
     All tokens are drawn and read equally often in these sentences, and grammar does not help to guess them. They are spread
     evenly over the batch, so that each process of a group has its share of them.
     """
+    count = min(round(share * len(ids)), len(ids) - 1)  # at least one row is real
     row = torch.arange(len(ids), device=ids.device)
-    is_random = ((row + 1) * share).floor() > (row * share).floor()  # (B,)
+    is_random = (row + 1) * count // len(ids) > row * count // len(ids)  # (B,), `count` of them True
     if share == 0:
         return ids, is_random
     tokens = torch.from_numpy(host_rng.integers(len(SPECIALS), vocab_size, size=tuple(ids.shape))).to(ids.device)

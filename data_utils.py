@@ -8,7 +8,10 @@ Everything is stateless: the sentences of a batch follow from (seed, epoch, batc
 million costs no more memory than one of ten thousand, and a resumed run draws the same sentences.
 """
 
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
 
 import numpy as np
 import torch

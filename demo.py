@@ -7,10 +7,13 @@
 Only this machine can open the page. Nothing leaves it, and nothing is written but to a temporary folder that is removed at the end.
 """
 
-import contextlib
 import os
-import signal
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
+import contextlib
+import signal
 import tempfile
 import threading
 

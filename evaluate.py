@@ -9,14 +9,16 @@ Writes metrics.json, report.md and index.html (open it with a double click). An 
 where it was with the same command.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
 from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import dataclasses
 import hashlib
 import itertools
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache

@@ -9,11 +9,14 @@ Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.js
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
 import contextlib
 import json
-import os
 import re
-import sys
 from itertools import islice
 
 import torch
@@ -26,7 +29,7 @@ from pictures import BATCH, INVENTION, codes_of_sentences, draw_sentences, load_
 from runtime.command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, whole_file
-from runtime.signals import Interrupted, Signals
+from runtime.signals import Interrupted, StopWhenSafe
 from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
 from text.grounding import given_line
@@ -137,7 +140,7 @@ def sentences_in_blocks(args, cycle, vocab, device):
 
 def generate(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
-    with Signals() as signals:
+    with StopWhenSafe() as signals:
         device = choose_device(args.device)
         set_threads()
         checkpoint = chosen_checkpoint(args.checkpoint)
