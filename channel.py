@@ -29,9 +29,7 @@ def round_8bit(picture: torch.Tensor) -> torch.Tensor:
     return straight_through(hard, picture)
 
 
-def add_noise(
-    picture: torch.Tensor, sigma: float | torch.Tensor, rng: torch.Generator | None
-) -> torch.Tensor:
+def add_noise(picture: torch.Tensor, sigma: float | torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
     """Gaussian noise of standard deviation sigma, in units of the range [0, 1]."""
     return picture + sigma * torch.randn(picture.shape, device=picture.device, generator=rng)
 

@@ -24,7 +24,6 @@ import torch
 from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from data_utils import UnknownWord, pad
-from text.grounding import grounded_words
 from pictures import BATCH, INVENTION, codes_of_sentences, draw_sentences, load_pngs, read_pictures, save_pngs
 from runtime.command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from runtime.devices import choose_device, set_threads
@@ -32,7 +31,7 @@ from runtime.files import make_folder, whole_file
 from runtime.signals import Interrupted, StopWhenSafe
 from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
-from text.grounding import given_line
+from text.grounding import given_line, grounded_words
 from text.lines import shown
 from text.vocabulary import normalized
 from visualization import layer_sheet, scene_sheet

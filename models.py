@@ -125,9 +125,7 @@ class AutoregressiveLanguageModel(nn.Module):
         return Text(ids, x, tokens, self.to_sentence(mean), attention)
 
     @torch.no_grad()
-    def sample(
-        self, n: int, rng: torch.Generator, temperature: float = 1.0, most: int | None = None
-    ) -> torch.Tensor:
+    def sample(self, n: int, rng: torch.Generator, temperature: float = 1.0, most: int | None = None) -> torch.Tensor:
         """n invented sentences -> token ids (n, T), T <= max_tokens, padded with PAD; cut after `most` tokens."""
         device = self.embedding.weight.device
         ids = torch.zeros(n, 0, dtype=torch.int64, device=device)

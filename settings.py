@@ -128,9 +128,7 @@ class Settings:
     )
     vocab_size: int = _flag(0, "data", "most tokens of a captions file; 0: all words, or 2000 byte-pair tokens", low=0)
 
-    grounding: str = _flag(
-        "", "data", "a TOML file that sets what some words look like (objects decoder)", path=True
-    )
+    grounding: str = _flag("", "data", "a TOML file that sets what some words look like (objects decoder)", path=True)
 
     checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go", path=True)
     log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go", path=True)
@@ -263,7 +261,9 @@ def check(settings: Settings) -> None:
     if s.use_vq and not decoder.supports_vq:
         raise ValueError(f"--use_vq needs --decoder {_that('supports_vq')}, not {s.decoder}")
     if s.use_vq and s.grounding:
-        raise ValueError("--use_vq and --grounding exclude each other: what a code looks like must not depend on its word")
+        raise ValueError(
+            "--use_vq and --grounding exclude each other: what a code looks like must not depend on its word"
+        )
     decoder.check(s)
 
 

@@ -23,7 +23,6 @@ import torch
 
 from checkpoints import word_classes_in
 from data_utils import CaptionsData, GrammarData
-
 from runtime.command_line import (
     Parser,
     UserError,

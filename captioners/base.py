@@ -35,7 +35,10 @@ class Reading:
 
 
 def teacher_inputs(
-    ids: torch.Tensor, word_dropout: float = 0.0, rng: torch.Generator | None = None, dropped: torch.Tensor | None = None
+    ids: torch.Tensor,
+    word_dropout: float = 0.0,
+    rng: torch.Generator | None = None,
+    dropped: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The token before each target: (B, T) -> (B, T + 1), starting with BOS.
 
@@ -111,9 +114,7 @@ class Captioner(nn.Module):
         return self.out[:-1](torch.cat([state, seen], -1))
 
     @torch.no_grad()
-    def read(
-        self, picture: torch.Tensor, temperature: float = 0.0, rng: torch.Generator | None = None
-    ) -> Reading:
+    def read(self, picture: torch.Tensor, temperature: float = 0.0, rng: torch.Generator | None = None) -> Reading:
         """Pictures (B, 3, 64, 64) in [0, 1] -> Reading of at most max_tokens tokens; greedy at temperature 0."""
         gist, seen = self.see(picture)
         token = torch.full((len(picture),), BOS, device=picture.device)

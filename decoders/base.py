@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn as nn
 
 from imaging.filters import smooth
-
-if TYPE_CHECKING:
-    from decoders.quantizer import Quantizer
 
 PICTURE_SIZE = 64  # pixels on a side
 START_LOGVAR = -5.0  # at a log variance of 0 the noise drowns the sentence, and the cycle does not start to learn
@@ -55,7 +52,9 @@ class Decoder(nn.Module):
 
     captioner: ClassVar[str] = "grid"  # the captioner that reads the pictures, a key of `captioners.CAPTIONERS`
     needs_word_classes: ClassVar[bool] = False  # the constructor gets the WordClasses of the training sentences
-    has_token_embedding: ClassVar[bool] = False  # tokens are drawn from an embedding of their own, not the output layer's
+    has_token_embedding: ClassVar[bool] = (
+        False  # tokens are drawn from an embedding of their own, not the output layer's
+    )
     supports_vq: ClassVar[bool] = False
     supports_grounding: ClassVar[bool] = False
     draws_objects: ClassVar[bool] = False  # pictures show objects with properties
@@ -63,7 +62,9 @@ class Decoder(nn.Module):
     has_layers: ClassVar[bool] = False  # defines `layers` and `interpolate`
     compiled: ClassVar[tuple[str, ...]] = ()  # submodules that --compile compiles
 
-    alphabets: dict[str, Quantizer] | nn.ModuleDict = {}  # noqa: RUF012 (a subclass with codes sets its own)
+    def __init__(self):
+        super().__init__()
+        self.alphabets = nn.ModuleDict()  # {name: Quantizer}, empty without --use_vq
 
     @classmethod
     def from_settings(cls, settings: Any, vocab_size: int, word_classes: Any) -> Decoder:

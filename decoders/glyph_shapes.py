@@ -47,7 +47,9 @@ class Shapes(nn.Module):
         hole = torch.sigmoid(2 * hole - 2)
         mean = (1 + core) / 2  # radius = mean + swing x wave
         swing = (1 - core) / 2
-        area = mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2  # units of pi
+        area = (
+            mean**2 + swing**2 * order.square().sum(-1, keepdim=True) / 2 - hole * (self.HOLE * core) ** 2
+        )  # units of pi
         size = torch.sqrt(self.AREA * self.side**2 / (math.pi * area))  # px
         distance = torch.sqrt(x * x + y * y + 1e-3)
         wave = self.waves(order, turn, x / distance, y / distance)

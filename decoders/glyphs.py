@@ -87,7 +87,6 @@ class GlyphSceneDecoder(Decoder):
         start_with_little_noise(self.to_logvar)
         with torch.no_grad():  # latents start with the variance of the prior, so that different tokens differ
             self.to_mu.weight *= math.sqrt(3)
-        self.alphabets = nn.ModuleDict()
         if vq_levels:
             self.alphabets["glyph"] = make_quantizer(vq_levels, n_tokens, self.factor_dim)
         self.shapes = Shapes(self.factor_dim - self.COLOR_DIM, self.side, hidden_dim // 4)
@@ -136,9 +135,7 @@ class GlyphSceneDecoder(Decoder):
     def check(cls, settings: Any) -> None:
         s = settings
         if s.z_dim and s.z_dim < LEAST_DIM * s.n_cells:
-            raise ValueError(
-                f"--z_dim {s.z_dim} is too small: {s.n_cells} cells need at least {LEAST_DIM * s.n_cells}"
-            )
+            raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_cells} cells need at least {LEAST_DIM * s.n_cells}")
         levels = parse_levels(s.vq_levels)
         if s.use_vq and levels and s.n_cells and s.z_dim and len(levels) > s.z_dim // s.n_cells:
             raise ValueError(

@@ -11,7 +11,6 @@ the last for the background) of d dimensions, D = d_model. Everything here is fl
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +86,6 @@ class ObjectsSceneDecoder(Decoder):
         self.default = nn.Parameter(0.5 * torch.randn(len(NAMES), self.factor_dim))
         self.properties = PropertyNetworks(self.factor_dim, hidden_dim // 4)
         self.coherence = Coherence()
-        self.alphabets = nn.ModuleDict()  # property -> Quantizer, of properties that words set
         if vq_levels:
             self._make_alphabets(vq_levels)
         self.grounding = Grounding(classes, self.properties)
@@ -298,9 +296,7 @@ class ObjectsSceneDecoder(Decoder):
         parts = [(-1, slots.position[0, -1:])]
         of_objects = slots.position[0, :-1].unflatten(0, (self.n_objects, -1))
         parts += list(enumerate(of_objects[: int(slots.count)]))
-        return [
-            (self.compose(z, slots.word, slots.count, only)[0], sorted(at[at >= 0].tolist())) for only, at in parts
-        ]
+        return [(self.compose(z, slots.word, slots.count, only)[0], sorted(at[at >= 0].tolist())) for only, at in parts]
 
     def interpolate(
         self, first: tuple[Scene, torch.Tensor], second: tuple[Scene, torch.Tensor], t: torch.Tensor
@@ -332,7 +328,9 @@ class ObjectsSceneDecoder(Decoder):
         return codes.write_objects(named, int(scene.codes[row, -1]))
 
     def write_code(self, alphabet: str, code: int) -> str:
-        return codes.write_objects([{}], code) if alphabet == BACKGROUND else codes.write_objects([{alphabet: code}], -1)
+        return (
+            codes.write_objects([{}], code) if alphabet == BACKGROUND else codes.write_objects([{alphabet: code}], -1)
+        )
 
     @torch.no_grad()
     def draw_codes(self, texts: Sequence[str]) -> tuple[torch.Tensor, list[str]]:

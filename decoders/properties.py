@@ -6,9 +6,8 @@ are in units of "clearly different". Everything here is float32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn

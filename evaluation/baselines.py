@@ -118,7 +118,7 @@ def train_captioners(captioners, draw, model, protocol, checks, seed, after_step
             picture = round_8bit((picture + NOISE * noise).clamp(0, 1))
         targets = targets_of(ids)  # (B, T + 1)
         for name, captioner in captioners.items():
-            loss = losses.word_loss(captioner(picture, ids)[0], targets)
+            loss = losses.token_loss(captioner(picture, ids)[0], targets)
             for group in optimizers[name].param_groups:
                 group["lr"] = LEARNING_RATE * warmup_cosine(step, protocol.steps, WARMUP)
             optimizers[name].zero_grad()

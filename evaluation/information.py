@@ -46,8 +46,8 @@ def sentence_nats(model, sentences):
         with torch.no_grad():
             pictures = model.draw(sentences[i : i + BATCH]).to(model.device)
             n_words = (targets != PAD).sum()
-            captioner += float(losses.word_loss(cycle.caption_network(pictures, ids)[0], targets) * n_words)
-            language_model += float(losses.word_loss(cycle.language_model(ids).logits, targets) * n_words)
+            captioner += float(losses.token_loss(cycle.caption_network(pictures, ids)[0], targets) * n_words)
+            language_model += float(losses.token_loss(cycle.language_model(ids).logits, targets) * n_words)
     return captioner / len(sentences), language_model / len(sentences)
 
 

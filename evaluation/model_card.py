@@ -15,7 +15,6 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 from checkpoints import EXPORT_FILES, load_export, load_model, settings_of
-from text.grounding import grounded_words
 from evaluation.page import TEMPLATES
 from evaluation.protocol import open_model
 from evaluation.report import markdown_table
@@ -23,7 +22,7 @@ from evaluation.results_table import checkpoint_metrics, results_table
 from metrics import exact_match, verbatim_match, word_accuracy
 from pictures import draw_sentences, read_pictures
 from settings import PRESETS, Settings, resolve
-from text.grounding import given_line
+from text.grounding import given_line, grounded_words
 from text.vocabulary import SPECIALS
 
 ROOT = Path(__file__).resolve().parent.parent

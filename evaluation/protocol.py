@@ -9,12 +9,12 @@ import torch
 
 from checkpoints import load_model
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
-from text.grounding import grounded_words
 from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
 from evaluation.renderer import HandMadeRenderer
 from pictures import draw_sentences
 from scene_check import SceneCheck
 from text.grammar import SPLITS, WITHOUT_ARTICLES, different_sentences, parse
+from text.grounding import grounded_words
 
 OWN = "this_model"  # the model's own entry in a dict that also has baselines
 

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from decoders.base import PICTURE_SIZE, Scene, gaussian_kl, reparameterize, start_with_little_noise
+from text.word_sample import ALL_WORDS, WordSample
+from training.precision import under_autocast
 
 import metrics
 from algorithm import with_random_tokens
 from captioners.grid import CaptionNetwork, GlyphCaptionNetwork, words_before
 from channel import CORRUPTIONS, transmit
-from decoders.scene import PICTURE_SIZE, Scene, gaussian_kl, reparameterize, start_with_little_noise
 from evaluation import robustness
 from evaluation.printed_letters import Letters
 from evaluation.real_text import IN_A_ROW, corrupted_in_a_row, shuffled_words, text_scores
@@ -27,9 +29,7 @@ from pictures import BATCH, rows_of
 from runtime.devices import amp_dtype, keep_memory
 from text.padding import PackedRows, Packing, pad, targets_of
 from text.vocabulary import PAD
-from text.word_sample import ALL_WORDS, WordSample
 from training.optimizer import Optimizer
-from training.precision import under_autocast
 from training.trainer import CHANNEL_STREAM, READS_WELL, STRENGTH_RATE
 
 CHECKED = 200  # sentences to validate on that are read after each epoch

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from checkpoints import load_model
-from text.grounding import grounded_words
 from evaluation.legibility import legibility_metrics
 from evaluation.report import short_names
 from evaluation.robustness import STANDARD, standard_conditions
@@ -14,7 +13,7 @@ from evaluation.scenes_section import GIVEN, LABELS, OF_KIND, measured, told_as_
 from metrics import exact_match
 from pictures import draw_sentences, read_pictures
 from text.grammar import SPLITS, different_sentences
-from text.grounding import given_line
+from text.grounding import given_line, grounded_words
 
 
 class Row(NamedTuple):

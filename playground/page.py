@@ -10,11 +10,10 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from text.grounding import grounded_words
 from pictures import as_64x64, from_image, to_image
 from playground import fragments
 from playground.model import DAMAGE, MAX_BYTES, MAX_PIXELS, damage
-from text.grounding import given_line
+from text.grounding import given_line, grounded_words
 
 EDITOR_SIDE = 384  # px: six times a scene, so that the brush is easier to aim
 ERASED = "#808080"

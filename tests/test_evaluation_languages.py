@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from evaluation_cases import run_section
 
 from data_utils import EOS, GrammarData, Vocabulary
-from decoders.scene import Scene
+from decoders.base import Scene
 from evaluation import legibility
 from evaluation.baselines import BaselineModel
 from evaluation.legibility import FOUR_SLOTS

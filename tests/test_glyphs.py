@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from training.precision import TrainingNetworks
 
 from algorithm import training_step, with_random_tokens
 from captioners.grid import GlyphCaptionNetwork
@@ -13,7 +14,6 @@ from settings import fit_to_text, resolve
 from text.padding import pad, targets_of
 from training.distributed import SINGLE_PROCESS
 from training.optimizer import Optimizer
-from training.precision import TrainingNetworks
 
 CPU, VOCAB = torch.device("cpu"), 60
 

@@ -7,14 +7,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import training.precision
 from conftest import TINY, run_forked, run_script
 from PIL import Image
+from training.precision import TrainingNetworks
 
 import algorithm
 import losses
 import train
 import training.optimizer
-import training.precision
 import training.trainer
 from algorithm import training_step
 from channel import round_8bit
@@ -29,7 +30,6 @@ from text.grammar import parse, sample_sentences
 from text.word_classes import find_word_classes
 from training.data import open_data
 from training.distributed import SINGLE_PROCESS
-from training.precision import TrainingNetworks
 
 TINY_SETTINGS = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_utils import CaptionsData, GrammarData
-from runtime.command_line import UserError
 from decoders import DECODERS
 from decoders.glyphs import GRID_SIZES
+from runtime.command_line import UserError
 from settings import Settings
 from text.grammar import different_sentences
 from text.vocabulary import vocabulary_in

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 
-from text.grounding import grounded_words
 from pictures import draw_sentences, read_pictures
 from runtime.command_line import UserError
 from runtime.files import write_atomically
 from runtime.signals import Interrupted, StopWhenSafe
-from text.grounding import given_line
+from text.grounding import given_line, grounded_words
 from training import snapshots
 from training.clock import TrainingClock
 from training.console import Console
