@@ -6,7 +6,6 @@ import io
 import json
 
 import pytest
-
 from text.formats import CaptionsReader
 from text.lines import CaptionsFileError
 

@@ -27,7 +27,7 @@ def find_start(settings, typed, preset, resume):
     old = settings_of(state, path)
     for name in FIXED_ON_RESUME:
         had = getattr(old, name)
-        moved = name == "captions_column" or name in FILES and typed.get(name) and had
+        moved = name in ("captions_column", "captions_format") or name in FILES and typed.get(name) and had
         if name in typed and typed[name] != had and not moved:
             raise UserError(
                 f"--{name} {typed[name]} contradicts {path}, which has {had}; leave the flag out or start a new run"

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from algorithm import training_step
+from captions.dataset import CaptionsData
 from checkpoints import CheckpointError, model_state
 from models import Cycle
 from runtime.command_line import in_one_line, is_out_of_memory
 from runtime.devices import amp_dtype, keep_memory
-from text.captions_file import CaptionsData
 from text.grounding import GroundingError, load_grounding
 from text.word_classes import find_word_classes
 from training.distributed import SINGLE_PROCESS
