@@ -15,8 +15,8 @@ import numpy as np
 from captions import FORMATS
 from captions.columns import (
     PLAIN_LINES,
-    Columns,
     ColumnError,
+    Columns,
     is_header,
     names_captions,
     names_pictures,
@@ -189,11 +189,11 @@ class CaptionsReader:
     def _parsed(self, text: str, number: int | None = None) -> object:
         try:
             return json.loads(text)
-        except RecursionError:
-            raise CaptionsFileError(f"{self.path} is JSON that is nested too deeply; {EXPECTED}") from None
         except json.JSONDecodeError as error:
             where = f"line {number or error.lineno}"
             raise CaptionsFileError(f"{self.path} is broken JSON at {where} ({error.msg}); {EXPECTED}") from None
+        except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
+            raise CaptionsFileError(f"{self.path} is JSON that cannot be read ({error}); {EXPECTED}") from None
 
     def _records_in(self, document: object) -> list:
         """The list that a document is, or holds under a key, as COCO's "annotations"; several such lists are joined."""
@@ -216,9 +216,10 @@ def _format_of(start: list[str], column: str) -> str:
     tabs = {line.count("\t") for line in start}
     if TOKEN.match(start[0]) or len(start) > 1 and len(tabs) == 1 and tabs != {0}:
         return "tsv"
-    names = start[0].strip().split(_delimiter(start[0]))
-    is_table = column in names if column else names_captions(names) and names_pictures(names)
-    return "csv" if len(start) > 1 and len(names) > 1 and is_table else "text"
+    delimiter = _delimiter(start[0])
+    names = start[0].strip().split(delimiter)
+    has_names = column in names if column else names_captions(names) and names_pictures(names)
+    return "csv" if has_names and any(delimiter in line for line in start[1:2]) else "text"
 
 
 def _delimiter(first_line: str) -> str:
