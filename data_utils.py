@@ -16,8 +16,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH
 import numpy as np
 import torch
 
+from captions.dataset import CaptionsData, CaptionsReport  # noqa: F401 (part of this module's interface)
+from captions.lines import CaptionsFileError, read_lines  # noqa: F401 (part of this module's interface)
 from runtime.command_line import Parser, exit_code, number
-from text.captions_file import CaptionsData, CaptionsReport  # noqa: F401 (part of this module's interface)
 from text.grammar import (  # noqa: F401 (part of this module's interface)
     ACTIONS,
     BACKGROUNDS,
@@ -40,7 +41,6 @@ from text.grammar import (  # noqa: F401 (part of this module's interface)
     sample_rows,
     sample_sentences,
 )
-from text.lines import CaptionsFileError, read_lines  # noqa: F401 (part of this module's interface)
 from text.order import shuffled
 from text.padding import pad, targets_of  # noqa: F401 (part of this module's interface)
 from text.vocabulary import BOS, EOS, PAD, SPECIALS, UnknownWord, Vocabulary, tokenize  # noqa: F401 (part of this module's interface)

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from captions import FORMATS
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
 from evaluation import information, language, mutual, reading
 from evaluation.alphabet import alphabet_section
@@ -43,7 +44,13 @@ from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, nu
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, write_atomically
 
-FILES = ("captions_file", "val_file", "test_file", "captions_column")  # flags that are used instead of what the run had
+FILES = (  # flags that are used instead of what the run had
+    "captions_file",
+    "val_file",
+    "test_file",
+    "captions_column",
+    "captions_format",
+)
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # beside the sections'
@@ -370,6 +377,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one"
     )
+    parser.add_argument("--captions_format", choices=FORMATS, help="the format of these files, if it is another one")
     parser.add_argument(
         "--real_pictures",
         type=path_name,

@@ -21,6 +21,9 @@ from itertools import islice
 
 import torch
 
+from captions import FORMATS
+from captions.lines import shown
+from captions.reader import CaptionsReader
 from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from data_utils import UnknownWord, pad
@@ -29,10 +32,8 @@ from runtime.command_line import SMALLER_MODEL, Parser, exit_code, number, path_
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, whole_file
 from runtime.signals import Interrupted, StopWhenSafe
-from text.formats import CaptionsReader
 from text.grammar import FORM, is_like_training
 from text.grounding import given_line, grounded_words
-from text.lines import shown
 from text.vocabulary import normalized
 from visualization import layer_sheet, scene_sheet
 
@@ -51,7 +52,7 @@ def typed_sentences(args):
         for number, text in enumerate(args.text, 1):
             yield f"--text {number}", text
     else:
-        reader = CaptionsReader(args.texts_file, args.captions_column)
+        reader = CaptionsReader(args.texts_file, args.captions_column, args.captions_format)
         for number, caption in enumerate(reader, 1):
             where = reader.where(caption, number)
             if caption.cut:
@@ -61,7 +62,7 @@ def typed_sentences(args):
 
 def describe_file(args):
     """As what --texts_file is read, and its first sentence. Reads all of it. Raises OSError, CaptionsFileError."""
-    reader = CaptionsReader(args.texts_file, args.captions_column)
+    reader = CaptionsReader(args.texts_file, args.captions_column, args.captions_format)
     first = ""
     for caption in reader:
         first = first or caption.text
@@ -329,8 +330,10 @@ def parse_arguments(argv):
     parser.add_argument(
         "--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing"
     )
-    text = "the column or JSON key of --texts_file that holds the sentences; guessed where it is plain which"
+    text = "the column or JSON key of --texts_file that holds the sentences, where there are several"
     parser.add_argument("--captions_column", default="", metavar="NAME", help=text)
+    text = "format of --texts_file (default: auto, by the ending of its name); text reads each line as it stands"
+    parser.add_argument("--captions_format", choices=FORMATS, default="auto", help=text)
     parser.add_argument(
         "--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each part over its words"
     )

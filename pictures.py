@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from decoders.base import PICTURE_SIZE
 from PIL import Image, ImageCms, ImageOps
 
 from channel import round_8bit
+from decoders.base import PICTURE_SIZE
 from runtime.files import whole_file
 from text.padding import pad
 from text.vocabulary import PAD

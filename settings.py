@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from captions import FORMATS
 from decoders import DECODERS
 from decoders.glyphs import GRID_SIZES
 from decoders.quantizer import parse_levels
@@ -109,11 +110,20 @@ class Settings:
     captions_file: str = _flag(
         "",
         "data",
-        "train on this file instead of the grammar: one description a line, a token file, CSV, TSV, JSON, each also as .gz",
+        "train on this file instead of the grammar: text with one description a line, CSV, TSV, JSON, JSONL or a Flickr8k token "
+        "file, each also as .gz",
         path=True,
     )
     captions_column: str = _flag(
-        "", "data", "the column, or JSON key, that holds the captions; guessed where it is plain which"
+        "",
+        "data",
+        "name (or number, from 1) of the column, or JSON key, that holds the captions, where there are several",
+    )
+    captions_format: str = _flag(
+        "auto",
+        "data",
+        "format of the captions files; auto follows the endings of their names, text reads each line as it stands",
+        choices=FORMATS,
     )
     val_file: str = _flag("", "data", "captions to validate on, instead of a share of --captions_file", path=True)
     test_file: str = _flag(
@@ -241,8 +251,8 @@ def check(settings: Settings) -> None:
     decoder = DECODERS[s.decoder]
     if s.d_model % s.n_heads:
         raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
-    for name in ("captions_column", "val_file", "test_file"):
-        if getattr(s, name) and not s.captions_file:
+    for name in ("captions_column", "captions_format", "val_file", "test_file"):
+        if getattr(s, name) not in ("", "auto") and not s.captions_file:
             raise ValueError(f"--{name} needs --captions_file")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")

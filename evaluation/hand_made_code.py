@@ -5,8 +5,8 @@ It shows how much of a text a picture of this size can carry if nobody has to le
 
 import torch
 import torch.nn.functional as F
-from decoders.base import PICTURE_SIZE
 
+from decoders.base import PICTURE_SIZE
 from pictures import rows_of
 from text.vocabulary import EOS
 

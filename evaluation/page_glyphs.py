@@ -6,8 +6,8 @@ import math
 
 import torch
 import torch.nn.functional as F
-from decoders.base import PICTURE_SIZE
 
+from decoders.base import PICTURE_SIZE
 from evaluation.page_inside import numbers_of
 from pictures import BATCH, to_image
 from text.vocabulary import SPECIALS

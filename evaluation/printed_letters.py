@@ -6,9 +6,9 @@ import os
 import matplotlib
 import numpy as np
 import torch
-from decoders.base import PICTURE_SIZE
 from PIL import Image, ImageDraw, ImageFont
 
+from decoders.base import PICTURE_SIZE
 from imaging.fonts import font_for, letters_of
 from text.vocabulary import BOS, EOS, PAD, SPECIALS
 

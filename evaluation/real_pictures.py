@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from decoders.base import PICTURE_SIZE
 from PIL import Image
 
+from decoders.base import PICTURE_SIZE
 from pictures import PictureError, from_image, open_picture, printable
 from runtime.command_line import UserError
 

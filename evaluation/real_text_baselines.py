@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from decoders.base import PICTURE_SIZE, Scene, gaussian_kl, reparameterize, start_with_little_noise
 from text.word_sample import ALL_WORDS, WordSample
 from training.precision import under_autocast
 
@@ -21,6 +20,7 @@ import metrics
 from algorithm import with_random_tokens
 from captioners.grid import CaptionNetwork, GlyphCaptionNetwork, words_before
 from channel import CORRUPTIONS, transmit
+from decoders.base import PICTURE_SIZE, Scene, gaussian_kl, reparameterize, start_with_little_noise
 from evaluation import robustness
 from evaluation.printed_letters import Letters
 from evaluation.real_text import IN_A_ROW, corrupted_in_a_row, shuffled_words, text_scores

@@ -6,21 +6,21 @@ import math
 import numpy as np
 from scipy.stats import rankdata
 
+from captions.lines import CaptionsFileError, read_lines
 from evaluation.language import FEATURES
 from evaluation.legibility import as_seen
 from evaluation.protocol import OWN
-from text.lines import CaptionsFileError, read_lines
 from text.vocabulary import tokenize
 
 
 def read_pairs(path, first, second, score):
-    """A table parted by tabs, with a header -> [(sentence, sentence, score)]; the names of three columns. Raises CaptionsFileError,
-    OSError."""
+    """A table separated by tabs, with a header -> [(sentence, sentence, score)]; the names of three columns.
+    Raises CaptionsFileError, OSError."""
     rows = list(csv.reader((line for line, _ in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE))
     header = [name.strip() for name in rows[0]] if rows else []
     for name in (first, second, score):
         if name not in header:
-            has = f"its columns are {', '.join(header)}" if len(header) > 1 else "it is no table parted by tabs"
+            has = f"its columns are {', '.join(header)}" if len(header) > 1 else "it is no table separated by tabs"
             raise CaptionsFileError(f"{path} has no column {name!r}; {has}")
     out = []
     for number, row in enumerate(rows[1:], 2):

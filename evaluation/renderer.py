@@ -3,9 +3,9 @@
 import math
 
 import torch
-from decoders.base import Scene
 from PIL import Image, ImageDraw
 
+from decoders.base import Scene
 from pictures import from_image
 from text.grammar import SUFFIXES, WITHOUT_ARTICLES, parse
 

@@ -5,6 +5,7 @@ python -m scripts.real_text --checkpoint checkpoints/best.pt --texts_file senten
 
 import sys
 
+from captions.reader import some_captions
 from checkpoints import add_checkpoint_flag, chosen_checkpoint
 from evaluation import robustness
 from evaluation.labels import BASELINES
@@ -14,7 +15,6 @@ from evaluation.real_text import failures, real_text_scores, tables
 from evaluation.report import markdown_table
 from runtime.command_line import Parser, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
-from text.formats import some_captions
 
 CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
 

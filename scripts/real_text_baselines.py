@@ -8,13 +8,13 @@ python -m scripts.real_text_baselines --baseline letters --checkpoint pretrained
 
 import sys
 
+from captions.reader import some_captions
 from checkpoints import add_checkpoint_flag, chosen_checkpoint
 from evaluation.protocol import open_model
 from evaluation.real_text import exact_match_of_groups, failures, tables
 from evaluation.real_text_baselines import BASELINES, baseline_scores, fresh_baseline, train_baseline
 from runtime.command_line import Parser, UserError, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
-from text.formats import some_captions
 
 
 def measure(args):

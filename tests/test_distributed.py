@@ -347,9 +347,9 @@ def test_a_single_process_changes_nothing():
 
 def test_a_part_of_a_batch_is_corrupted_as_in_the_whole():
     import numpy as np
-    from decoders.base import Scene
 
     import channel
+    from decoders.base import Scene
 
     picture = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

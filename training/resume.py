@@ -31,7 +31,7 @@ def find_start(command: argparse.Namespace) -> tuple[str | None, dict[str, Any] 
     old = settings_of(state, path)
     for name in FIXED_ON_RESUME:
         had = getattr(old, name)
-        may_change = name == "captions_column" or name in FILES and typed.get(name) and had
+        may_change = name in ("captions_column", "captions_format") or name in FILES and typed.get(name) and had
         if name in typed and typed[name] != had and not may_change:
             raise UserError(
                 f"--{name} {typed[name]} contradicts {path}, which has {had}; leave the flag out or start a new run"

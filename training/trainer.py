@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from algorithm import training_step
+from captions.dataset import CaptionsData
 from checkpoints import CheckpointError, model_state
-from data_utils import CaptionsData, GrammarData
+from data_utils import GrammarData
 from decoders import DECODERS
 from models import Cycle
 from runtime.command_line import in_one_line, is_out_of_memory
