@@ -11,8 +11,8 @@ import torch
 
 from channel import round_8bit
 from checkpoints import load_model
-from evaluation.color_difference import VISIBLE, color_difference
-from evaluation.robustness import corrupt
+from evaluation.measures.color_difference import VISIBLE, color_difference
+from evaluation.measures.robustness import corrupt
 from pictures import INVENTION, PictureError, from_image, open_picture, printable
 from text.padding import pad
 from text.vocabulary import BOS, EOS, PAD
