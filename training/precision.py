@@ -19,7 +19,7 @@ class TrainingNetworks:
         self.language_model = under_autocast(cycle.language_model, dtype, device, tf32)
         self.scene_decoder = under_autocast(cycle.scene_decoder, dtype, device)  # pictures are too fine for TF32
         self.caption_network = under_autocast(cycle.caption_network, dtype, device, tf32)
-        self.glyphs_of_tokens = cycle.glyphs_of_tokens if hasattr(cycle.scene_decoder, "marks_of_words") else None
+        self.glyphs_of_tokens = cycle.glyphs_of_tokens if cycle.scene_decoder.draws_glyphs else None
         self.commitment = cycle.commitment
         self.values_of_words = cycle.values_of_words if hasattr(cycle.scene_decoder, "values_of_words") else None
 
