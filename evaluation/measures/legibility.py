@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 import metrics
-from channel import round_8bit, silhouettes
+from channel import round_8bit
 from data_utils import pad
 from evaluation.measures.color_difference import VISIBLE, color_difference
 from pictures import BATCH, draw_sentences, read_pictures
@@ -117,29 +117,6 @@ def topographic_similarity(draw, rng, n=300, permutations=999):
     return metrics.topographic_similarity((codes[rows] != codes[columns]).sum(1), form, rng, permutations)
 
 
-def silhouette_slots(cycle, vocab, device, sentences):
-    """Share in [0, 1] of slots that the model's own captioner still reads when every sprite has the same gray.
-    None for a decoder without sprites. A caption that does not parse reads none."""
-    if cycle.caption_network is None:
-        return None
-    pictures = []
-    for i in range(0, len(sentences), BATCH):
-        ids = pad([vocab.encode(s) for s in sentences[i : i + BATCH]]).to(device)
-        with torch.no_grad():
-            scene = cycle.draw(ids)
-            if scene.masks is None:
-                return None
-            pictures.append(silhouettes(scene).cpu())
-    captions, _ = read_pictures(cycle, vocab, round_8bit(torch.cat(pictures)), device)
-    right = total = 0
-    for sentence, caption in zip(sentences, captions):
-        true = parse(sentence)
-        got = parse(caption) or {}
-        right += sum(got.get(s) == w for s, w in true.items())
-        total += len(true)
-    return right / max(1, total)
-
-
 def legibility_metrics(cycle, vocab, device, seed=0, quick=False):
     """Every metric of this file -> {id: float, or None where it cannot be measured}.
 
@@ -169,7 +146,6 @@ def legibility_metrics(cycle, vocab, device, seed=0, quick=False):
     out["legibility/swap_overlap_min"] = min(values["overlap"] for values in swapped)
     out["legibility/topographic_similarity"] = similarity
     out["legibility/mantel_p"] = p
-    out["legibility/silhouettes"] = silhouette_slots(cycle, vocab, device, sentences)
     return out
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import metrics
+from captions.reader import CaptionsReader
 from evaluation.measures.features import FEATURES, edit_distances
 from evaluation.metric import metric
 from evaluation.picture_folder import files_of
