@@ -28,7 +28,7 @@ from colab import drive_sync
 from colab.notebook_display import SAMPLES, LivePictures, in_notebook, modified, show_picture
 from runtime.command_line import Parser, exit_code, number, path_name
 from runtime.devices import choose_device
-from runtime.files import write_atomically
+from runtime.outputs import write_output
 from settings import PRESETS
 from training.folders import RunLock
 
@@ -277,7 +277,7 @@ def keep_samples(log_dir, before):
         return
     try:
         with open(SAMPLES, "rb") as f:
-            write_atomically(os.path.join(log_dir, SAMPLES), f.read())
+            write_output(os.path.join(log_dir, SAMPLES), f.read())
     except OSError as error:
         say(f"{SAMPLES} could not be copied to {log_dir} ({drive_sync.reason(error)})")
 

@@ -13,7 +13,7 @@ import torch
 from decoders.objects import grounded_words
 from pictures import draw_sentences, read_pictures
 from runtime.command_line import UserError
-from runtime.files import write_atomically
+from runtime.outputs import write_output
 from runtime.signals import Interrupted
 from text.grounding import given_line
 from training import snapshots
@@ -219,7 +219,7 @@ class Run:
         self.console.try_to_write("samples", SAMPLES, lambda: round_trips(*shown, SAMPLES))
         summary = os.path.join(self.settings.log_dir, "training_summary.txt")
         self.console.try_to_write(
-            "summary", summary, lambda: write_atomically(summary, self.summary(results).encode("utf-8", "replace"))
+            "summary", summary, lambda: write_output(summary, self.summary(results).encode("utf-8", "replace"))
         )
         return {path: result.exact_match for path, result in results.items()}
 
