@@ -21,7 +21,7 @@ from runtime.command_line import UserError
 from runtime.files import TEMPORARY, make_folder, named_space, whole_file
 
 MANIFEST = ".visual_language.jsonl"
-HEADER = b'{"made_by": "visual language", "lists": "the outputs of this folder"}\n'
+HEADER = b'{"made_by": "visual language", "lists": "the outputs of this folder"}'
 LOCKED_BYTE = 1 << 20  # beyond the content: Windows lets nobody read a locked byte
 NOT_OWN = "it was not made here by this program, or has been changed since"
 
@@ -115,7 +115,9 @@ class Manifest:
         """
         if sha256 in self.hashes.get(name, ()):
             return
-        line = json.dumps({"name": name, "sha256": sha256}).encode() + b"\n"
+        line = (
+            b"\n" + json.dumps({"name": name, "sha256": sha256}).encode()
+        )  # not at the end of a line that was cut off
         with os.fdopen(open_unlinked(self.path, os.O_APPEND | os.O_CREAT), "ab") as f:
             f.write(line if f.tell() else HEADER + line)
         self.hashes.setdefault(name, set()).add(sha256)

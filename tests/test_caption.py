@@ -328,7 +328,7 @@ def test_an_embedded_profile_is_converted_to_srgb(tmp_path, name, size):
         assert close(save(tagged, tmp_path / f"a.{kind}", icc_profile=profile), np.array(image, np.int16), 4)
     transparent = tagged.copy()
     transparent.putalpha(128)
-    white = (np.array(image, np.int16) * 128 + 255 * 127) // 255
+    white = (np.array(image, np.int32) * 128 + 255 * 127) // 255
     assert close(save(transparent, tmp_path / "b.png", icc_profile=profile), white, 4)
 
 
