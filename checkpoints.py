@@ -17,7 +17,7 @@ import torch
 from checkpoint_upgrade import FORMAT, RetiredModel, upgrade
 from models import Cycle
 from runtime.command_line import LARGEST, UserError, is_out_of_memory, path_name
-from runtime.files import write_atomically
+from runtime.files import is_lfs_pointer, write_atomically
 from settings import Settings, check
 from text.vocabulary import SPECIALS, vocabulary_in
 from text.word_classes import WordClasses
@@ -93,6 +93,7 @@ def load(path, device="cpu", whole=True):
             raise CheckpointError(f"{path} is not a file; name a .pt file")
         if size == 0:
             raise CheckpointError(f"{path} is empty; use another checkpoint of the folder")
+        check_is_no_pointer(path)
         with zipfile.ZipFile(path) as archive:
             if (
                 sum(record.file_size for record in archive.infolist()) > size
@@ -116,6 +117,12 @@ def load(path, device="cpu", whole=True):
             f"{path} is no checkpoint, or is damaged ({size} bytes); use another one of the folder"
         ) from None
     return check_format(state, path)
+
+
+def check_is_no_pointer(path: str) -> None:
+    """Raise CheckpointError for a Git LFS pointer."""
+    if is_lfs_pointer(path):
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
 
 
 def check_format(state, path):
@@ -238,11 +245,12 @@ def add_checkpoint_flag(parser, **options):
     parser.add_argument("--checkpoint", type=path_name, metavar="C", help=text, **options)
 
 
-def chosen_checkpoint(path):
-    """What --checkpoint names; without it (None) checkpoints/best.pt, else the pretrained model, which is said on standard error.
-    Raises CheckpointError."""
+def chosen_checkpoint(path: str | None) -> str:
+    """What --checkpoint names; without it (None) checkpoints/best.pt, else the pretrained model, which a line on standard error
+    names. A file of an exported folder stands for the folder. Raises CheckpointError."""
     if path is not None:
-        return path
+        is_exported = os.path.basename(path) in EXPORT_FILES and os.path.isfile(path)
+        return os.path.dirname(path) or "." if is_exported else path
     if os.path.exists(DEFAULT):
         print(f"using {DEFAULT}", file=sys.stderr, flush=True)
         return DEFAULT
@@ -339,6 +347,7 @@ def load_export(folder):
     for path in (weights, about):
         if not os.path.isfile(path):
             raise CheckpointError(f"{path} is missing; name a .pt file, or a folder that export.py wrote")
+        check_is_no_pointer(path)
     try:
         from safetensors.torch import load as from_bytes
 

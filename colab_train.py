@@ -35,7 +35,7 @@ from colab import drive_sync
 from colab.notebook_display import SAMPLES, LivePictures, in_notebook, modified, show_picture
 from runtime.command_line import Parser, exit_code, number, path_name
 from runtime.devices import choose_device
-from runtime.files import write_atomically
+from runtime.outputs import write_output
 from runtime.signals import StopWhenSafe
 from settings import PRESETS
 from training.folders import RunLock
@@ -268,7 +268,7 @@ def keep_samples(log_dir: str, before: int | None) -> None:
         return
     try:
         with open(SAMPLES, "rb") as f:
-            write_atomically(os.path.join(log_dir, SAMPLES), f.read())
+            write_output(os.path.join(log_dir, SAMPLES), f.read())
     except OSError as error:
         log(f"{SAMPLES} could not be copied to {log_dir} ({drive_sync.reason(error)})")
 

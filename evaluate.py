@@ -19,6 +19,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -43,6 +44,7 @@ from evaluation.sections.scenes import scenes_section
 from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, write_atomically
+from runtime.outputs import refuse_inputs, write_output
 
 FILES = (  # flags that are used instead of what the run had
     "captions_file",
@@ -160,7 +162,7 @@ class Partial:
         self.path = os.path.join(folder, "partial.json")
         self.sections = {}
         self.fingerprint = json.loads(to_json(fingerprint))  # as it will come back from the file
-        if force or not os.path.exists(self.path):
+        if force or not os.path.lexists(self.path):
             return
         try:
             stored = json.loads(Path(self.path).read_text(encoding="utf-8"))
@@ -281,14 +283,16 @@ def describe(args, protocol, models, real):
 def evaluate(args):
     """The whole evaluation -> metrics.json's content. Raises what `main` turns into one line."""
     began = time.monotonic()
-    existing = [name for name in OUTPUTS if os.path.exists(os.path.join(args.out_dir, name))]
+    existing = [name for name in OUTPUTS if os.path.lexists(os.path.join(args.out_dir, name))]
     if existing and not args.force:
         path = os.path.join(args.out_dir, existing[0])
         raise UserError(f"{path} exists; choose another --out_dir, or --force to overwrite")
+    inputs = [args.captions_file, args.val_file, args.test_file, *(args.checkpoint or [])]
+    refuse_inputs(args.out_dir, "|".join(map(re.escape, (*OUTPUTS, "partial.json"))), inputs)
     device = choose_device(args.device)
     set_threads(args.threads)
     protocol = QUICK if args.quick else Protocol()
-    args.checkpoint = args.checkpoint or [chosen_checkpoint(None)]
+    args.checkpoint = [chosen_checkpoint(path) for path in args.checkpoint or [None]]
     files = {name: getattr(args, name) for name in FILES}
     real = open_real_pictures(args.real_pictures, protocol.real, args.seed) if args.real_pictures else None
     models = [open_model(path, device, files) for path in args.checkpoint]
@@ -323,7 +327,7 @@ def evaluate(args):
     html = render_page(result, models[0], protocol, args.seed)
     result["seconds"] = round(time.monotonic() - began, 1)
     for name, text in (("metrics.json", to_json(result)), ("report.md", markdown(result)), ("index.html", html)):
-        write_atomically(os.path.join(args.out_dir, name), text.encode())
+        write_output(os.path.join(args.out_dir, name), text.encode(), args.force)
     os.remove(partial.path)
     progress.close()
     return result
@@ -357,7 +361,10 @@ def parse_arguments(argv):
         help="seed of sentences, permutations and fresh captioners (default: 0)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
+        "--force",
+        "--overwrite",
+        action="store_true",
+        help="overwrite the evaluation in --out_dir, or begin an interrupted one anew",
     )
     parser.add_argument(
         "--captions_file",

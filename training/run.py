@@ -14,7 +14,7 @@ import torch
 
 from pictures import draw_sentences, read_pictures
 from runtime.command_line import UserError
-from runtime.files import write_atomically
+from runtime.outputs import write_output
 from runtime.signals import Interrupted, StopWhenSafe
 from text.grounding import given_line, grounded_words
 from training import snapshots
@@ -215,7 +215,7 @@ class Run:
         self.console.try_to_write("samples", SAMPLES, lambda: round_trips(*shown, SAMPLES))
         path = os.path.join(self.settings.log_dir, "training_summary.txt")
         text = "\n".join(self.summary(results)) + "\n"
-        self.console.try_to_write("summary", path, lambda: write_atomically(path, text.encode("utf-8", "replace")))
+        self.console.try_to_write("summary", path, lambda: write_output(path, text.encode("utf-8", "replace")))
         return {path: result.exact_match for path, result in results.items()}
 
     def summary(self, results: dict[str, RoundTrips]) -> Iterable[str]:

@@ -11,11 +11,9 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 import metrics
-from channel import round_8bit
-from data_utils import pad
 from evaluation.measures.color_difference import VISIBLE, color_difference
-from pictures import BATCH, draw_sentences, read_pictures
-from text.grammar import SLOT_WORDS, SLOTS, parse, render
+from pictures import draw_sentences
+from text.grammar import SLOT_WORDS, SLOTS, render
 
 FOUR_SLOTS = ("size", "color", "object", "position")
 SEEN_NOISE = 0.02
