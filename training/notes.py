@@ -12,6 +12,9 @@ def without_effect(settings, typed):
     """Lines about typed flags that change nothing in a run with these settings."""
     s = settings
     of_kinds = s.decoder == "glyphs" and s.layout == "kinds", "--decoder marks --layout kinds"
+    is_split = s.fixed_data
+    if s.captions_file:
+        is_split = not (s.val_file and s.test_file)
     only = {  # flag -> (whether it has an effect, what it would need)
         "n_objects": (s.decoder == "objects", "--decoder objects"),
         "n_cells": (s.decoder == "glyphs", "--decoder marks"),
@@ -21,9 +24,9 @@ def without_effect(settings, typed):
         "lambda_kl": (s.use_vae, "--use_vae"),
         "vq_levels": (s.use_vq, "--use_vq"),
         "lambda_codes": (s.use_vq, "--use_vq"),
-        "fixed_data": (not s.captions_file, "the grammar; a captions file is fixed as it is"),
+        "fixed_data": (not s.captions_file, "the grammar; a captions file has the same sentences in every epoch"),
         "train_split": (
-            bool(s.captions_file and not (s.val_file and s.test_file)) or s.fixed_data and not s.captions_file,
+            is_split,
             "--fixed_data, or a --captions_file without both --val_file and --test_file",
         ),
     }
