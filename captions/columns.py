@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from captions.lines import shown
 
-CAPTIONS = set(
-    "caption captions text texts sentence sentences description descriptions comment comments raw alttext phrase".split()
-)
-PICTURES = (  # in order of preference
-    "imageid imgid cocoid videoid image img imagename filename file imagefile imagepath filepath path picture photo "
-    "photoid video imageurl imgurl url"
-).split()
+CAPTIONS = {
+    "caption", "captions", "text", "texts", "sentence", "sentences", "description", "descriptions", "comment",
+    "comments", "raw", "alttext", "phrase",
+}  # fmt: skip
+PICTURES = [  # in order of preference
+    "imageid", "imgid", "cocoid", "videoid", "image", "img", "imagename", "filename", "file", "imagefile", "imagepath",
+    "filepath", "path", "picture", "photo", "photoid", "video", "imageurl", "imgurl", "url",
+]  # fmt: skip
 FILE_NAME = re.compile(r"\w+://\S+|\S.*\.(?:jpe?g|png|gif|bmp|webp|tiff?)|\d{5,}_[0-9a-f]{6,}", re.I)
 PLAIN_LINES = "or read its lines as plain text with --captions_format text"
 FEW = 3  # values that may begin alike by chance
@@ -73,7 +74,7 @@ def _picture_column(names: list[str], values: Sequence[Sequence[str]]) -> int | 
 
 
 def _may_be_captions(values: Sequence[str]) -> bool:
-    """Whether most values have letters and are no file names, one is more than a word, and few begin alike, as licenses do."""
+    """Whether most values have letters and are no file names, one is more than a word, and few begin alike."""
     texts = [value for value in values if _is_text(value)]
     has_sentence = any(
         len(text.split()) > 1 or text[-1] in ".!?" or max(text) >= "\u0e00" for text in texts
@@ -111,8 +112,8 @@ def names_pictures(names: Iterable[str]) -> bool:
 
 
 def is_header(rows: Sequence[Sequence[str]], wanted: str = "") -> bool:
-    """Whether the first of some rows has names: a usual one, the wanted one, single words only, or text above a column that
-    has none.
+    """Whether the first of some rows has names: a usual one, the wanted one, single words only, or text above a column
+    that has none.
 
     >>> [is_header(rows) for rows in ([["Image Name", "x y"]], [["en", "de"]], [["Bild 1", "x y"], ["7", "a dog"]])]
     [True, True, True]

@@ -1,12 +1,10 @@
-"""A training set made from a user's captions: read as a stream, kept in arrays, split by hashes into train, val and test."""
+"""A training set made from a user's captions: split by hashes into train, val and test, and served in batches."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 
 from captions.lines import CaptionsFileError, shown
 from captions.reader import CaptionsReader
+from captions.sentences import CaptionsReport, FileKeys, SentenceStore
 from text.order import shuffled
 from text.padding import pad
 from text.vocabulary import Vocabulary, tokenize
@@ -24,121 +23,6 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 32  # in a sentence; longer ones are left out, and counted
 MAX_UNITS = 200  # the same with --tokenizer bpe: words, numbers and punctuation marks
-SHORT_NUMBER = 5  # digits; pictures with a shorter number may be different ones in two files
-
-
-@dataclass
-class CaptionsReport:
-    """How many lines of a captions file are not used, and why."""
-
-    format: str = ""
-    most_words: int = MAX_WORDS
-    lines: int = 0
-    empty: int = 0
-    duplicates: int = 0
-    long: int = 0
-    first_long: str = ""  # where it stands
-    broken: int = 0
-    complaint: str = ""  # about the first row without a caption
-    held_out: int = 0  # equal to sentences of a validation or test file, or of their pictures
-
-    @property
-    def has_mostly_long(self) -> bool:
-        """Whether most lines that are not empty are too long."""
-        return self.long > (self.lines - self.empty) / 2
-
-    def __str__(self) -> str:
-        first = f" (the first is {self.first_long})" if self.long else ""
-        parts = [
-            f"{self.lines} lines: {self.empty} empty skipped",
-            f"{self.duplicates} duplicates merged",
-            f"{self.long} longer than {self.most_words} words left out{first}",
-        ]
-        if self.broken:
-            parts.append(f"{self.broken} without a caption skipped ({self.complaint})")
-        if self.held_out:
-            parts.append(f"{self.held_out} left out because a file to validate or to test has them or their pictures")
-        return ", ".join(parts)
-
-
-# ---------------------------------------------------------------------------------------------
-# Reading
-# ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class FileKeys:
-    """What divides the n sentences of one file into parts; (n,) uint64 each."""
-
-    hashes: np.ndarray
-    groups: np.ndarray  # the hash of the picture, or of the sentence without a picture; no group is in two parts
-
-
-class SentenceStore:
-    """Different sentences of several files in compact arrays. A later file adds no sentence of an earlier one, and none of
-    its pictures."""
-
-    def __init__(self, separator: str):
-        self.separator = separator  # between two units of a sentence
-        self.index: dict[
-            str, int
-        ] = {}  # unit: its number, in order of appearance; a word, or what byte pairs are found in
-        self.units: list[np.ndarray] = []  # of each file: the units of all its sentences
-        self.lengths: list[np.ndarray] = []  # of each file: (n,) uint8
-        self.known = np.empty(0, np.uint64)  # hashes of the sentences of all files so far
-        self.known_pictures = np.empty(0, np.uint64)
-
-    def read(self, reader: CaptionsReader, report: CaptionsReport, split_line: Callable[[str], list[str]]) -> FileKeys:
-        """Add the sentences of a file, and count in the report what is left out. Raises CaptionsFileError, OSError."""
-        units, lengths, hashes, groups = array("i"), array("B"), array("Q"), array("Q")
-        pictures: set[int] = set()
-        for caption in reader:
-            report.lines += 1
-            words = split_line(caption.text.strip())
-            if not words:
-                report.empty += 1
-            elif caption.cut or len(words) > report.most_words:
-                report.long += 1
-                where = reader.where(caption, report.lines).removeprefix(f"{reader.path}, ")
-                report.first_long = report.first_long or where
-            else:
-                units.extend([self.index.setdefault(word, len(self.index)) for word in words])
-                lengths.append(len(words))
-                hashes.append(_hash(self.separator.join(words), b"split"))
-                groups.append(hashes[-1] if caption.picture is None else _hash(caption.picture, b"picture"))
-                if caption.picture and not (caption.picture.isdecimal() and len(caption.picture) < SHORT_NUMBER):
-                    pictures.add(groups[-1])
-        report.broken, report.complaint = reader.broken, reader.complaint
-        report.empty -= reader.broken
-        keys = FileKeys(np.array(hashes, np.uint64), np.array(groups, np.uint64))
-        is_held_out = np.isin(keys.hashes, self.known) | np.isin(keys.groups, self.known_pictures)
-        report.held_out = int(is_held_out.sum())
-        report.duplicates = int((~is_held_out).sum())
-        is_kept, keys = _without_duplicates(keys, is_held_out)
-        report.duplicates -= len(keys.hashes)
-        lengths = np.array(lengths, np.uint8)
-        self.units.append(np.array(units, np.int32)[np.repeat(is_kept, lengths)])
-        self.lengths.append(lengths[is_kept])
-        self.known = np.concatenate([self.known, keys.hashes])
-        self.known_pictures = np.union1d(self.known_pictures, np.fromiter(pictures, np.uint64))
-        return keys
-
-
-def _without_duplicates(keys: FileKeys, is_held_out: np.ndarray) -> tuple[np.ndarray, FileKeys]:
-    """Of equal sentences the first is kept, with the least of their groups: the order of lines does not matter.
-    -> ((n,) bool, keys of those that are kept)."""
-    rows = np.flatnonzero(~is_held_out)
-    hashes, first, inverse = np.unique(keys.hashes[rows], return_index=True, return_inverse=True)
-    groups = np.full(len(hashes), np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(groups, inverse, keys.groups[rows])
-    is_kept = np.zeros(len(is_held_out), bool)
-    is_kept[rows[first]] = True
-    order = np.argsort(first)
-    return is_kept, FileKeys(hashes[order], groups[order])
-
-
-def _hash(text: str, salt: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8, salt=salt).digest(), "big")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -147,8 +31,8 @@ def _hash(text: str, salt: bytes) -> int:
 
 
 def split_point(groups: np.ndarray, wanted: int, parts: int) -> int:
-    """Where to split a sorted array so that at least `parts` parts can follow: the index nearest to `wanted` that divides
-    no group of equal neighbors. Where there are too few groups, one is divided.
+    """Where to split a sorted array so that at least `parts` parts can follow: the index nearest to `wanted` that
+    divides no group of equal neighbors. Where there are too few groups, one is divided.
 
     >>> split_point(np.array([1, 1, 1, 2, 2, 3]), 4, 1), split_point(np.array([1, 1, 1, 2, 2, 3]), 4, 2)
     (3, 3)
@@ -165,8 +49,8 @@ def split_point(groups: np.ndarray, wanted: int, parts: int) -> int:
 def split_rows(keys: dict[str, FileKeys], train_split: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """{part: keys of its file}, in the order of reading -> rows of train, val, test, each sorted by hash.
 
-    A part without a file gets a share of the captions file. The shares are exact, do not depend on the order of lines, and
-    are moved to where they divide no group.
+    A part without a file gets a share of the captions file. The shares are exact, do not depend on the order of lines,
+    and are moved to where they divide no group.
     """
     orders: dict[str, np.ndarray] = {}
     start = 0
@@ -191,7 +75,7 @@ def split_rows(keys: dict[str, FileKeys], train_split: float) -> tuple[np.ndarra
 class Sentences(Sequence):
     """Some sentences of CaptionsData, joined from their units when they are asked for. A slice is a list."""
 
-    def __init__(self, data: CaptionsData, rows: np.ndarray):
+    def __init__(self, data: CaptionsData, rows: np.ndarray) -> None:
         self.data = data
         self.rows = rows
 
@@ -205,15 +89,15 @@ class Sentences(Sequence):
 
 
 class CaptionsData:
-    """A user's sentences, split into train, val and test by a hash of each sentence, or of its picture where the file names
-    it: all captions of a picture are in one part.
+    """A user's sentences, split into train, val and test by a hash of each sentence, or of its picture where the file
+    names it: all captions of a picture are in one part.
 
     An epoch has `num_samples` sentences (default: each once): the file again and again, in a new order each time.
     `val_file` and `test_file` replace shares of the file; none of their sentences, and no caption of their pictures, is
-    trained on. `column` and `file_format` are those of CaptionsReader. In memory a word takes 2 or 4 bytes, a sentence 17.
+    trained on. `column` and `file_format` are those of CaptionsReader. A word takes 2 or 4 bytes, a sentence 16.
 
-    `train`, `val` and `test` are sequences of str: with `tokenizer` "words" normalized ones, with "bpe" lines as they were
-    typed. The vocabulary is made from train alone, unless one is given; vocab_size 0 takes all words, or 2,000 tokens.
+    `train`, `val` and `test` are sequences of str: with `tokenizer` "words" normalized ones, with "bpe" lines as they
+    were typed. The vocabulary is made from train, unless one is given; vocab_size 0: all words, or 2,000 tokens.
     Raises CaptionsFileError, OSError, ValueError.
     """
 
@@ -221,7 +105,7 @@ class CaptionsData:
         self, path: str, seed: int, train_split: float = 0.8, vocab: Vocabulary | BpeVocabulary | None = None,
         tokenizer: str = "words", vocab_size: int = 0, *, num_samples: int | None = None,
         column: str = "", val_file: str = "", test_file: str = "", file_format: str = "auto",
-    ):  # fmt: skip
+    ) -> None:  # fmt: skip
         self.seed = seed
         self.column = column
         self.file_format = file_format
@@ -255,23 +139,23 @@ class CaptionsData:
         )  # fmt: skip
 
     def _read(self) -> dict[str, FileKeys]:
-        """Read the files; what is held out comes first. Raises CaptionsFileError for a file with too few sentences, OSError."""
+        """Read the files, the test file first. Raises CaptionsFileError, also for too few sentences, OSError."""
         if self._tokenizer == "bpe":
             from text.bpe import split_text  # the library takes a moment to load, and the grammar does not need it
 
-            split_line, most_words, self._separator = split_text, MAX_UNITS, ""
+            store = SentenceStore(split_text, MAX_UNITS, separator="")
         else:
-            split_line, most_words, self._separator = tokenize, MAX_WORDS, " "
-        store = SentenceStore(self._separator)
+            store = SentenceStore(tokenize, MAX_WORDS, separator=" ")
+        self._separator = store.separator
         keys: dict[str, FileKeys] = {}
         self.reports: dict[str, CaptionsReport] = {}
         files = {part: file for part, file in self.files.items() if file}
         for part, file in files.items():
             reader = CaptionsReader(file, self.column, self.file_format, or_none=part != "train")
-            self.reports[part] = CaptionsReport(reader.format, most_words)
-            keys[part] = store.read(reader, self.reports[part], split_line)
+            self.reports[part] = CaptionsReport(reader.format, store.most_units)
+            keys[part] = store.read(reader, self.reports[part])
             if self.reports[part].has_mostly_long:
-                what = f"most lines are longer than {most_words} words ({self.reports[part]})"
+                what = f"most lines are longer than {store.most_units} words ({self.reports[part]})"
                 raise CaptionsFileError(f"{file}: {what}; put one sentence on a line")
         for part, file in files.items():
             least = 4 - len(files) if part == "train" else 1
@@ -282,9 +166,7 @@ class CaptionsData:
         self._units = sorted(store.index)
         rank = {unit: i for i, unit in enumerate(self._units)}
         renumbered = np.array([rank[unit] for unit in store.index], np.uint16 if len(rank) <= 1 << 16 else np.int32)
-        self._flat = np.concatenate(
-            [renumbered[units] for units in store.units]
-        )  # of all sentences, in order of reading
+        self._flat = np.concatenate([renumbered[units] for units in store.units])  # of all sentences, as they were read
         self._starts = np.concatenate([[0], np.cumsum(np.concatenate(store.lengths), dtype=np.int64)])
         return keys
 
@@ -292,7 +174,7 @@ class CaptionsData:
         return f"read as {self.reports[part].format}: {self.reports[part]}"
 
     def description(self) -> list[str]:
-        """Lines to print: how each file was read and what was left out, a sentence as it was read, the sizes of the parts."""
+        """Lines to print: how each file was read, what was left out, a sentence as read, the sizes of the parts."""
         lines = [f"{file} {self._how_read(part)}" for part, file in reversed(self.files.items()) if file]
         lines.append(f"first sentence as read: {shown(self.first_sentence())}")
         lines.append(f"{self.trained} to train on, {len(self.val)} to validate, {len(self.test)} to test")
@@ -306,7 +188,7 @@ class CaptionsData:
         return BpeVocabulary.of(self.train, size)
 
     def trained_units(self, most: int = 0) -> list[str]:
-        """The different units of the sentences to train on, the most common first and at most `most` of them; 0: all."""
+        """The different units of the sentences to train on, the most common first, at most `most` of them; 0: all."""
         trained = np.zeros(len(self._starts) - 1, bool)
         trained[self._order] = True
         is_trained = np.repeat(trained, np.diff(self._starts))
@@ -319,16 +201,14 @@ class CaptionsData:
         return self._lengths_of(self._order)
 
     def _lengths_of(self, rows: np.ndarray | slice) -> np.ndarray:
-        of_unit = np.array(
-            [min(len(ids), 255) for ids in self._ids_of_unit], np.uint8
-        )  # a byte a unit, as files are long
+        of_unit = np.array([min(len(ids), 255) for ids in self._ids_of_unit], np.uint8)
         return np.add.reduceat(of_unit[self._flat], self._starts[:-1], dtype=np.int32)[rows]
 
     def _units_of(self, row: int) -> np.ndarray:
         return self._flat[self._starts[row] : self._starts[row + 1]]
 
     def sentence(self, row: int) -> str:
-        """A sentence: its words joined by spaces, or its text as it was typed; row: its index in the order of reading."""
+        """A sentence: its words joined by spaces, or its text as it was typed; row: its index in reading order."""
         return self._separator.join(self._units[i] for i in self._units_of(row).tolist())
 
     def first_sentence(self) -> str:
@@ -355,7 +235,7 @@ class CaptionsData:
     def batch(self, epoch: int, number: int, size: int) -> torch.Tensor:
         """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch.
 
-        An epoch goes on through the file where the one before ended; each pass through the file has an order of its own.
+        An epoch goes on through the file where the one before ended; each pass through the file has its own order.
         """
         at = epoch * self.num_samples + number * size
         left = min(size, self.num_samples - number * size)

@@ -50,11 +50,11 @@ class CaptionsReader:
     file_format: one of FORMATS; "auto" follows the ending of the file's name.
     or_none: whether plain text, which has no columns, is read although a column is given.
 
-    `format` describes how the file is read. After an iteration `broken` is the number of rows without a caption, which are
-    skipped, and `complaint` is about the first of them.
+    `format` describes how the file is read. After an iteration `broken` is the number of rows without a caption, which
+    are skipped, and `complaint` describes the first of them.
     """
 
-    def __init__(self, path: str, column: str = "", file_format: str = "auto", or_none: bool = False):
+    def __init__(self, path: str, column: str = "", file_format: str = "auto", or_none: bool = False) -> None:
         self.path = path
         self.column = column
         self.broken = 0
@@ -121,7 +121,7 @@ class CaptionsReader:
         self._read = self._read_table
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """(number of the first line, cells) of each row. With commas and semicolons, cells in quotes may have several lines."""
+        """(number of the first line, cells) of each row. With commas and semicolons a cell may have several lines."""
         has_quotes = self._delimiter in ",;"
         quoting = csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE
         reader = csv.reader(self._lines(), delimiter=self._delimiter, quoting=quoting, strict=True)
@@ -135,22 +135,23 @@ class CaptionsReader:
             raise CaptionsFileError(f"{self.path}, line {number}: broken CSV ({error}); {cure}") from None
 
     def _read_table(self) -> Iterator[Caption]:
-        caption, picture, names = self._columns.caption, self._columns.picture, self._columns.names
-        width = len(names)
+        columns = self._columns
+        width = len(columns.names)
         for number, row in self._rows():
-            if any(row[width:]) and caption == width - 1:  # a caption with commas and without quotes
-                row = [*row[:caption], self._delimiter.join(row[caption:])]
+            if any(row[width:]) and columns.caption == width - 1:  # a caption with commas and without quotes
+                row = [*row[: width - 1], self._delimiter.join(row[width - 1 :])]
             row = [cell.strip() for cell in row]
             if not any(row):
                 yield Caption("", None, number)
-            elif any(row[width:]) or len(row) <= caption:
+            elif any(row[width:]) or len(row) <= columns.caption:
                 self.broken += 1
                 found = f"{len(row)} cell{'s' * (len(row) != 1)} separated by {DELIMITERS[self._delimiter]}"
-                self.complaint = self.complaint or f"line {number}: {found}, expected {width}: {', '.join(names)}"
+                expected = f"expected {width}: {', '.join(columns.names)}"
+                self.complaint = self.complaint or f"line {number}: {found}, {expected}"
                 yield Caption("", None, number)
-            elif row != self._header:  # which joined files have again
-                name = None if picture is None else picture_of(row[picture])
-                yield from (Caption(text, name, number) for text in strings_of(row[caption]))
+            elif row != self._header:  # joined files repeat it
+                picture = None if columns.picture is None else picture_of(row[columns.picture])
+                yield from (Caption(text, picture, number) for text in strings_of(row[columns.caption]))
 
     # ---- JSON -----------------------------------------------------------------------------------
 
@@ -165,11 +166,12 @@ class CaptionsReader:
         self._read = self._read_json
 
     def _read_json(self) -> Iterator[Caption]:
-        caption, picture, names = self._columns.caption, self._columns.picture, self._columns.names
+        columns = self._columns
         for number, record in self._records():
-            name = None if picture is None else picture_of(record.get(names[picture]))
-            for text in strings_of(record.get(names[caption])) or [""]:
-                yield Caption(text.strip(), name, number)
+            name = None if columns.picture is None else columns.names[columns.picture]
+            picture = picture_of(record.get(name))
+            for text in strings_of(record.get(columns.names[columns.caption])) or [""]:
+                yield Caption(text.strip(), picture, number)
 
     def _records(self) -> Iterator[tuple[int | None, dict]]:
         """(line, record) of JSONL, which is read line by line; (None, record) of one JSON document."""
@@ -214,7 +216,7 @@ def _format_of(start: list[str], column: str) -> str:
     if JSON_START.match(start[0]):
         return "json"
     tabs = {line.count("\t") for line in start}
-    if TOKEN.match(start[0]) or len(start) > 1 and len(tabs) == 1 and tabs != {0}:
+    if TOKEN.match(start[0]) or (len(start) > 1 and len(tabs) == 1 and tabs != {0}):
         return "tsv"
     delimiter = _delimiter(start[0])
     names = start[0].strip().split(delimiter)
@@ -247,6 +249,6 @@ def _is_json(line: str) -> bool:
 
 
 def some_captions(path: str, num: int, seed: int) -> list[str]:
-    """`num` different captions of a file in a random order, or all if it has fewer. Raises CaptionsFileError, OSError."""
+    """`num` different captions of a file in a random order, or all of fewer. Raises CaptionsFileError, OSError."""
     captions = list(dict.fromkeys(c.text.strip() for c in CaptionsReader(path) if c.text.strip()))
     return [captions[i] for i in np.random.default_rng(seed).permutation(len(captions))[:num]]

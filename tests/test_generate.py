@@ -154,7 +154,7 @@ def test_bad_sentences_are_one_line_before_anything_is_written(tmp_path, monkeyp
         (b"a red ball\na zebra\n", "line 2: unknown word 'zebra'"),
         (b"\n \n\n", "holds no sentence"),
         (b"", "holds no sentence"),
-        (b"a red ball\na bl\xffe ball", "line 2 is no UTF-8 text"),
+        (b"a red ball\na bl\xffe ball", "line 2 is not UTF-8 text"),
         (b"a red ball " * 100000, "line 1 is too long"),
     ],
 )

@@ -15,6 +15,9 @@ SCHEDULE = ("epochs", "lr", "warmup_steps")  # the settings that determine the l
 def without_effect(settings: Settings, typed: dict[str, Any]) -> Iterator[str]:
     """Lines about typed flags that change nothing in a run with these settings."""
     s = settings
+    is_split = s.fixed_data
+    if s.captions_file:
+        is_split = not (s.val_file and s.test_file)
     only = {  # flag: (whether it has an effect, what it needs)
         "n_objects": (s.decoder == "objects", "--decoder objects"),
         "latent_dropout": (s.decoder == "objects", "--decoder objects"),
@@ -23,9 +26,9 @@ def without_effect(settings: Settings, typed: dict[str, Any]) -> Iterator[str]:
         "lambda_kl": (s.use_vae, "--use_vae"),
         "vq_levels": (s.use_vq, "--use_vq"),
         "lambda_codes": (s.use_vq, "--use_vq"),
-        "fixed_data": (not s.captions_file, "the grammar; a captions file is fixed as it is"),
+        "fixed_data": (not s.captions_file, "the grammar; a captions file has the same sentences in every epoch"),
         "train_split": (
-            bool(s.captions_file and not (s.val_file and s.test_file)) or s.fixed_data and not s.captions_file,
+            is_split,
             "--fixed_data, or a --captions_file without both --val_file and --test_file",
         ),
     }
