@@ -11,6 +11,10 @@ evaluation.
 
 from __future__ import annotations
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
 from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import argparse
@@ -18,8 +22,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
-import sys
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +34,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from captions import FORMATS
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
 from evaluation.picture_folder import RealPictures, open_real_pictures
 from evaluation.protocol import QUICK, ModelUnderTest, Protocol, open_model
@@ -50,8 +54,15 @@ from evaluation.sections.scenes import scenes_section
 from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, write_atomically
+from runtime.outputs import refuse_inputs, write_output
 
-FILES = ("captions_file", "val_file", "test_file", "captions_column")  # flags that replace settings of the run
+FILES = (  # flags that replace settings of the run
+    "captions_file",
+    "val_file",
+    "test_file",
+    "captions_column",
+    "captions_format",
+)
 METRICS_FORMAT = 3  # of metrics.json; 2 had the section "circle" and "given" words
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # in the unit of `Section.cost`
@@ -163,7 +174,7 @@ class Partial:
         self.path = os.path.join(folder, "partial.json")
         self.sections = {}
         self.fingerprint = json.loads(to_json(fingerprint))  # as it is read from the file
-        if force or not os.path.exists(self.path):
+        if force or not os.path.lexists(self.path):
             return
         try:
             stored = json.loads(Path(self.path).read_text(encoding="utf-8"))
@@ -288,14 +299,16 @@ def describe(
 def evaluate(args: argparse.Namespace) -> dict:
     """The whole evaluation -> the content of metrics.json. Raises what `main` turns into one line."""
     began = time.monotonic()
-    existing = [name for name in OUTPUTS if os.path.exists(os.path.join(args.out_dir, name))]
+    existing = [name for name in OUTPUTS if os.path.lexists(os.path.join(args.out_dir, name))]
     if existing and not args.force:
         path = os.path.join(args.out_dir, existing[0])
         raise UserError(f"{path} exists; choose another --out_dir, or --force to overwrite")
+    inputs = [args.captions_file, args.val_file, args.test_file, *(args.checkpoint or [])]
+    refuse_inputs(args.out_dir, "|".join(map(re.escape, (*OUTPUTS, "partial.json"))), inputs)
     device = choose_device(args.device)
     set_threads(args.threads)
     protocol = QUICK if args.quick else Protocol()
-    args.checkpoint = args.checkpoint or [chosen_checkpoint(None)]
+    args.checkpoint = [chosen_checkpoint(path) for path in args.checkpoint or [None]]
     files = {name: getattr(args, name) for name in FILES}
     real = open_real_pictures(args.real_pictures, protocol.real, args.seed) if args.real_pictures else None
     models = [open_model(path, device, files) for path in args.checkpoint]
@@ -332,7 +345,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     html = render_page(result, models[0], protocol, args.seed)
     result["seconds"] = round(time.monotonic() - began, 1)
     for name, text in (("metrics.json", to_json(result)), ("report.md", markdown(result)), ("index.html", html)):
-        write_atomically(os.path.join(args.out_dir, name), text.encode())
+        write_output(os.path.join(args.out_dir, name), text.encode(), args.force)
     os.remove(partial.path)
     progress.close()
     return result
@@ -366,7 +379,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="seed of sentences, permutations and fresh captioners (default: 0)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="overwrite the evaluation in --out_dir, or begin an interrupted one anew"
+        "--force",
+        "--overwrite",
+        action="store_true",
+        help="overwrite the evaluation in --out_dir, or begin an interrupted one anew",
     )
     parser.add_argument(
         "--captions_file",
@@ -386,6 +402,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one"
     )
+    parser.add_argument("--captions_format", choices=FORMATS, help="the format of these files, if it is another one")
     parser.add_argument(
         "--real_pictures",
         type=path_name,

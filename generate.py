@@ -6,36 +6,57 @@
     python generate.py --from_codes "color=3 shape=7 / shape=1 place=4 / ground=2" --out_dir out    after train.py --use_vq
 
 Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.jsonl with
-{"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
+{"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes. A hidden list beside them,
+.visual_language.jsonl, names these files with their hashes: the next command removes them, and no other file.
 """
 
-import contextlib
-import json
+from __future__ import annotations
+
 import os
-import re
 import sys
-from itertools import islice
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
+import argparse
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
+from captions import FORMATS
+from captions.lines import shown
+from captions.reader import CaptionsReader
 from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
-from data_utils import UnknownWord, pad
-from decoders.objects import grounded_words
-from pictures import BATCH, INVENTION, codes_of_sentences, draw_sentences, load_pngs, read_pictures, save_pngs
+from data_utils import UnknownWord, Vocabulary, pad
+from models import Cycle
+from pictures import (
+    BATCH,
+    INVENTION,
+    codes_of_sentences,
+    draw_sentences,
+    load_pngs,
+    png_bytes,
+    read_pictures,
+    to_image,
+)
 from runtime.command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from runtime.devices import choose_device, set_threads
-from runtime.files import make_folder, whole_file
-from runtime.signals import Interrupted, Signals
-from text.formats import CaptionsReader
+from runtime.outputs import OutputFolder, refuse_inputs
+from runtime.signals import Interrupted, StopWhenSafe
 from text.grammar import FORM, is_like_training
-from text.grounding import given_line
-from text.lines import shown
+from text.grounding import given_line, grounded_words
 from text.vocabulary import normalized
-from visualization import layer_sheet, scene_sheet
+from visualization import draw_layer_sheet, draw_scene_sheet
 
 LIST, SHEET, LAYERS = "captions.jsonl", "contact_sheet.png", "layers.png"
+NAMES = rf"\d{{5,}}\.png|{re.escape(LIST)}|{re.escape(SHEET)}|{re.escape(LAYERS)}"  # all that this command writes
 ON_SHEET, IN_LAYERS = 96, 8  # sentences shown on contact_sheet.png and on layers.png
+NAMED_LINES = 20  # too long lines of a file that are named one by one
 
 
 # ---------------------------------------------------------------------------------------------
@@ -43,58 +64,83 @@ ON_SHEET, IN_LAYERS = 96, 8  # sentences shown on contact_sheet.png and on layer
 # ---------------------------------------------------------------------------------------------
 
 
-def typed_sentences(args):
-    """(where, text) of each sentence of --text or --texts_file. Raises OSError, CaptionsFileError."""
-    if args.text:
-        for number, text in enumerate(args.text, 1):
-            yield f"--text {number}", text
-    else:
-        reader = CaptionsReader(args.texts_file, args.captions_column)
-        for number, caption in enumerate(reader, 1):
-            where = reader.where(caption, number)
-            if caption.cut:
-                raise ValueError(f"{where} is too long; put one sentence on a line")
-            yield where, caption.text
+def typed_sentences(args: argparse.Namespace) -> Iterator[tuple[str, str, bool]]:
+    """(location, text, whether reading cut it) of each sentence of --text or --texts_file.
 
-
-def describe_file(args):
-    """As what --texts_file is read, and its first sentence. Reads all of it. Raises OSError, CaptionsFileError."""
-    reader = CaptionsReader(args.texts_file, args.captions_column)
-    first = ""
-    for caption in reader:
-        first = first or caption.text
-    return f"{args.texts_file} read as {reader.format}; first sentence: {shown(first)}"
-
-
-def check_sentences(args, vocab, max_words):
-    """Look at every sentence before anything is written -> how many there are, and how many lines of a file are empty.
-
-    Raises ValueError that names the first sentence that cannot be drawn.
+    Raises OSError, CaptionsFileError.
     """
-    usable = empty = 0
-    for where, text in typed_sentences(args):
+    if args.text:
+        for i, text in enumerate(args.text, 1):
+            yield f"--text {i}", text, False
+    else:
+        reader = CaptionsReader(args.texts_file, args.captions_column, args.captions_format)
+        for i, caption in enumerate(reader, 1):
+            yield reader.where(caption, i), caption.text, caption.cut
+
+
+@dataclass
+class Survey:
+    """What the sentences are, found before anything is written."""
+
+    count: int = 0  # of sentences to draw
+    empty: int = 0  # lines of a file
+    too_long: list[str] = field(default_factory=list)  # messages about sentences that are left out
+    unlike: list[str] = field(default_factory=list)  # of a form that a model of the grammar was not trained on
+    first: str = ""
+
+    def print_notes(self, args: argparse.Namespace) -> None:
+        """Print notes on standard error."""
+        for message in self.too_long[:NAMED_LINES]:
+            print(f"generate.py: {message}", file=sys.stderr)
+        if len(self.too_long) > NAMED_LINES:
+            print(f"generate.py: {len(self.too_long) - NAMED_LINES} more lines are too long", file=sys.stderr)
+        if self.unlike:
+            more = f" and {len(self.unlike) - 1} more" if len(self.unlike) > 1 else ""
+            what = f"no training sentence has the form of {self.unlike[0]!r}{more}; the caption may be another sentence"
+            print(f"note: {what}\n      trained on: {FORM}", file=sys.stderr)
+        if args.texts_file and self.count:
+            format_ = CaptionsReader(args.texts_file, args.captions_column, args.captions_format).format
+            print(f"{args.texts_file} read as {format_}; first sentence: {shown(self.first)}", file=sys.stderr)
+
+
+def survey(args: argparse.Namespace, vocab: Vocabulary, max_words: int, has_grammar: bool) -> Survey:
+    """Look at every sentence. Raises ValueError for one that cannot be drawn; a too long line of a file is only noted."""
+    found = Survey()
+    for where, text, is_cut in typed_sentences(args):
         try:
-            length = len(vocab.encode(text))
+            ids = [] if is_cut else vocab.encode(text)
         except UnknownWord as error:
             raise ValueError(f"{where}: {error}") from None
-        if length > max_words:
-            what = "pieces" if vocab.is_bpe else "words"
-            raise ValueError(f"{where} has {length} {what}; this model draws at most {max_words}")
-        if not length and args.text:
+        if is_cut or len(ids) > max_words:
+            unit = "tokens" if vocab.is_bpe else "words"
+            limit = f"has {len(ids)} {unit}; this model draws at most {max_words}"
+            message = f"{where} {'is too long; put one sentence on a line' if is_cut else limit}"
+            if args.text:
+                raise ValueError(message)
+            found.too_long.append(message)
+        elif ids:
+            found.count += 1
+            found.first = found.first or text
+            if has_grammar and not is_like_training(vocab.decode(ids)):
+                found.unlike.append(vocab.decode(ids))
+        elif args.text:
             raise ValueError(f"{where} is empty")
-        usable, empty = usable + bool(length), empty + (not length)
-    if not usable:
+        else:
+            found.empty += 1
+    if not found.count and not found.too_long:
         raise ValueError(f"{args.texts_file} holds no sentence; put one on each line")
-    return usable, empty
+    return found
 
 
-def check_codes(args, cycle, checkpoint):
+def check_codes(args: argparse.Namespace, cycle: Cycle, checkpoint: str) -> None:
     """Look at --codes and at every scene of --from_codes before anything is written. Raises ValueError."""
     if (args.codes or args.from_codes) and not cycle.has_codes:
         flag = "--codes" if args.codes else "--from_codes"
         raise ValueError(f"{flag} needs a model with codes, which train.py --use_vq makes; {checkpoint} has none")
     if args.from_codes and args.layers:
-        raise ValueError("--layers shows parts over their words, which --from_codes has not; leave one of them out")
+        raise ValueError(
+            "--layers shows parts of a scene with their words, but --from_codes has no words; use one of them"
+        )
     for i, text in enumerate(args.from_codes or [], 1):
         try:
             cycle.scene_decoder.draw_codes([text])
@@ -102,20 +148,8 @@ def check_codes(args, cycle, checkpoint):
             raise ValueError(f"--from_codes {i}: {error}") from None
 
 
-def warn_of_unlike_sentences(args, vocab):
-    """Say on standard error which sentences have a form that a model of the grammar was not trained on."""
-    texts = [vocab.decode(vocab.encode(text)) for _, text in typed_sentences(args)]
-    unlike = [text for text in texts if text and not is_like_training(text)]
-    if unlike:
-        first = f"{unlike[0]!r}" + (f" and {len(unlike) - 1} more" if len(unlike) > 1 else "")
-        print(
-            f"note: training shows no sentence of the form of {first}; it may come back as another one", file=sys.stderr
-        )
-        print(f"      trained on: {FORM}", file=sys.stderr)
-
-
-def sentences_in_blocks(args, cycle, vocab, device):
-    """Lists of up to BATCH sentences: the typed ones, or --sample of them from the language model; or scenes in codes."""
+def sentences_in_blocks(args: argparse.Namespace, cycle: Cycle, vocab: Vocabulary, device) -> Iterator[list[str]]:
+    """Lists of up to BATCH scenes: typed sentences, --sample sentences of the language model, or scenes in codes."""
     if args.from_codes:
         for start in range(0, len(args.from_codes), BATCH):
             yield args.from_codes[start : start + BATCH]
@@ -125,8 +159,9 @@ def sentences_in_blocks(args, cycle, vocab, device):
             ids = cycle.language_model.sample(min(BATCH, args.sample - start), rng, INVENTION)
             yield [vocab.decode(row) for row in ids.tolist()]
     else:
-        texts = (text for _, text in typed_sentences(args) if vocab.encode(text))
-        while block := list(islice(texts, BATCH)):
+        complete = (text for _, text, is_cut in typed_sentences(args) if not is_cut)
+        texts = (text for text in complete if 0 < len(vocab.encode(text)) <= cycle.max_tokens)
+        while block := list(itertools.islice(texts, BATCH)):
             yield block
 
 
@@ -135,172 +170,147 @@ def sentences_in_blocks(args, cycle, vocab, device):
 # ---------------------------------------------------------------------------------------------
 
 
-def generate(args):
-    """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
-    with Signals() as signals:
-        device = choose_device(args.device)
-        set_threads()
-        checkpoint = chosen_checkpoint(args.checkpoint)
-        cycle, vocab, settings = load_model(checkpoint, device)
-        if args.layers and not cycle.scene_decoder.has_layers:
-            raise ValueError(
-                f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws in one piece; leave it out"
-            )
-        check_codes(args, cycle, checkpoint)
-        about_file = describe_file(args) if args.texts_file else ""
-        total, empty = args.sample or len(args.from_codes or []), 0
-        if not total:
-            total, empty = check_sentences(args, vocab, cycle.language_model.max_words)
-        if not args.sample and not args.from_codes and not settings.captions_file:
-            warn_of_unlike_sentences(args, vocab)
-        if given := given_line(grounded_words(cycle, vocab), settings.grounding):
-            print(f"note: {given}", file=sys.stderr)
-        if about_file:
-            print(about_file, file=sys.stderr)
-        make_folder(args.out_dir)
-        remove_earlier(args.out_dir)
-        drawn = Drawn(args.out_dir)
-        try:
-            draw_all(args, cycle, vocab, device, signals, drawn)
-        except Interrupted as signal:
-            where = f", each is in {drawn.list}" if drawn.count else ""
-            print(f"generate.py: interrupted; {drawn.count} of {total} sentences are drawn{where}", file=sys.stderr)
-            return 128 + signal.args[0]
-    if empty:
-        print(f"{empty} empty line(s) of {args.texts_file} skipped")
-    first = f" (the first {ON_SHEET})" if drawn.count > ON_SHEET else ""
-    sheet = os.path.join(args.out_dir, SHEET)
-    print(f"pictures: {paths_shown(args.out_dir, drawn.count)}; together: {sheet}{first}")
-    aside = f" ({drawn.verbatim} as typed; capitals, spaces and kinds of quotation marks aside for the rest)"
-    as_typed = aside if drawn.verbatim < drawn.exact else ""
-    what = (
-        "captions have the codes that were typed" if args.from_codes else f"sentences were read back exactly{as_typed}"
-    )
-    print(f"{drawn.exact} of {drawn.count} {what}; each is in {drawn.list}")
-    return 0
+class Generation:
+    """Draws scenes into a folder, reads them back and lists them."""
 
+    def __init__(self, args: argparse.Namespace, cycle: Cycle, vocab: Vocabulary, device, outputs: OutputFolder):
+        self.args = args
+        self.cycle = cycle
+        self.vocab = vocab
+        self.device = device
+        self.outputs = outputs
+        self.rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
+        self.count = 0  # pictures that are listed
+        self.exact = 0  # of these with an exact match
+        self.verbatim = 0  # of these with the same capitals, spaces and quotation marks
+        self.pictures: list[torch.Tensor] = []  # of the sheet
+        self.labels: list[str] = []
 
-class Drawn:
-    """What a run has drawn into a folder so far."""
+    def run(self, signals: StopWhenSafe) -> None:
+        """Draw all. Raises Interrupted and OSError, after it has listed every picture that it leaves in the folder."""
+        names: list[str] = []
+        stopped = None
+        with self.outputs.open(LIST) as out:
+            try:
+                for texts in sentences_in_blocks(self.args, self.cycle, self.vocab, self.device):
+                    names = [f"{self.count + i:05d}.png" for i in range(len(texts))]
+                    self._draw_block(texts, names, signals, out)
+            except (Interrupted, OSError) as error:
+                for name in names:
+                    self.outputs.remove(name)
+                if not self.count:
+                    raise
+                stopped = error
+            sheet = draw_scene_sheet(torch.cat(self.pictures), self.labels)
+            self.outputs.write(SHEET, png_bytes(sheet))
+        if stopped:
+            raise stopped
 
-    def __init__(self, folder):
-        self.folder, self.list = folder, os.path.join(folder, LIST)
-        self.count = self.exact = self.verbatim = 0
-        self.pictures, self.labels = [], []  # for the sheet
-
-    def add(self, texts, pictures, captions, matches):
-        """Take note of a block of sentences."""
-        labels = [
-            text if match else f"{text} -> {caption or '(nothing)'}"
-            for text, caption, match in zip(texts, captions, matches)
-        ]
-        self.labels += labels[: ON_SHEET - len(self.labels)]
+    @torch.no_grad()
+    def _draw_block(self, texts: list[str], names: list[str], signals: StopWhenSafe, out) -> None:
+        signals.check()
+        cycle, vocab, device, args = self.cycle, self.vocab, self.device, self.args
+        codes = None
+        if args.from_codes:
+            pictures, codes = cycle.scene_decoder.draw_codes(texts)
+            pictures = round_8bit(pictures.cpu())
+        else:
+            pictures = draw_sentences(cycle, vocab, texts, device)
+            if cycle.has_codes:
+                codes = codes_of_sentences(cycle, vocab, texts, device)
+        signals.check()
+        for name, picture in zip(names, pictures, strict=True):
+            self.outputs.write(name, png_bytes(to_image(picture)), durable=False)
+        pictures = load_pngs([os.path.join(args.out_dir, name) for name in names])
+        captions, _ = read_pictures(cycle, vocab, pictures, device, args.temperature, self.rng)
+        signals.check()
+        if args.layers and not self.count:
+            self._write_layers(texts[:IN_LAYERS])
+        if args.from_codes:  # without a sentence a caption is right if it is drawn with the same codes
+            again = codes_of_sentences(cycle, vocab, captions, device)
+            matches = [a == b for a, b in zip(codes, again, strict=True)]
+        else:
+            known = [vocab.decode(vocab.encode(text)) for text in texts]
+            matches = [normalized(a) == normalized(b) for a, b in zip(known, captions, strict=True)]
+        for i, (text, name, caption, match) in enumerate(zip(texts, names, captions, matches, strict=True)):
+            row = {"text": text, "image": name, "caption": caption, "exact_match": match, "verbatim": caption == text}
+            if codes:
+                row["codes"] = codes[i]
+            out.write(json.dumps(row).encode("ascii") + b"\n")
+            if args.codes or args.from_codes:
+                print(f"{codes[i]}    {caption if args.from_codes else text}")
+            if len(self.labels) < ON_SHEET:
+                self.labels.append(text if match else f"{text} -> {caption or '(nothing)'}")
+            self.exact += match
+            self.verbatim += caption == text
         if self.count < ON_SHEET:
             self.pictures.append(
                 pictures[: ON_SHEET - self.count].clone()
             )  # a view would keep its whole block in memory
-        self.count, self.exact = self.count + len(texts), self.exact + sum(matches)
-        self.verbatim += sum(text == caption for text, caption in zip(texts, captions))
+        self.count += len(texts)
 
-    def next_paths(self, count):
-        """The files of the next pictures."""
-        return [os.path.join(self.folder, f"{self.count + i:05d}.png") for i in range(count)]
+    def _write_layers(self, texts: list[str]) -> None:
+        rows = [self.vocab.encode(text) for text in texts]
+        ids = pad(rows).to(self.device)
+        scene = self.cycle.draw(ids)
+        layers = [self.cycle.scene_decoder.layers(scene, ids, i) for i in range(len(rows))]
+        sheet = draw_layer_sheet([self.vocab.names(row) for row in rows], scene.picture, layers)
+        self.outputs.write(LAYERS, png_bytes(sheet))
 
-
-def draw_all(args, cycle, vocab, device, signals, drawn):
-    """Draw each sentence, read it back and list it. Raises Interrupted, OSError, after it has made sure that each picture in the
-    folder is listed."""
-    rng = torch.Generator(device).manual_seed(args.seed) if args.temperature else None
-    stopped, paths = None, []
-    with whole_file(drawn.list, "w", encoding="ascii") as out:
-        try:
-            for texts in sentences_in_blocks(args, cycle, vocab, device):
-                paths = drawn.next_paths(len(texts))
-                draw_block(args, cycle, vocab, device, signals, drawn, texts, rng, out)
-        except (Interrupted, OSError) as error:
-            remove(paths)
-            if not drawn.count:
-                raise
-            stopped = error
-        scene_sheet(torch.cat(drawn.pictures), drawn.labels, os.path.join(args.out_dir, SHEET))
-    if stopped:
-        raise stopped
+    def print_result(self) -> None:
+        """Print where the pictures are, and how many captions are right."""
+        folder = Path(self.args.out_dir)
+        last = f" ... {folder / f'{self.count - 1:05d}.png'}" if self.count > 1 else ""
+        first_ones = f" (the first {ON_SHEET})" if self.count > ON_SHEET else ""
+        print(f"pictures: {folder / '00000.png'}{last}; together: {folder / SHEET}{first_ones}")
+        what = "sentences were read back exactly"
+        if self.args.from_codes:
+            what = "captions have the codes that were typed"
+        elif self.verbatim < self.exact:
+            what += f" ({self.verbatim} as typed; the others but for capitals, spaces and kinds of quotation marks)"
+        print(f"{self.exact} of {self.count} {what}; each is in {folder / LIST}")
 
 
-def draw_block(args, cycle, vocab, device, signals, drawn, texts, rng, out):
-    """A block of sentences; `out` is the list. Raises Interrupted, OSError."""
-    signals.check()
-    if args.from_codes:
-        pictures, codes = cycle.scene_decoder.draw_codes(texts)
-        pictures = round_8bit(pictures.cpu())
-    else:
-        pictures = draw_sentences(cycle, vocab, texts, device)
-        codes = codes_of_sentences(cycle, vocab, texts, device) if cycle.has_codes else None
-    signals.check()
-    paths = save_pngs(pictures, args.out_dir, drawn.count)
-    pictures = load_pngs(paths)
-    captions, _ = read_pictures(cycle, vocab, pictures, device, args.temperature, rng)
-    signals.check()
-    if args.layers and not drawn.count:
-        draw_layers(cycle, vocab, texts[:IN_LAYERS], device, os.path.join(args.out_dir, LAYERS))
-    if args.from_codes:  # no sentence was typed: the caption is right if it would be drawn with the same codes
-        matches = [a == b for a, b in zip(codes, codes_of_sentences(cycle, vocab, captions, device), strict=True)]
-    else:
-        matches = [
-            normalized(c) == normalized(vocab.decode(vocab.encode(text)))
-            for text, c in zip(texts, captions, strict=True)
-        ]
-    for i, (text, path, caption, match) in enumerate(zip(texts, paths, captions, matches, strict=True)):
-        row = {
-            "text": text,
-            "image": os.path.basename(path),
-            "caption": caption,
-            "exact_match": match,
-            "verbatim": caption == text,
-        }
-        out.write(json.dumps(row | ({"codes": codes[i]} if codes else {})) + "\n")
-        if args.codes or args.from_codes:
-            print(f"{codes[i]}    {caption if args.from_codes else text}")
-    out.flush()  # a killed process leaves a list, by which the next one knows the pictures
-    drawn.add(texts, pictures, captions, matches)
+def generate(args: argparse.Namespace) -> int:
+    """The whole command -> exit code. Raises CheckpointError, UserError, ValueError, OSError."""
+    with StopWhenSafe() as signals:
+        device = choose_device(args.device)
+        set_threads()
+        checkpoint = chosen_checkpoint(args.checkpoint)
+        refuse_inputs(args.out_dir, NAMES, [args.texts_file, checkpoint])
+        cycle, vocab, settings = load_model(checkpoint, device)
+        if args.layers and not cycle.scene_decoder.has_layers:
+            raise ValueError(
+                f"--layers: {checkpoint} has the {settings.decoder} decoder, which draws no layers; leave it out"
+            )
+        check_codes(args, cycle, checkpoint)
+        found = Survey(count=args.sample or len(args.from_codes or []))
+        if not found.count:
+            found = survey(args, vocab, cycle.max_tokens, not settings.captions_file)
+        if given := given_line(grounded_words(cycle, vocab), settings.grounding):
+            print(f"note: {given}", file=sys.stderr)
+        found.print_notes(args)
+        if not found.count:
+            return 1
 
+        def is_planned(name: str) -> bool:
+            if re.fullmatch(r"\d{5,}\.png", name):
+                return int(name[:-4]) < found.count
+            return name in (LIST, SHEET) or (args.layers and name == LAYERS)
 
-def remove_earlier(folder):
-    """Remove what an earlier run has left in a folder, so that no picture in it is of other sentences. Raises OSError.
-
-    Pictures are known by its list of them; a process that was killed leaves a list without the last pictures.
-    """
-    for name in os.listdir(folder):
-        killed = re.fullmatch(rf"\.{re.escape(LIST)}\.\d+\.tmp", name)
-        if re.fullmatch(r"\.\d{5,}\.png\.\d+\.tmp", name):
-            remove([os.path.join(folder, name)])
-        elif name == LIST or killed:
-            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as f:
-                images = re.findall(r'"image": "(\d{5,}\.png)"', f.read())
-            if killed:
-                images += [f"{i:05d}.png" for i in range(len(images), len(images) + BATCH)]
-            remove(os.path.join(folder, image) for image in [*images, SHEET, LAYERS, name])
-
-
-def remove(paths):
-    """Remove those of some files that are there. Raises OSError."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
-
-
-@torch.no_grad()
-def draw_layers(cycle, vocab, texts, device, path):
-    rows = [vocab.encode(text) for text in texts]
-    ids = pad(rows).to(device)
-    scene = cycle.draw(ids)
-    layers = [cycle.scene_decoder.layers(scene, ids, i) for i in range(len(rows))]
-    layer_sheet([vocab.names(row) for row in rows], scene.picture, layers, path)
-
-
-def paths_shown(folder, count):
-    first, last = (os.path.join(folder, f"{i:05d}.png") for i in (0, count - 1))
-    return first if count == 1 else f"{first} ... {last}"
+        with OutputFolder(args.out_dir, NAMES, is_planned, args.overwrite) as outputs:
+            generation = Generation(args, cycle, vocab, device, outputs)
+            try:
+                generation.run(signals)
+            except Interrupted as signal:
+                where = f", each is in {os.path.join(args.out_dir, LIST)}" if generation.count else ""
+                what = f"{generation.count} of {found.count} sentences are drawn{where}"
+                print(f"generate.py: interrupted; {what}", file=sys.stderr)
+                return 128 + signal.args[0]
+    if found.empty:
+        print(f"{found.empty} empty line(s) of {args.texts_file} skipped")
+    generation.print_result()
+    return int(bool(found.too_long))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -308,7 +318,8 @@ def paths_shown(folder, count):
 # ---------------------------------------------------------------------------------------------
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The flags. Raises SystemExit(2) for a wrong one."""
     parser = Parser("generate.py", __doc__)
     add_checkpoint_flag(parser)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -327,21 +338,28 @@ def parse_arguments(argv):
     parser.add_argument(
         "--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing"
     )
-    text = "the column or JSON key of --texts_file that holds the sentences; guessed where it is plain which"
+    text = "replace files of D that have the names of outputs; other files stay"
+    parser.add_argument("--overwrite", action="store_true", help=text)
+    text = "the column or JSON key of --texts_file that holds the sentences (default: guessed)"
     parser.add_argument("--captions_column", default="", metavar="NAME", help=text)
+    text = "format of --texts_file (default: auto, by the ending of its name); text reads each line as it stands"
+    parser.add_argument("--captions_format", choices=FORMATS, default="auto", help=text)
     parser.add_argument(
-        "--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each part over its words"
+        "--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each part above its words"
     )
     parser.add_argument("--codes", action="store_true", help="print each scene's codes (models of train.py --use_vq)")
-    text = "of reading back: 0 takes the likeliest words, more draws them at random (default: 0)"
+    text = (
+        "of the captions: 0 takes the likeliest words, as does a value below 1e-6; above, words are drawn (default: 0)"
+    )
     parser.add_argument("--temperature", type=number(float, 0, 100), default=0.0, metavar="X", help=text)
-    text = "of whatever is drawn at random (default: 0)"
+    text = "of all random numbers (default: 0)"
     parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, metavar="N", help=text)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line -> exit code. Raises SystemExit(2) for a wrong flag."""
     args = parse_arguments(argv)
     return exit_code("generate.py", lambda: generate(args), SMALLER_MODEL)
 

@@ -1,39 +1,46 @@
-"""Pictures of a run for people: curves, scene sheets, round trips, layers, the gaze of the captioner, projections.
+"""Figures of a run: training curves, scene sheets, round trips, layers, the gaze of the captioner, projections.
 
-Each function writes one PNG, which a notebook shows with `IPython.display.Image(path)`; all raise OSError where the file
-cannot be written.
+Most functions write one PNG, which a notebook shows with `IPython.display.Image(path)`. They raise OSError if the file cannot be
+written, or if a file that this program did not make has its name.
 """
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from imaging.fonts import LINE_SPACING, draw_paragraph, draw_text, warn_of_missing, wrap
-from pictures import to_image
-from runtime.files import write_atomically
+from pictures import png_bytes, to_image
+from runtime.outputs import write_output
 
-LETTERS, MOST_LINES = 12, 16  # px; under a scene, where a real sentence and what came back for it must be seen
-BLACK, GRAY, WRONG = (30, 30, 30), (120, 120, 120), (190, 30, 30)
-
-
-def save_image(image, path):
-    """A Pillow image or matplotlib figure -> PNG, never half written. Raises OSError."""
-    buffer = io.BytesIO()
-    if isinstance(image, Image.Image):
-        image.save(buffer, "PNG")
-    else:
-        image.savefig(buffer, format="png", dpi=110)
-    write_atomically(path, buffer.getvalue())
+TEXT_SIZE = 12  # px, under a scene
+MOST_LINES = 16  # under a scene: a real sentence and its caption must fit
+BLACK = (30, 30, 30)
+GRAY = (120, 120, 120)
+WRONG = (190, 30, 30)
 
 
-def scene_sheet(pictures, texts, path, columns=6, zoom=2):
-    """Pictures (n, 3, 64, 64) with a text under each."""
+def scene_sheet(
+    pictures: Sequence[torch.Tensor], texts: Sequence[str], path: Path | str, columns: int = 6, zoom: int = 2
+) -> None:
+    """Write pictures (n, 3, 64, 64) with a text under each."""
+    write_output(path, png_bytes(draw_scene_sheet(pictures, texts, columns, zoom)))
+
+
+def draw_scene_sheet(
+    pictures: Sequence[torch.Tensor], texts: Sequence[str], columns: int = 6, zoom: int = 2
+) -> Image.Image:
+    """Pictures (n, 3, 64, 64) with a text under each -> a Pillow image."""
     warn_of_missing(texts)
     side = 64 * zoom
-    lines = max((len(wrap(text, side, LETTERS, MOST_LINES)) for text in texts), default=0)
-    cell_w, cell_h = side + 16, side + 10 + max(4, lines) * round(LETTERS * LINE_SPACING)
+    lines = max((len(wrap(text, side, TEXT_SIZE, MOST_LINES)) for text in texts), default=0)
+    cell_w, cell_h = side + 16, side + 10 + max(4, lines) * round(TEXT_SIZE * LINE_SPACING)
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * cell_w + 8, rows * cell_h + 8), "white")
@@ -41,13 +48,21 @@ def scene_sheet(pictures, texts, path, columns=6, zoom=2):
     for i, (picture, text) in enumerate(zip(pictures, texts)):
         x, y = 8 + i % columns * cell_w, 8 + i // columns * cell_h
         sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x, y))
-        draw_paragraph(draw, (x, y + side + 3), text, side, LETTERS, BLACK, MOST_LINES)
-    save_image(sheet, path)
+        draw_paragraph(draw, (x, y + side + 3), text, side, TEXT_SIZE, BLACK, MOST_LINES)
+    return sheet
 
 
-def grid_sheet(pictures, row_names, column_names, path, zoom=1):
-    """Pictures, row by row, with a name at each row and over each column."""
-    side, left, top = 64 * zoom + 4, 84, 24
+def grid_sheet(
+    pictures: Iterable[torch.Tensor],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    path: Path | str,
+    zoom: int = 1,
+) -> None:
+    """Write pictures (3, 64, 64), row by row, with a name at each row and above each column."""
+    side = 64 * zoom + 4
+    left = 84
+    top = 24
     sheet = Image.new("RGB", (left + side * len(column_names), top + side * len(row_names)), "white")
     draw = ImageDraw.Draw(sheet)
     for c, name in enumerate(column_names):
@@ -57,11 +72,18 @@ def grid_sheet(pictures, row_names, column_names, path, zoom=1):
     for i, picture in enumerate(pictures):
         at = (left + i % len(column_names) * side, top + i // len(column_names) * side)
         sheet.paste(to_image(picture).resize((64 * zoom, 64 * zoom), Image.NEAREST), at)
-    save_image(sheet, path)
+    write_output(path, png_bytes(sheet))
 
 
-def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
-    """Original text, scene and recovered caption side by side; a wrong caption in red."""
+def round_trips(
+    texts: Sequence[str],
+    pictures: Sequence[torch.Tensor],
+    captions: Sequence[str],
+    path: Path | str,
+    columns: int = 2,
+    zoom: int = 2,
+) -> None:
+    """Write original texts, scenes (n, 3, 64, 64) and captions side by side; wrong captions are red."""
     warn_of_missing([*texts, *captions])
     side = 64 * zoom
     text_w, cell_h = 200, side + 14
@@ -79,11 +101,24 @@ def round_trips(texts, pictures, captions, path, columns=2, zoom=2):
         sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (x + text_w + 10, y))
         color = BLACK if text == caption else WRONG
         draw_paragraph(draw, (x + text_w + side + 20, middle), caption or "(nothing)", text_w - 20, 13, color, most=6)
-    save_image(sheet, path)
+    write_output(path, png_bytes(sheet))
 
 
-def layer_sheet(sentences, pictures, layers, path, zoom=2):
-    """One row a sentence: the sentence, its scene, then each part of it alone over the words that it shows.
+def layer_sheet(
+    sentences: Sequence[Sequence[str]],
+    pictures: Sequence[torch.Tensor],
+    layers: Sequence[list],
+    path: Path | str,
+    zoom: int = 2,
+) -> None:
+    """Write one row a sentence, see `draw_layer_sheet`."""
+    write_output(path, png_bytes(draw_layer_sheet(sentences, pictures, layers, zoom)))
+
+
+def draw_layer_sheet(
+    sentences: Sequence[Sequence[str]], pictures: Sequence[torch.Tensor], layers: Sequence[list], zoom: int = 2
+) -> Image.Image:
+    """One row a sentence -> a Pillow image: the sentence, its scene, then each part of the scene above the words it shows.
 
     sentences: the words of each; pictures (n, 3, 64, 64); layers: of each what `layers` of its scene decoder returns.
     """
@@ -99,17 +134,19 @@ def layer_sheet(sentences, pictures, layers, path, zoom=2):
     for i, (words, scene, parts) in enumerate(zip(sentences, pictures, layers)):
         y = 26 + i * cell_h
         draw_paragraph(draw, (10, y + side // 2 - 20), " ".join(words), text_w - 20, 13, BLACK)
-        for k, (picture, places) in enumerate([(scene, []), *parts]):
+        for k, (picture, positions) in enumerate([(scene, []), *parts]):
             sheet.paste(to_image(picture).resize((side, side), Image.NEAREST), (text_w + k * step, y))
-            draw_paragraph(
-                draw, (text_w + k * step + 2, y + side + 4), " ".join(words[place] for place in places), side, 12, BLACK
-            )
-    save_image(sheet, path)
+            below = " ".join(words[i] for i in positions)
+            draw_paragraph(draw, (text_w + k * step + 2, y + side + 4), below, side, TEXT_SIZE, BLACK)
+    return sheet
 
 
-def training_curves(history, path):
-    """Losses against steps, and exact match against seconds of training."""
-    from matplotlib.figure import Figure  # most of a second to import, and scripts that only draw scenes do without
+def training_curves(history: list[dict], path: Path | str) -> None:
+    """Plot losses against steps, and exact match against seconds of training.
+
+    history: the rows of metrics.jsonl.
+    """
+    from matplotlib.figure import Figure  # takes most of a second
 
     train = [r for r in history if r["kind"] == "train"]
     val = [r for r in history if r["kind"] == "validation"]
@@ -128,22 +165,24 @@ def training_curves(history, path):
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.tight_layout()
-    save_image(figure, path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_output(path, buffer.getvalue())
 
 
-def gaze_picture(picture, weights):
-    """The picture (3, 64, 64), dark where the captioner did not look; weights (64,) >= 0 over its 8x8 grid."""
+def gaze_picture(picture: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """A picture (3, 64, 64) -> the same, darker where the captioner did not look; weights (64,) >= 0 over its 8x8 grid."""
     light = F.interpolate((weights / weights.max().clamp(min=1e-9)).view(1, 1, 8, 8), 64, mode="bilinear")[0]
     return picture * (0.25 + 0.75 * light)
 
 
-def project(vectors, seed=0):
+def project(vectors: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Vectors (n, D) -> {"PCA": (n, 2), "t-SNE": (n, 2)}, centered, the largest coordinate 1.
 
-    PCA keeps distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) keeps neighbors, and its large
-    distances mean nothing. Seeded. Fewer than five vectors, or equal ones, have no neighbors to keep: zeros. Cost O(n^2).
+    PCA preserves distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) preserves neighbors, and its large
+    distances mean nothing. Fewer than five vectors, or equal ones, give zeros for t-SNE. Cost O(n^2).
     """
-    from sklearn.manifold import TSNE  # a second to import, and training has no use for it
+    from sklearn.manifold import TSNE  # takes a second, and training does not use it
 
     x = np.asarray(vectors, np.float64).reshape(len(vectors), -1)
     x = x - x.mean(0)

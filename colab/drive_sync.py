@@ -19,7 +19,7 @@ import torch
 
 from checkpoints import CheckpointError, load, newest_valid
 from colab.notebook_display import modified
-from runtime.files import write_atomically
+from runtime.outputs import Manifest, remove_unfinished, write_output
 from settings import FIXED_ON_RESUME
 
 MOUNT_POINT = "/content/drive"  # where Colab's own notebooks put it; $DRIVE_MOUNT chooses another
@@ -108,9 +108,7 @@ class DriveCopy:
         self.extras = []
         self.thread = None
         self.stop = threading.Event()
-        for path in glob.glob(os.path.join(glob.escape(folder), ".*_step_*.pt.*.tmp")):
-            with contextlib.suppress(OSError):
-                os.remove(path)  # a copy cut short by a disconnect
+        remove_unfinished(folder, NAME.pattern)  # copies cut short by a disconnect
 
     def names(self, kind):
         """Copies of a kind, newest first, those known to be damaged left out."""
@@ -132,7 +130,7 @@ class DriveCopy:
             except OSError as error:
                 self.say(f"Drive: {name} cannot be read ({reason(error)}) and is passed over")
                 continue
-            write_atomically(local, data)
+            write_output(local, data)
             try:
                 state = load(local)
                 step_of(state)
@@ -149,7 +147,7 @@ class DriveCopy:
             path = os.path.join(log_dir, name)
             if re.fullmatch(r"[\w-]+\.(png|txt)", name) and not os.path.lexists(path):
                 with contextlib.suppress(OSError), open(os.path.join(self.folder, name), "rb") as f:
-                    write_atomically(path, f.read())
+                    write_output(path, f.read())
 
     # -- giving -----------------------------------------------------------------------------------
 
@@ -207,7 +205,7 @@ class DriveCopy:
         step = step_of(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
         target = self._free_name(kind, step, len(data))
         if target is not None:
-            write_atomically(target, data)
+            write_output(target, data)
             try:
                 if os.path.getsize(target) != len(data):
                     raise OSError(f"only {os.path.getsize(target)} of {len(data)} bytes arrived")
@@ -219,7 +217,10 @@ class DriveCopy:
                 raise
         if kind == "last":
             self.step = step
+        manifest = Manifest(self.folder)
         for name in self.names(kind)[self.keep :]:
+            if not manifest.owns(name):
+                continue
             with contextlib.suppress(OSError):
                 os.truncate(os.path.join(self.folder, name), 0)  # Drive's bin would go on counting its size
                 os.remove(os.path.join(self.folder, name))
@@ -239,7 +240,7 @@ class DriveCopy:
 
     def _small(self, _key, path):
         with open(path, "rb") as f:
-            write_atomically(os.path.join(self.folder, os.path.basename(path)), f.read())
+            write_output(os.path.join(self.folder, os.path.basename(path)), f.read())
 
 
 def step_of(state):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from decoders.scene import PICTURE_SIZE
+from decoders.base import PICTURE_SIZE
 from pictures import PictureError, from_image, open_picture, printable
 from runtime.command_line import UserError
 

@@ -14,7 +14,6 @@ import torch
 
 from checkpoints import load_model
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
-from decoders.objects import grounded_words
 from evaluation.baselines.captioners import CAPTIONERS
 from evaluation.baselines.decoders import BaselineModel, random_model
 from evaluation.baselines.renderer import HandMadeRenderer
@@ -23,6 +22,7 @@ from pictures import batches_of_ids, draw_sentences, read_pictures
 from scene_check import SceneCheck
 from settings import Settings
 from text.grammar import SPLITS, different_sentences
+from text.grounding import grounded_words
 
 CAPTIONER_BATCH = 64  # sentences in a training step of a fresh captioner
 
@@ -86,9 +86,9 @@ class ModelUnderTest:
         return SPLITS[2:] if self.lines is None else ("test",)
 
     @property
-    def max_words(self) -> int | None:
+    def max_tokens(self) -> int | None:
         """Words or tokens of the longest sentence that can be drawn, None for any number."""
-        return self.cycle.max_words
+        return self.cycle.max_tokens
 
     @cached_property
     def scene_check(self) -> SceneCheck:
@@ -109,7 +109,7 @@ class ModelUnderTest:
 
     def ids(self, sentences: list[str]) -> Iterator[torch.Tensor]:
         """The token ids of sentences on the model's device, (B, T) for at most `pictures.BATCH` of them at a time."""
-        return batches_of_ids(self.vocab, sentences, self.device, self.max_words)
+        return batches_of_ids(self.vocab, sentences, self.device, self.max_tokens)
 
     def draw(self, sentences: list[str]) -> torch.Tensor:
         """Sentences -> pictures (n, 3, 64, 64) in [0, 1] on the CPU, at 8 bits. Raises UnknownWord."""
@@ -126,7 +126,7 @@ class ModelUnderTest:
     def baselines(self, seed: int) -> dict[str, ModelUnderTest]:
         """{id: baseline without a captioner}: a random model of the same build and, for the grammar, the renderer."""
         random = random_model(self.cycle, self.vocab, self.settings, seed, self.device)
-        cycles = {"random_decoder": BaselineModel(random.draw, max_words=self.max_words)}
+        cycles = {"random_decoder": BaselineModel(random.draw, max_tokens=self.max_tokens)}
         if self.lines is None:
             cycles["hand_made"] = BaselineModel(HandMadeRenderer(self.vocab))
         return {name: dataclasses.replace(self, cycle=cycle) for name, cycle in cycles.items()}
@@ -151,7 +151,7 @@ def open_model(path: Path | str, device: torch.device, files: dict | None = None
     OSError."""
     cycle, vocab, settings = load_model(path, device)
     lines, data = open_unseen(settings, vocab, files)
-    data.max_words = min(data.max_words, cycle.max_words)  # longer sentences are cut where they are drawn
+    data.max_words = min(data.max_words, cycle.max_tokens)  # longer sentences are cut where they are drawn
     return ModelUnderTest(
         cycle=cycle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
     )

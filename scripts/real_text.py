@@ -5,6 +5,7 @@ python -m scripts.real_text --checkpoint checkpoints/best.pt --texts_file senten
 
 import sys
 
+from captions.reader import some_captions
 from checkpoints import add_checkpoint_flag, chosen_checkpoint
 from evaluation.measures import robustness
 from evaluation.measures.word_legibility import LEGIBILITY, legibility_scores
@@ -15,7 +16,6 @@ from evaluation.report.markdown import real_text_tables as tables
 from evaluation.sections.real_text import real_text_scores
 from runtime.command_line import Parser, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
-from text.formats import some_captions
 
 CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
 

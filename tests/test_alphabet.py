@@ -9,8 +9,8 @@ from parrot import blank
 import evaluate
 from evaluation.protocol import open_model
 from evaluation.report import page
-from evaluation.report.page_glyphs import alphabet_sheet
 from evaluation.report.markdown import markdown
+from evaluation.report.page_glyphs import alphabet_sheet
 from evaluation.sections import alphabet
 
 ONE_EACH = {"a": np.diag([3, 1, 2]), "b": np.diag([4, 4])}

@@ -1,5 +1,6 @@
 """caption.py and the opening of pictures: every kind that Pillow reads, and every kind of broken file."""
 
+import io
 import json
 import os
 import struct
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import run_forked, run_unheard
 from parrot import KNOWN, parrot
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 
 import caption
 import generate
@@ -82,6 +83,22 @@ def test_blocks_keep_the_order(pictures, monkeypatch, capsys):
     order = [2, 0, 3, 1, 1, 0, 2]
     assert caption.main(["--checkpoint", parrot(), *[str(pictures / f"{i:05d}.png") for i in order]]) == 0
     assert [json.loads(line)["caption"] for line in capsys.readouterr().out.splitlines()] == [KNOWN[i] for i in order]
+
+
+def test_a_folder_and_a_pattern_are_their_pictures_in_the_order_of_their_names(pictures, tmp_path, capsys):
+    for i, name in enumerate(["b.PNG", "a.jpg.png", "c [1].png"]):
+        (tmp_path / name).write_bytes((pictures / f"{i:05d}.png").read_bytes())
+    for name in ("notes.txt", "._a.png"):
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+    for typed, want in [("", [1, 0, 2]), ("*.png", [1, 2]), ("c [1].png", [2]), ("?.PNG", [0])]:
+        assert caption.main(["--checkpoint", parrot(), str(tmp_path / typed) if typed else str(tmp_path)]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [r["caption"] for r in rows] == [KNOWN[i] for i in want], typed
+    for typed, says in [("*.gif", "no file matches"), ("sub", "is a folder without pictures")]:
+        assert caption.main(["--checkpoint", parrot(), str(tmp_path / typed), str(tmp_path / "b.PNG")]) == 1
+        out, err = capsys.readouterr()
+        assert says in err and err.count("\n") == 1 and json.loads(out)["caption"] == KNOWN[0]
 
 
 def test_missing_checkpoint_is_one_line(pictures, capsys):
@@ -217,6 +234,116 @@ def test_shrinking_averages(tmp_path):
 def test_enlarged_by_whole_pixels_comes_back_as_it_was(tmp_path):
     image = color_picture()
     assert close(save(image.resize((320, 192), Image.NEAREST), tmp_path / "a.png"), np.array(image), 0)
+
+
+@pytest.mark.parametrize("border", [1, 2, 4, 7])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_a_plain_border_around_an_enlarged_scene_is_cropped(tmp_path, border, mode):
+    image = color_picture().convert(mode)
+    want = np.array(image.convert("RGB"), np.int16)
+    for zoom in (1, 3):
+        framed = ImageOps.expand(image.resize((64 * zoom,) * 2, Image.NEAREST), border, fill=0)
+        assert close(save(framed, tmp_path / "a.png"), want, 0)
+
+
+def test_no_other_border_is_cropped():
+    image = color_picture()
+    for odd in (
+        ImageOps.expand(image, (2, 2, 2, 3)),
+        ImageOps.expand(image, 32),
+        image.resize((68, 68), Image.NEAREST),
+    ):
+        assert (
+            np.array(as_64x64(odd, "x"))
+            == np.array(odd.resize((64, 64), Image.BOX if odd.size == (128, 128) else Image.BICUBIC))
+        ).all()
+
+
+# ---------------------------------------------------------------------------------------------
+# Color profiles
+# ---------------------------------------------------------------------------------------------
+
+# Red, green and blue of each color space in XYZ (D50), and its gamma
+PROFILES = {
+    "Display P3": ([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]], 2.2),
+    "Adobe RGB": ([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]], 2.19921875),
+    "ProPhoto RGB": ([[0.79767, 0.13519, 0.03134], [0.28804, 0.71188, 0.00009], [0.0, 0.0, 0.82491]], 1.8),
+}
+D50 = (0.9642, 1.0, 0.8249)
+
+
+def fixed(*numbers):
+    return struct.pack(f">{len(numbers)}i", *(round(65536 * x) for x in numbers))
+
+
+def profile_bytes(space, tags):
+    """An ICC profile (version 2) of a display; tags: {name: data}."""
+    tags = {"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78), "wtpt": xyz(*D50), **tags}
+    at, table, body = 132 + 12 * len(tags), b"", b""
+    for name, data in tags.items():
+        data += bytes(-len(data) % 4)
+        table += name.encode() + struct.pack(">II", at + len(body), len(data))
+        body += data
+    size = struct.pack(">I", at + len(body))
+    header = size + b"lcms" + bytes.fromhex("02100000") + b"mntr" + space + b"XYZ " + bytes(12) + b"acsp" + bytes(28)
+    return header + fixed(*D50) + bytes(48) + struct.pack(">I", len(tags)) + table + body
+
+
+def xyz(*values):
+    return b"XYZ " + bytes(4) + fixed(*values)
+
+
+def gamma_curve(gamma):
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(256 * gamma))
+
+
+def display_profile(name):
+    primaries, gamma = PROFILES[name]
+    tags = {f"{c}XYZ": xyz(*column) for c, column in zip("rgb", np.transpose(primaries).tolist())}
+    return profile_bytes(b"RGB ", {**tags, **{f"{c}TRC": gamma_curve(gamma) for c in "rgb"}})
+
+
+def in_profile(image, profile):
+    """An sRGB image -> the same colors in another color space, with its profile."""
+    srgb, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    out = ImageCms.profileToProfile(image.convert("RGB"), srgb, target, outputMode="RGB")
+    if alpha:
+        out.putalpha(alpha)
+    return out
+
+
+def muted_picture():
+    """Colors that all color spaces hold."""
+    return Image.fromarray((np.array(color_picture()) * 0.4 + 80).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("size", [64, 192])
+def test_an_embedded_profile_is_converted_to_srgb(tmp_path, name, size):
+    image, profile = muted_picture(), display_profile(name)
+    tagged = in_profile(image, profile).resize((size, size), Image.NEAREST)
+    assert np.abs(np.array(tagged.resize((64, 64)), np.int16) - np.array(image)).max() > 10
+    for kind in ("png", "tiff"):
+        assert close(save(tagged, tmp_path / f"a.{kind}", icc_profile=profile), np.array(image, np.int16), 4)
+    transparent = tagged.copy()
+    transparent.putalpha(128)
+    white = (np.array(image, np.int32) * 128 + 255 * 127) // 255
+    assert close(save(transparent, tmp_path / "b.png", icc_profile=profile), white, 4)
+
+
+def test_gray_and_srgb_profiles(tmp_path):
+    gray = profile_bytes(b"GRAY", {"kTRC": gamma_curve(1.0)})  # linear light
+    image = Image.new("L", (64, 64), 55)
+    assert close(save(image, tmp_path / "a.png", icc_profile=gray), [128] * 3, 3)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert close(save(color_picture(), tmp_path / "b.png", icc_profile=srgb), np.array(color_picture()), 0)
+
+
+@pytest.mark.parametrize("damage", [lambda p: p[:200], lambda p: b"junk" * 50, lambda p: p[:16] + b"CMYK" + p[20:]])
+def test_a_broken_profile_is_ignored(tmp_path, damage):
+    path = save(color_picture(), tmp_path / "a.png", icc_profile=damage(display_profile("Display P3")))
+    assert close(path, np.array(color_picture()), 0)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from forked import Process
 import checkpoints
 from checkpoints import CheckpointError, load, newest_valid, prune, save, write_atomically
 from runtime.files import whole_file
-from training.folders import LOG_NAME, RunLock, remove_leftovers, set_aside
 
 
 def state_of(step, saved_at=None, **more):
@@ -91,29 +90,6 @@ def test_prune_keeps_the_newest_landmarks_and_what_another_run_left(tmp_path):
     assert all((tmp_path / n).exists() for n in ("my_checkpoint_epoch_1.pt", "best.pt", "last.pt"))
     prune(tmp_path, 0, epoch=30)
     assert len(list(tmp_path.iterdir())) == 8
-
-
-def test_only_own_half_written_files_are_removed(tmp_path):
-    own = [".last.pt.123.tmp", ".best.pt.9.tmp", ".checkpoint_epoch_12.pt.7.tmp"]
-    foreign = [".notes.tmp", ".last.pt.tmp", ".model.pt.123.tmp", "last.pt.123.tmp", ".last.pt.123.tmp.bak"]
-    for name in own + foreign:
-        (tmp_path / name).write_bytes(b"x")
-    remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted(foreign)
-
-
-def test_an_earlier_run_is_set_aside_whole_and_foreign_files_stay(tmp_path):
-    for name in ("metrics.jsonl", "scenes_epoch_3.png", "notes.txt"):
-        (tmp_path / name).write_text("first", encoding="utf-8")
-    assert set_aside(tmp_path, LOG_NAME) == str(tmp_path / "earlier_1")
-    assert set_aside(tmp_path, LOG_NAME) is None
-    (tmp_path / "metrics.jsonl").write_text("second", encoding="utf-8")
-    assert set_aside(tmp_path, LOG_NAME) == str(tmp_path / "earlier_2")
-    assert os.path.exists(tmp_path / "notes.txt")
-    assert [(tmp_path / f / "metrics.jsonl").read_text(encoding="utf-8") for f in ("earlier_1", "earlier_2")] == [
-        "first",
-        "second",
-    ]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -248,34 +224,3 @@ def test_best_counts_when_nothing_else_is_left_and_nothing_is_nothing(run_folder
     save(run_folder / "best.pt", state_of(15))
     save(run_folder / "copy_of_last.pt", state_of(99))
     assert newest(run_folder)[:2] == ("best.pt", 15)
-
-
-# ---------------------------------------------------------------------------------------------
-# One run per folder
-# ---------------------------------------------------------------------------------------------
-
-HOLDER = """import sys, time
-sys.path.insert(0, {root!r})
-from training.folders import RunLock
-lock = RunLock({folder!r})
-print('held', file=sys.stderr, flush=True)
-time.sleep(60)"""
-
-
-def test_a_second_run_is_refused_by_process_id_and_a_dead_one_holds_nobody_up(tmp_path):
-    script = HOLDER.format(root=str(ROOT), folder=str(tmp_path))
-    holder = Process(["-c", script], tmp_path, script_env())
-    try:
-        holder.hear("held")
-        with pytest.raises(CheckpointError, match=f"in use by process {holder.pid}.*--log_dir"):
-            RunLock(str(tmp_path), "--log_dir")
-    finally:
-        holder.kill()
-        holder.wait()
-    assert (tmp_path / "run.lock").read_text(encoding="utf-8") == str(holder.pid)  # what a killed run leaves
-    with RunLock(str(tmp_path)):
-        assert (tmp_path / "run.lock").read_text(encoding="utf-8") == str(os.getpid())
-        with pytest.raises(CheckpointError, match=str(os.getpid())):
-            RunLock(str(tmp_path))
-    with RunLock(str(tmp_path)):
-        pass

@@ -8,6 +8,7 @@ import pytest
 
 from checkpoints import load, save
 from colab import drive_sync
+from runtime.outputs import MANIFEST
 
 FAKE = Path(__file__).parent / "fake_colab"
 
@@ -35,7 +36,7 @@ def copy_all(local, drive, say, keep=2):
 
 
 def names(folder):
-    return sorted(p.name for p in Path(folder).iterdir())
+    return sorted(p.name for p in Path(folder).iterdir() if p.name != MANIFEST)
 
 
 def test_copies_have_new_names_load_and_few_stay(local, tmp_path, said):
@@ -52,6 +53,21 @@ def test_copies_have_new_names_load_and_few_stay(local, tmp_path, said):
     assert names(local) == ["best.pt", "curves.png", "last.pt"]
 
 
+def test_a_users_files_on_drive_stay(local, tmp_path, said):
+    drive, state = tmp_path / "drive" / "run", load(local / "last.pt")
+    drive.mkdir(parents=True)
+    mine = {"curves.png": b"mine", "last_step_000000001.pt": b"mine", ".last_step_000000001.pt.7.tmp": b"mine"}
+    for name, data in mine.items():
+        (drive / name).write_bytes(data)
+    (local / "curves.png").write_bytes(b"png")
+    for step in (8, 9, 10):
+        state["position"]["step"] = step
+        save(local / "last.pt", state)
+        copy_all(local, drive, said.append)
+    assert {name: (drive / name).read_bytes() for name in mine} == mine
+    assert "curves.png was not copied" in said[0] and not (drive / "last_step_000000008.pt").exists()
+
+
 def test_copies_are_made_while_the_run_goes_on(local, tmp_path, said):
     copy = drive_sync.DriveCopy(tmp_path / "drive" / "run", 2, 0, said.append)
     copy.start({"last": str(local / "last.pt")}, [])
@@ -64,8 +80,8 @@ def test_copies_are_made_while_the_run_goes_on(local, tmp_path, said):
 
 def test_a_full_drive_is_said_once_and_costs_nothing_local(local, tmp_path, said, monkeypatch):
     drive, before = tmp_path / "drive" / "run", (local / "last.pt").read_bytes()
-    full = lambda path, mode="r", **k: open("/dev/full" if "w" in mode and str(drive) in str(path) else path, mode, **k)  # noqa: E731
-    monkeypatch.setattr("files.open", full, raising=False)
+    full = lambda path, mode="r", **k: open("/dev/full" if "x" in mode else path, mode.replace("x", "w"), **k)  # noqa: E731
+    monkeypatch.setattr("runtime.files.open", full, raising=False)
     copy, whole = copy_all(local, drive, said.append)
     assert not whole and copy.step == -1 and names(drive) == []
     assert len(said) == 1 and "No space left" in said[0] and "training goes on" in said[0] and "\n" not in said[0]
@@ -73,8 +89,8 @@ def test_a_full_drive_is_said_once_and_costs_nothing_local(local, tmp_path, said
 
 
 def test_a_copy_that_arrives_cut_off_does_not_count(local, tmp_path, said, monkeypatch):
-    drive, write = tmp_path / "drive" / "run", drive_sync.write_atomically
-    monkeypatch.setattr(drive_sync, "write_atomically", lambda path, data: write(path, data[: len(data) // 2]))
+    drive, write = tmp_path / "drive" / "run", drive_sync.write_output
+    monkeypatch.setattr(drive_sync, "write_output", lambda path, data: write(path, data[: len(data) // 2]))
     copy, whole = copy_all(local, drive, said.append)
     assert not whole and copy.step == -1 and "bytes arrived" in said[0] and names(drive) == []
 

@@ -162,7 +162,7 @@ def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, sm
     assert len(matrix) == len(matrix[0]) == 2 and all(0 <= v <= 1 for row in matrix for v in row)
     assert result["summary"]["word_accuracy/test"]["mean"] == pytest.approx(np.mean(own))
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "Who reads whom" in report and "Fresh captioners, taught by" in report
+    assert "Cross-reading" in report and "Fresh captioners, trained on" in report
     fresh = result["fresh_reading"]
     assert fresh["n"] == SMALL.sentences and fresh["steps"] == SMALL.steps
     for name in ("exact_match", "share", "share_by_chance"):

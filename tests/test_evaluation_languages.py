@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from evaluation_cases import run_section
 
+from captioners.base import Reading
 from data_utils import EOS, GrammarData, Vocabulary
-from decoders.scene import Scene
+from decoders.base import Scene
 from evaluation.baselines.decoders import BaselineModel
 from evaluation.measures import legibility
 from evaluation.measures.legibility import FOUR_SLOTS
@@ -31,13 +32,14 @@ class LowestBit:
         pixels = torch.full((len(ids), 3 * 64 * 64), 128)
         pixels[:, : self.places * 8] += bits.flatten(1)
         none = torch.zeros(len(ids), 1)
-        return Scene(pixels.view(-1, 3, 64, 64) / 255, none, none, none[:, 0])
+        return Scene(pixels.view(-1, 3, 64, 64) / 255, none, none, none[:, 0], ids < 0, ids[:, :0])
 
     def read(self, picture, temperature=0.0, rng=None):
         bits = (picture * 255).round().long().flatten(1)[:, : self.places * 8].view(len(picture), self.places, 8) & 1
         words = (bits << torch.arange(8)).sum(2)
         words = torch.where(words < len(Vocabulary.of_grammar()), words, 3)
-        return torch.where(words == 0, EOS, words), torch.zeros(len(picture)), torch.full((*words.shape, 64), 1 / 64)
+        zero = torch.zeros(words.shape)
+        return Reading(torch.where(words == 0, EOS, words), zero[:, 0], zero, torch.full((*words.shape, 64), 1 / 64))
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +101,11 @@ class Painted:
                 y, x = 32 * (k // 2), 32 * (k % 2)
                 picture[:, y : y + 32, x : x + 32] = self.PALETTE[number % 12, :, None, None]
         none = torch.zeros(len(ids), 1)
-        return Scene(pictures, none, none, none[:, 0])
+        return Scene(pictures, none, none, none[:, 0], ids < 0, ids[:, :0])
 
 
 def painted(message):
-    cycle = BaselineModel(Painted(message), max_words=24)
+    cycle = BaselineModel(Painted(message), max_tokens=24)
     cycle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(Vocabulary.of_grammar()))
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
     vocab = Vocabulary.of_grammar()

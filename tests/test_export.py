@@ -11,7 +11,7 @@ from safetensors.torch import load as read_weights
 import caption
 import export
 import generate
-from checkpoints import CheckpointError, load, load_model
+from checkpoints import CheckpointError, chosen_checkpoint, load, load_model
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_every_script_does_the_same_with_the_export(exported, tmp_path, capsys):
         out = str(tmp_path / name)
         assert generate.main(["--checkpoint", str(checkpoint), "--out_dir", out, "--text", *KNOWN, "a gray box"]) == 0
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("pt", "export"))
-    assert one == two and len(one) == len(KNOWN) + 3
+    assert one == two and len(one) == len(KNOWN) + 4
     lines = []
     for checkpoint in (parrot(), exported):
         capsys.readouterr()
@@ -57,15 +57,15 @@ def test_an_export_can_be_exported(exported, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
 
 
-def test_a_full_folder_is_left_alone_without_force(exported, capsys):
+def test_an_export_is_replaced_with_overwrite_only_and_other_files_stay(exported, capsys):
     (exported / "notes.txt").write_text("mine", encoding="utf-8")
     before = (exported / "model.safetensors").read_bytes()
     command = ["--checkpoint", blank(), "--out_dir", str(exported)]
     assert export.main(command) == 1
     error = capsys.readouterr().err
-    assert "--force" in error and error.count("\n") == 1
+    assert "--overwrite" in error and error.count("\n") == 1
     assert (exported / "model.safetensors").read_bytes() == before
-    assert export.main([*command, "--force"]) == 0
+    assert export.main([*command, "--overwrite"]) == export.main([*command, "--force"]) == 0
     assert (exported / "model.safetensors").read_bytes() != before
     assert (exported / "notes.txt").read_text(encoding="utf-8") == "mine"
     load_model(str(exported), "cpu")
@@ -150,3 +150,34 @@ def test_words_that_are_no_words(exported):
         changed = {**about, "vocabulary": [*about["vocabulary"][:-1], word]}
         (exported / "model.json").write_text(json.dumps(changed), encoding="utf-8")
         assert "vocabulary" in refused(exported)
+
+
+def test_an_export_into_its_own_folder_is_refused(exported, capsys):
+    before = {p.name: p.read_bytes() for p in exported.iterdir()}
+    for checkpoint in (exported, exported / "model.safetensors"):
+        assert export.main(["--checkpoint", str(checkpoint), "--out_dir", str(exported), "--half", "--overwrite"]) == 1
+        error = capsys.readouterr().err
+        assert "is an input" in error and error.count("\n") == 1
+    assert {p.name: p.read_bytes() for p in exported.iterdir()} == before
+
+
+def test_a_folder_of_a_users_files_may_take_an_export(tmp_path):
+    (tmp_path / "model.txt").write_text("mine", encoding="utf-8")
+    assert export.main(["--checkpoint", parrot(), "--out_dir", str(tmp_path)]) == 0
+    assert (tmp_path / "model.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_file_of_an_export_stands_for_its_folder(exported, tmp_path, name, monkeypatch):
+    out = tmp_path / "out"
+    assert generate.main(["--checkpoint", str(exported / name), "--out_dir", str(out), "--text", KNOWN[0]]) == 0
+    monkeypatch.chdir(exported)
+    assert chosen_checkpoint(name) == "."
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors", "best.pt"])
+def test_a_git_lfs_pointer_is_called_one(exported, name):
+    path = exported / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+        load_model(str(path if name == "best.pt" else exported), "cpu")

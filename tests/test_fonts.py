@@ -20,10 +20,10 @@ def fresh():
     caches = (fonts.letters_of, fonts.system_fonts, fonts.font_for, fonts._load)
     for cache in caches:
         cache.cache_clear()
-    told = set(fonts._told)
-    fonts._told.clear()
+    told = set(fonts._warned)
+    fonts._warned.clear()
     yield
-    fonts._told.update(told)
+    fonts._warned.update(told)
     for cache in caches:
         cache.cache_clear()
 
@@ -71,7 +71,7 @@ def test_a_font_of_the_system_draws_what_the_first_one_lacks(tmp_path, monkeypat
     broken = tmp_path / "broken.ttf"
     broken.write_bytes(b"no font")
     monkeypatch.setattr(fonts, "system_fonts", lambda: [str(broken), whole])
-    assert fonts.pieces("a жя b") == [(fonts.BASE, "a "), (whole, "жя"), (fonts.BASE, " b")]
+    assert fonts.runs_of_fonts("a жя b") == [(fonts.BASE, "a "), (whole, "жя"), (fonts.BASE, " b")]
     assert sheet(tmp_path / "a.png", "a ж") != sheet(tmp_path / "b.png", "a я")
     assert capsys.readouterr().err == ""
 

@@ -19,6 +19,7 @@ import generate
 from checkpoints import load_model
 from data_utils import Vocabulary
 from pictures import load_pngs, read_pictures
+from runtime.outputs import MANIFEST
 from text.grammar import parse
 
 
@@ -30,6 +31,11 @@ def run(folder, *args, checkpoint=None):
 
 def rows(folder):
     return [json.loads(line) for line in (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def names(folder):
+    """Of the files in a folder, but for the manifest."""
+    return sorted(p.name for p in folder.iterdir() if p.name != MANIFEST)
 
 
 def png_chunks(path):
@@ -52,11 +58,7 @@ def test_real_command_draws_writes_and_reads_back(tmp_path):
     assert [r["image"] for r in out] == ["00000.png", "00001.png", "00002.png"]
     assert [r["exact_match"] for r in out] == [True, True, False]
     assert "2 of 3 sentences" in done.stdout.splitlines()[-1]
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
-        *(r["image"] for r in out),
-        "captions.jsonl",
-        "contact_sheet.png",
-    ]
+    assert names(tmp_path / "o") == [*(r["image"] for r in out), "captions.jsonl", "contact_sheet.png"]
 
 
 def test_pictures_are_64x64_rgb_8_bit_with_nothing_beside_the_pixels(tmp_path):
@@ -152,7 +154,7 @@ def test_bad_sentences_are_one_line_before_anything_is_written(tmp_path, monkeyp
         (b"a red ball\na zebra\n", "line 2: unknown word 'zebra'"),
         (b"\n \n\n", "holds no sentence"),
         (b"", "holds no sentence"),
-        (b"a red ball\na bl\xffe ball", "line 2 is no UTF-8 text"),
+        (b"a red ball\na bl\xffe ball", "line 2 is not UTF-8 text"),
         (b"a red ball " * 100000, "line 1 is too long"),
     ],
 )
@@ -163,6 +165,23 @@ def test_bad_texts_file_is_one_line_before_anything_is_written(tmp_path, capsys,
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_a_too_long_line_of_a_file_is_named_and_the_others_are_drawn(tmp_path, capsys):
+    file = tmp_path / "texts.txt"
+    long = " ".join(["red"] * 27)
+    file.write_text("\n".join([KNOWN[0], long, KNOWN[1], "a " * 40000]), encoding="utf-8")
+    assert run(tmp_path / "o", "--texts_file", file) == 1
+    out, err = capsys.readouterr()
+    assert f"generate.py: {file}, line 2 has 27 words; this model draws at most 24\n" in err
+    assert f"generate.py: {file}, line 4 is too long" in err and "2 of 2 sentences" in out
+    assert [r["text"] for r in rows(tmp_path / "o")] == KNOWN[:2]
+
+
+@pytest.mark.parametrize("temperature", ["1e-39", "1e-30", "1e-7", "5e-324"])
+def test_a_tiny_temperature_is_greedy(tmp_path, temperature):
+    assert run(tmp_path / "a", "--text", *KNOWN, "--temperature", temperature) == 0
+    assert [r["caption"] for r in rows(tmp_path / "a")] == KNOWN
 
 
 @pytest.mark.parametrize(
@@ -186,7 +205,7 @@ def test_failure_midway_leaves_no_half_written_list(tmp_path, monkeypatch, capsy
     def full(*_):
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr(generate, "save_pngs", full)
+    monkeypatch.setattr(generate, "png_bytes", full)
     assert run(tmp_path / "o", "--sample", 1) == 1
     assert capsys.readouterr().err == "generate.py: somewhere: No space left on device\n"
     assert list((tmp_path / "o").iterdir()) == []
@@ -218,7 +237,7 @@ def test_invented_sentences_have_words_of_the_vocabulary(tmp_path):
 def test_a_sentence_of_another_form_is_drawn_with_a_note(tmp_path, capsys):
     assert run(tmp_path / "a", "--text", "a red ball", "ball red the", "box") == 0
     note = capsys.readouterr().err
-    assert "no sentence of the form of 'ball red the' and 1 more" in note and "[COLOR] OBJECT" in note
+    assert "no training sentence has the form of 'ball red the' and 1 more" in note and "[COLOR] OBJECT" in note
     assert run(tmp_path / "b", "--text", "a red ball") == 0
     assert "note" not in capsys.readouterr().err
 
@@ -241,11 +260,12 @@ def test_pictures_of_many_sentences_are_not_kept(tmp_path, monkeypatch):
 
     def count(*_):
         seen.append(sum(size for at, size in held().items() if at not in before) / (3 * 64 * 64 * 4))
+        return Image.new("RGB", (1, 1))
 
     before = held()  # what other tests keep
     seen = []
     monkeypatch.setattr(generate, "BATCH", 50)
-    monkeypatch.setattr(generate, "scene_sheet", count)
+    monkeypatch.setattr(generate, "draw_scene_sheet", count)
     assert run(tmp_path, "--sample", 300) == 0
     assert 96 <= seen[0] <= 96 + 96 + 50  # the sheet, its parts, the last block
 
@@ -255,59 +275,58 @@ def test_pictures_of_many_sentences_are_not_kept(tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------------------------
 
 
+def start(folder):
+    """A process that draws into folder/o, and has drawn some pictures."""
+    program = "import sys, generate; generate.BATCH = 16; sys.exit(generate.main(sys.argv[1:]))"
+    command = ["-c", program, "--checkpoint", parrot(), "--sample", 10**6, "--out_dir", "o"]
+    process = Process(command, folder, script_env({"PYTHONPATH": str(ROOT)}))
+    while process.poll() is None and not (folder / "o" / "00016.png").exists():
+        time.sleep(0.05)
+    return process
+
+
 def pictures_in(folder):
     return sorted(p.name for p in folder.iterdir() if p.name[:5].isdigit())
 
 
 def test_a_smaller_run_leaves_no_picture_of_the_one_before(tmp_path):
     mine = ["00099.png", "holiday.png", "notes.txt"]
-    assert run(tmp_path, "--text", *KNOWN, "--layers", checkpoint=blank("glyphs")) == 0
+    assert run(tmp_path, "--text", *KNOWN, "--layers", checkpoint=blank("objects")) == 0
     for name in mine:
         (tmp_path / name).write_text("mine", encoding="utf-8")
     assert run(tmp_path, "--text", *KNOWN[:2]) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-        ["00000.png", "00001.png", "captions.jsonl", "contact_sheet.png", *mine]
-    )
+    assert names(tmp_path) == sorted(["00000.png", "00001.png", "captions.jsonl", "contact_sheet.png", *mine])
     assert [r["text"] for r in rows(tmp_path)] == KNOWN[:2]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_what_a_killed_run_leaves_is_gone_after_the_next_one(tmp_path):
-    assert run(tmp_path, "--sample", 6) == 0
-    listed = (tmp_path / "captions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (tmp_path / "captions.jsonl").unlink()
-    (tmp_path / ".captions.jsonl.4711.tmp").write_text(
-        "".join(listed[:4]), encoding="utf-8"
-    )  # two pictures are not listed yet
-    (tmp_path / ".00006.png.4711.tmp").write_bytes(b"half")
-    assert run(tmp_path, "--sample", 2) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "00000.png",
-        "00001.png",
-        "captions.jsonl",
-        "contact_sheet.png",
-    ]
+    process = start(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.finish(timeout=120)
+    assert pictures_in(tmp_path / "o") and not (tmp_path / "o" / "captions.jsonl").exists()
+    assert run(tmp_path / "o", "--sample", 2) == 0
+    assert names(tmp_path / "o") == ["00000.png", "00001.png", "captions.jsonl", "contact_sheet.png"]
 
 
 def test_a_refused_run_leaves_the_one_before_as_it_was(tmp_path):
     assert run(tmp_path, "--text", *KNOWN) == 0
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    assert run(tmp_path, "--text", "a red zebra") == 1
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    before = everything_in(tmp_path)
+    assert run(tmp_path, "--text", "a red zebra") == 1 and everything_in(tmp_path) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_list_of_all_pictures_that_are_there(tmp_path, number):
-    program = "import sys, generate; generate.BATCH = 16; sys.exit(generate.main(sys.argv[1:]))"
-    command = ["-c", program, "--checkpoint", parrot(), "--sample", 10**6, "--out_dir", "o"]
-    process = Process(command, tmp_path, script_env({"PYTHONPATH": str(ROOT)}))
-    while process.poll() is None and not (tmp_path / "o" / "00016.png").exists():
-        time.sleep(0.05)
+def test_a_signal_leaves_a_list_of_all_pictures_that_are_there(tmp_path, capsys, number):
+    process = start(tmp_path)
+    assert run(tmp_path / "o", "--sample", 1) == 1
+    assert "o is in use by another process" in capsys.readouterr().err
     process.send_signal(number)
     done = process.finish(timeout=120)
     listed = [r["image"] for r in rows(tmp_path / "o")]
     assert done.returncode == 128 + number and len(listed) >= 16
-    assert pictures_in(tmp_path / "o") == listed and not list((tmp_path / "o").glob(".*"))
+    assert pictures_in(tmp_path / "o") == listed
+    assert [p.name for p in (tmp_path / "o").glob(".*")] == [MANIFEST]
     where = os.path.join("o", "captions.jsonl")
     assert (
         done.stderr == f"generate.py: interrupted; {len(listed)} of 1000000 sentences are drawn, each is in {where}\n"
@@ -316,22 +335,73 @@ def test_a_signal_leaves_a_list_of_all_pictures_that_are_there(tmp_path, number)
 
 
 def test_a_failure_after_some_blocks_leaves_a_list_of_what_is_there(tmp_path, monkeypatch, capsys):
-    real, calls = generate.save_pngs, []
+    real, calls = generate.png_bytes, []
 
     def full_later(*args):
         calls.append(args)
-        if len(calls) == 3:
-            real(args[0][:1], *args[1:])
+        if len(calls) == 10:  # in the third block
             raise OSError(28, "No space left on device", "somewhere")
         return real(*args)
 
     monkeypatch.setattr(generate, "BATCH", 4)
-    monkeypatch.setattr(generate, "save_pngs", full_later)
+    monkeypatch.setattr(generate, "png_bytes", full_later)
     assert run(tmp_path / "o", "--sample", 20) == 1
     assert capsys.readouterr().err.endswith("generate.py: somewhere: No space left on device\n")
     assert (
         pictures_in(tmp_path / "o") == [r["image"] for r in rows(tmp_path / "o")] == [f"{i:05d}.png" for i in range(8)]
     )
+
+
+@pytest.mark.parametrize("mine", ["00000.png", "captions.jsonl", "contact_sheet.png"])
+def test_a_foreign_file_in_the_way_is_refused_before_anything_is_written(tmp_path, capsys, mine):
+    (tmp_path / mine).write_text('{"image": "00017.png"}', encoding="utf-8")
+    (tmp_path / "00017.png").write_text("mine", encoding="utf-8")
+    before = everything_in(tmp_path)
+    assert run(tmp_path, "--text", KNOWN[0]) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / mine} is in the way" in error and "add --overwrite" in error and error.count("\n") == 1
+    assert everything_in(tmp_path) == before
+    assert run(tmp_path, "--text", KNOWN[0], "--overwrite") == 0
+    assert rows(tmp_path)[0]["caption"] == KNOWN[0] and (tmp_path / "00017.png").read_text(encoding="utf-8") == "mine"
+
+
+def everything_in(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_changed_output_is_a_users_file(tmp_path):
+    assert run(tmp_path, "--text", *KNOWN) == 0
+    for name in ("00000.png", "00003.png"):
+        (tmp_path / name).write_bytes(b"painted over")
+    before = everything_in(tmp_path)
+    assert run(tmp_path, "--text", KNOWN[0]) == 1 and everything_in(tmp_path) == before
+    (tmp_path / "00000.png").unlink()
+    assert run(tmp_path, "--text", KNOWN[0]) == 0
+    assert names(tmp_path) == ["00000.png", "00003.png", "captions.jsonl", "contact_sheet.png"]
+    assert (tmp_path / "00003.png").read_bytes() == b"painted over"
+
+
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_an_input_in_the_output_folder_is_never_replaced(tmp_path, capsys, flags):
+    folder = tmp_path / "ds"
+    folder.mkdir()
+    (folder / "captions.jsonl").write_text(json.dumps({"caption": KNOWN[0], "image": "00000.png"}), encoding="utf-8")
+    (folder / "00000.png").write_text("mine", encoding="utf-8")
+    (tmp_path / "link").symlink_to(folder / "captions.jsonl")
+    before = everything_in(folder)
+    for file in (folder / "captions.jsonl", tmp_path / "link"):
+        assert run(folder, "--texts_file", file, *flags) == 1
+        error = capsys.readouterr().err
+        assert "is an input" in error and error.count("\n") == 1
+    assert everything_in(folder) == before
+
+
+def test_the_same_command_again_gives_the_same_bytes_in_the_same_folder(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert run(tmp_path, "--text", *KNOWN) == 0
+    before = everything_in(tmp_path)
+    assert run(tmp_path, "--sample", 9) == 0 and run(tmp_path, "--text", *KNOWN) == 0
+    assert everything_in(tmp_path) == before
 
 
 # ---------------------------------------------------------------------------------------------

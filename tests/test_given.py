@@ -104,7 +104,7 @@ def test_what_the_shipped_file_gives_is_read_from_pictures_of_a_model():
         and found["size"]["accuracy"] >= 0.8
     )
     ungrounded = dataclasses.replace(model.cycle.word_classes, given={})
-    cycle = Cycle(model.settings, len(model.vocab), model.max_words, ungrounded).eval()
+    cycle = Cycle(model.settings, len(model.vocab), model.max_tokens, ungrounded).eval()
     other = ModelUnderTest(cycle=cycle, vocab=model.vocab, settings=model.settings, device=model.device)
     colors = {word: parts for word, parts in model.grounded_words.items() if "color" in parts}
     assert other.grounded_words == {} and grounding_accuracy(other.draw, colors, 0, 20)["color"]["accuracy"] < 0.5

@@ -16,7 +16,7 @@ class Copier:
     """A model under test that hides a sentence's number in the color of its picture, and reads it there."""
 
     cycle = device = None
-    vocab, max_words = BpeVocabulary.of(TEXTS, 300), 90
+    vocab, max_tokens = BpeVocabulary.of(TEXTS, 300), 90
 
     def __init__(self, wrong=()):
         self.wrong, self.known = wrong, list(TEXTS)

@@ -9,14 +9,14 @@ import torch
 from conftest import ROOT, run_here
 
 from captioners.grid import GlyphCaptionNetwork
+from captions.dataset import CaptionsData
+from captions.reader import some_captions
 from checkpoints import model_state, save
 from evaluation.baselines.printed_text import PrintedText
 from evaluation.baselines.trained_text import baseline_scores, fresh_baseline, train_baseline
 from evaluation.protocol import open_model
 from models import Cycle
 from settings import fit_to_text, resolve
-from text.captions_file import CaptionsData
-from text.formats import some_captions
 from text.padding import pad
 
 LINES = [
@@ -128,7 +128,7 @@ def test_the_script_trains_and_prints_tables(checkpoint, tmp_path):
 
 def test_another_kind_of_model_is_refused(checkpoint):
     model = open_model(checkpoint, torch.device("cpu"))
-    model.settings = dataclasses.replace(model.settings, layout="kinds")
+    model.settings = dataclasses.replace(model.settings, use_vq=True)
     with pytest.raises(ValueError, match="glyphs in reading order"):
         fresh_baseline("vector", model, 0)
 

@@ -40,12 +40,17 @@ def test_epochs_done_again_replace_the_branch_that_was_left(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 100_000, '{"run": null, "texts": 3, "frames": []}',
     '{"run": null, "texts": ["a"], "frames": [{"epoch": 1, "captions": ["a"], "pictures": ["http://x/y.png"]}]}'])  # fmt: skip
-def test_damaged_files_are_begun_anew(tmp_path, content):
+def test_foreign_and_changed_files_are_not_read_and_not_replaced(tmp_path, content):
     path = tmp_path / snapshots.NAME
-    path.write_text(content, encoding="utf-8")
-    assert snapshots.read(path, None) is None
-    snapshots.add(path, 5, TEXTS, PICTURES, TEXTS)
-    assert epochs(path) == [5]
+    for is_changed in (False, True):
+        if is_changed:
+            snapshots.add(path, 1, TEXTS, PICTURES, TEXTS)
+        path.write_text(content, encoding="utf-8")
+        assert snapshots.read(path, None) is None
+        with pytest.raises(OSError, match="not made here by this program, or has been changed since"):
+            snapshots.add(path, 5, TEXTS, PICTURES, TEXTS)
+        assert path.read_text(encoding="utf-8") == content
+        path.unlink()
 
 
 def test_another_runs_frames_are_not_taken_over(tmp_path):

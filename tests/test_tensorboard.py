@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, run_forked
 
+from training.console import Console
+from training.tensorboard_log import TensorBoardLog
+
 
 def events_of(folder):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -34,6 +37,26 @@ def test_tensorboard_shows_what_metrics_jsonl_holds_after_a_resume_too(tmp_path)
         shown = [(e.step, e.value) for e in events.Scalars(f"{kind}/{name}")]
         assert shown == [(r["step"], pytest.approx(r[name], rel=1e-6)) for r in rows if r["kind"] == kind], name
     assert sorted(e.step for e in events.Images("scenes")) == [r["step"] for r in rows if r["kind"] == "validation"]
+
+
+def test_only_event_files_of_this_program_are_removed(tmp_path):
+    """A log that is begun anew, as after --resume, beside a user's baselines, and in a log folder that holds some."""
+    summary_writer = pytest.importorskip("torch.utils.tensorboard").SummaryWriter
+    folder = tmp_path / "tensorboard"
+    for path in (folder, folder / "baseline"):
+        with summary_writer(str(path)) as writer:
+            writer.add_scalar("validation/exact_match", 0.5, 1)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    history = [{"kind": "validation", "step": 1, "epoch": 1, "exact_match": 0.5}]
+    own = []
+    for _ in range(2):
+        log = TensorBoardLog(str(tmp_path), history, Console(1, 0))
+        log.writer.close()
+        now = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        assert now.items() >= before.items()
+        own.append(now.keys() - before.keys())
+    assert len(own[0]) == len(own[1]) == 1 and own[0] != own[1]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import losses
+from captioners.base import Caption, Reading
 from channel import round_8bit
 from data_utils import BOS, PAD
 from metrics import exact_match
@@ -25,51 +26,53 @@ NOISE = 0.02  # standard deviation, in units of [0, 1]
 class PlainCaptioner(nn.Module):
     """Another build of captioner: strided convolutions, then every word at once, each from the whole picture."""
 
-    def __init__(self, vocab_size: int, max_words: int, hidden_dim: int = 96):
+    def __init__(self, vocab_size: int, max_tokens: int, hidden_dim: int = 96):
         super().__init__()
-        self.places = max_words + 1
+        self.places = max_tokens + 1
         widths = [3, 32, 64, hidden_dim, hidden_dim]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(widths, widths[1:]))
         self.norms = nn.ModuleList(nn.GroupNorm(1, b) for b in widths[1:])
         self.hidden = nn.Linear(16 * hidden_dim, 4 * hidden_dim)
         self.out = nn.Linear(4 * hidden_dim, self.places * vocab_size)
 
-    def logits(self, picture: torch.Tensor) -> torch.Tensor:
+    def all_logits(self, picture: torch.Tensor) -> torch.Tensor:
         """(B, 3, 64, 64) in [0, 1] -> (B, places, V)."""
         x = picture * 2 - 1
         for conv, norm in zip(self.convs, self.norms):
             x = F.gelu(norm(conv(x)))  # sides 32, 16, 8, 4
         return self.out(F.gelu(self.hidden(x.flatten(1)))).unflatten(1, (self.places, -1))
 
-    def forward(
-        self, picture: torch.Tensor, ids: torch.Tensor, word_dropout=0.0, rng=None
-    ) -> tuple[torch.Tensor, None]:
-        """As `CaptionNetwork.forward`, without an embedding; the logits do not depend on the words before."""
-        return self.logits(picture)[:, : ids.shape[1] + 1], None
+    def forward(self, picture: torch.Tensor, ids: torch.Tensor) -> Caption:
+        """As `Captioner.forward`; hidden states (B, T + 1, V) are logits, and do not depend on the tokens before."""
+        logits = self.all_logits(picture)[:, : ids.shape[1] + 1]
+        return Caption(logits, picture.new_zeros(len(picture), 0))
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The hidden states, which are logits."""
+        return hidden
 
     @torch.no_grad()
-    def read(self, picture: torch.Tensor, temperature=0.0, rng=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As `CaptionNetwork.read`, greedy."""
+    def read(self, picture: torch.Tensor, temperature: float = 0.0, rng: torch.Generator | None = None) -> Reading:
+        """As `Captioner.read`, greedy."""
         never = torch.tensor([PAD, BOS], device=picture.device)
-        logp = self.logits(picture).index_fill(2, never, float("-inf")).log_softmax(-1)
-        best, words = logp.max(-1)
-        return words, best.sum(1), torch.full((*words.shape, 64), 1 / 64, device=picture.device)
+        log_probs, ids = self.all_logits(picture).index_fill(2, never, float("-inf")).log_softmax(-1).max(-1)
+        return Reading(ids, log_probs.sum(1), log_probs, torch.full((*ids.shape, 64), 1 / 64, device=picture.device))
 
 
-def narrow_caption_network(vocab_size: int, max_words: int) -> CaptionNetwork:
+def narrow_caption_network(vocab_size: int, max_tokens: int) -> CaptionNetwork:
     """The model's own build of captioner, narrower: d_model 64, hidden_dim 96."""
-    return CaptionNetwork(vocab_size, max_words, 64, 96)
+    return CaptionNetwork(vocab_size, max_tokens, 64, 96)
 
 
 CAPTIONERS = {"caption_network": narrow_caption_network, "plain_convolutions": PlainCaptioner}  # id: builder
 CAPTIONER_LABELS = {"caption_network": "caption network", "plain_convolutions": "plain convolutions"}
 
 
-def fresh_captioner(build: str, vocab: Any, max_words: int, seed: int, device: torch.device) -> nn.Module:
+def fresh_captioner(build: str, vocab: Any, max_tokens: int, seed: int, device: torch.device) -> nn.Module:
     """An untrained captioner of CAPTIONERS. torch's own random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 104729)
-        return CAPTIONERS[build](len(vocab), max_words).to(device)
+        return CAPTIONERS[build](len(vocab), max_tokens).to(device)
 
 
 def train_captioners(
@@ -103,7 +106,7 @@ def train_captioners(
             picture = round_8bit((picture + NOISE * noise).clamp(0, 1))
         targets = targets_of(ids)  # (B, T + 1)
         for name, captioner in captioners.items():
-            loss = losses.word_loss(captioner(picture, ids)[0], targets)
+            loss = losses.token_loss(captioner.logits(captioner(picture, ids).hidden), targets)
             for group in optimizers[name].param_groups:
                 group["lr"] = LEARNING_RATE * warmup_cosine(step, protocol.steps, WARMUP)
             optimizers[name].zero_grad()
@@ -111,7 +114,7 @@ def train_captioners(
             nn.utils.clip_grad_norm_(captioner.parameters(), 1.0)
             optimizers[name].step()
             if (step + 1) % protocol.every == 0 or step + 1 == protocol.steps:
-                captions = [model.vocab.decode(row) for row in captioner.read(unseen)[0].tolist()]
+                captions = [model.vocab.decode(row) for row in captioner.read(unseen).ids.tolist()]
                 curves[name].append((step + 1, score(checks, captions)))
         if after_step:
             after_step()

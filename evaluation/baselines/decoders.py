@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 
-from decoders.scene import Scene
+from decoders.base import Scene
 from models import Cycle
 from settings import Settings
 
 
 class BaselineModel:
-    """Any scene decoder (`draw`: token ids (B, T) -> Scene) with any captioner, or None. max_words: of a sentence that
+    """Any scene decoder (`draw`: token ids (B, T) -> Scene) with any captioner, or None. max_tokens: of a sentence that
     can be drawn, None for any number."""
 
-    def __init__(self, draw: Callable[[torch.Tensor], Scene], captioner: Any = None, max_words: int | None = None):
+    def __init__(self, draw: Callable[[torch.Tensor], Scene], captioner: Any = None, max_tokens: int | None = None):
         self.draw = draw
-        self.max_words = max_words
+        self.max_tokens = max_tokens
         self.caption_network = captioner
         self.scene_decoder = None  # has no parts to look into
 
@@ -31,4 +31,4 @@ def random_model(cycle: Cycle, vocab: Any, settings: Settings, seed: int, device
     """A model of the same build with random, untrained weights. torch's own random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 7919)
-        return Cycle(settings, len(vocab), cycle.max_words, cycle.word_classes).to(device).eval()
+        return Cycle(settings, len(vocab), cycle.max_tokens, cycle.word_classes).to(device).eval()

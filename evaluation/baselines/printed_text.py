@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from decoders.scene import PICTURE_SIZE
+from decoders.base import PICTURE_SIZE
 from imaging.fonts import font_for, letters_of
 from text.vocabulary import BOS, EOS, PAD, SPECIALS
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from decoders.scene import Scene
+from decoders.base import Scene
 from pictures import from_image
 from text.grammar import SUFFIXES, WITHOUT_ARTICLES, parse
 
@@ -172,4 +172,5 @@ class HandMadeRenderer:
     def __call__(self, ids: torch.Tensor) -> Scene:
         pictures = torch.stack([from_image(hand_made_picture(self.vocab.decode(row))) for row in ids.tolist()])
         none = torch.zeros(len(ids), 1, device=ids.device)
-        return Scene(pictures.to(ids.device), none, none, none[:, 0])
+        no_codes = ids.new_zeros(len(ids), 0)
+        return Scene(pictures.to(ids.device), none, none, none[:, 0], torch.zeros_like(ids, dtype=torch.bool), no_codes)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
+from captions.lines import CaptionsFileError, read_lines
 from evaluation.measures.features import FEATURES
 from evaluation.measures.legibility import as_seen
 from evaluation.metric import OWN
-from text.lines import CaptionsFileError, read_lines
 from text.vocabulary import tokenize
 
 
@@ -24,7 +24,7 @@ def read_pairs(path: str, first: str, second: str, score: str) -> list[tuple[str
     header = [name.strip() for name in rows[0]] if rows else []
     for name in (first, second, score):
         if name not in header:
-            has = f"its columns are {', '.join(header)}" if len(header) > 1 else "it is no table parted by tabs"
+            has = f"its columns are {', '.join(header)}" if len(header) > 1 else "it is no table separated by tabs"
             raise CaptionsFileError(f"{path} has no column {name!r}; {has}")
     out = []
     for number, row in enumerate(rows[1:], 2):

@@ -17,14 +17,13 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 from checkpoints import EXPORT_FILES, load_export, load_model, settings_of
-from decoders.objects import grounded_words
 from evaluation.protocol import ModelUnderTest, open_model
 from evaluation.report.markdown import markdown_table
 from evaluation.report.page import TEMPLATES
 from evaluation.report.results_table import checkpoint_metrics, results_table
 from metrics import exact_match, verbatim_match, word_accuracy
 from settings import PRESETS, Settings, resolve
-from text.grounding import given_line
+from text.grounding import given_line, grounded_words
 from text.vocabulary import SPECIALS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,7 +152,7 @@ def model_card(folder: Path | str, n: int, seed: int, captions_file: str | None 
         parameters=sum(t.numel() for t in state["model"].values()),
         files={name: (folder / name).stat().st_size for name in EXPORT_FILES},
         words=len(state["vocabulary"]) - len(SPECIALS),
-        max_words=state["max_words"],
+        max_words=state["max_tokens"],
         load_seconds=seconds_to_load(folder),
         loads=LOADS,
         command_seconds=seconds_of_command(folder, example),

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from channel import round_8bit
-from decoders.scene import PICTURE_SIZE
+from decoders.base import PICTURE_SIZE
 from evaluation.protocol import ModelUnderTest
 from evaluation.report.page_inside import ids_of_word
 from models import Cycle
@@ -29,11 +29,11 @@ MOST = 10_000  # entries
 def pictures_of_glyphs(cycle: Cycle, ids: list[int], device: torch.device) -> torch.Tensor:
     """The glyphs of token ids, each alone on the background -> (n, 3, side, side) in [0, 1]."""
     decoder = cycle.scene_decoder
-    background = torch.sigmoid(decoder.ground_logit)[:, None, None]
+    background = torch.sigmoid(decoder.background_logit)[:, None, None]
     out = []
     with torch.no_grad():
         for part in torch.tensor(ids, device=device).split(BATCH):
-            masks, colors = cycle.glyphs_of_tokens(part)
+            masks, colors = decoder.glyphs_of(cycle.language_model.drawn_embedding[part])
             out.append(decoder.coherence(background + masks[:, None] * (colors[..., None, None] - background)).cpu())
     return torch.cat(out)
 
@@ -104,7 +104,7 @@ def glyph_dictionary(model: ModelUnderTest, readings: dict[str, tuple[int, int, 
 def alphabet_sheet(model: ModelUnderTest, letters: list[dict]) -> list[tuple[str, list[dict]]]:
     """The codes that the section on the alphabet lists, each with its picture -> [(alphabet, [code])]."""
     decoder = model.cycle.scene_decoder
-    texts = [decoder.write_letter(letter["alphabet"], letter["code"]) for letter in letters]
+    texts = [decoder.write_code(letter["alphabet"], letter["code"]) for letter in letters]
     pictures = []
     for i in range(0, len(texts), BATCH):
         pictures += list(round_8bit(decoder.draw_codes(texts[i : i + BATCH])[0].cpu()))

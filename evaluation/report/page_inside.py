@@ -87,10 +87,12 @@ def _inside(model, text):
     with torch.no_grad():
         state = cycle.language_model(ids)
         scene = cycle.draw(ids)
-    surprisal = -state.logits.log_softmax(-1)[0, :-1].gather(1, ids[0, :, None])[:, 0]  # (T,) nats
+    surprisal = (
+        -cycle.language_model.logits(state.hidden).log_softmax(-1)[0, :-1].gather(1, ids[0, :, None])[:, 0]
+    )  # (T,) nats
     picture = round_8bit(scene.picture.float())  # (1, 3, 64, 64) in [0, 1]
-    read, _, gaze = cycle.caption_network.read(picture)
-    captioned = [w for w in read[0].tolist() if w not in (PAD, EOS)]
+    reading = cycle.caption_network.read(picture)
+    captioned = [w for w in reading.ids[0].tolist() if w not in (PAD, EOS)]
     return {
         "text": text,
         "words": words,
@@ -99,7 +101,7 @@ def _inside(model, text):
         "attention": state.attention[-1][0].mean(0).cpu().tolist(),
         "gaze": [
             {"word": vocab.names([w])[0], "picture": data_uri(gaze_picture(picture[0], g).cpu())}
-            for w, g in zip(captioned, gaze[0])
+            for w, g in zip(captioned, reading.attention[0])
         ],
         "layers": _layers(cycle.scene_decoder, scene, ids, words),
     }

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from checkpoints import load_model
-from decoders.objects import grounded_words
 from evaluation.measures.legibility import legibility_metrics
 from evaluation.measures.robustness import STANDARD, exact_match_after
 from evaluation.protocol import ModelUnderTest
@@ -17,7 +16,7 @@ from evaluation.report.markdown import markdown_table, short_names
 from evaluation.sections.scenes import GROUNDING, LABELS, OF_CLASS, grounding_metrics, scene_metrics
 from metrics import exact_match
 from text.grammar import SPLITS, different_sentences
-from text.grounding import given_line
+from text.grounding import given_line, grounded_words
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """The section about codes, of models trained with --use_vq: how many are in use, which words they belong to, and the
-length of scenes in bits. V words, K codes of an alphabet, C cells of a scene."""
+length of scenes in bits. V words, K codes of an alphabet, F factors of a scene."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ SHOWN = 300  # codes of an alphabet that are listed at most, the most common one
 
 @torch.no_grad()
 def letters_of(model: ModelUnderTest, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sentences -> the token id and the code of each cell of their scenes: (n, C) each, -1 where nothing is drawn."""
+    """Sentences -> the token id and the code of each factor of their scenes: (n, F) each, -1 where nothing is drawn."""
     words, codes = [], []
     decoder = model.cycle.scene_decoder
     for ids in model.ids(sentences):
-        for out, rows in zip((words, codes), decoder.letters(model.cycle.draw(ids), ids)):
-            missing = len(decoder.alphabet_of_cell) - rows.shape[1]  # glyphs have as many cells as their batch needs
+        scene = model.cycle.draw(ids)
+        for out, rows in ((words, decoder.token_of_factor(scene, ids)), (codes, scene.codes)):
+            missing = (
+                len(decoder.alphabet_of_factor) - rows.shape[1]
+            )  # glyphs have as many factors as their batch needs
             out.append(np.pad(rows.cpu().numpy(), ((0, 0), (0, missing)), constant_values=-1))
     return np.concatenate(words), np.concatenate(codes)
 
@@ -33,13 +36,13 @@ def letters_of(model: ModelUnderTest, sentences: list[str]) -> tuple[np.ndarray,
 def counts_of(model: ModelUnderTest, words: np.ndarray, codes: np.ndarray) -> Counts:
     """The arrays of `letters_of` -> {alphabet: how often each word has each code (V, K)}."""
     decoder = model.cycle.scene_decoder
-    of_cell = np.array(decoder.alphabet_of_cell)
+    of_factor = np.array(decoder.alphabet_of_factor)
     out = {}
     for name, alphabet in decoder.alphabets.items():
-        cells = of_cell == name
-        drawn = codes[:, cells] >= 0
+        factors = of_factor == name
+        drawn = codes[:, factors] >= 0
         out[name] = np.zeros((len(model.vocab), alphabet.n_codes), int)
-        np.add.at(out[name], (words[:, cells][drawn], codes[:, cells][drawn]), 1)
+        np.add.at(out[name], (words[:, factors][drawn], codes[:, factors][drawn]), 1)
     return out
 
 
@@ -76,16 +79,16 @@ def shuffled(counts: Counts, seed: int) -> Counts:
 
 
 def bits_of_scenes(model: ModelUnderTest, codes: np.ndarray) -> tuple[float, float]:
-    """Codes (n, C) -> mean bits of a scene: (with equally likely codes, with codes as likely as they are common).
+    """Codes (n, F) -> mean bits of a scene: (with equally likely codes, with codes as likely as they are common).
 
-    "No code" is one more code of a cell. Cells that are empty in every scene cost nothing.
+    "No code" is one more code of a factor. Factors that are empty in every scene cost nothing.
     """
     sizes = {name: alphabet.n_codes for name, alphabet in model.cycle.scene_decoder.alphabets.items()}
     plain = ideal = 0.0
-    for cell, name in enumerate(model.cycle.scene_decoder.alphabet_of_cell):
-        if name in sizes and (codes[:, cell] >= 0).any():
+    for factor, name in enumerate(model.cycle.scene_decoder.alphabet_of_factor):
+        if name in sizes and (codes[:, factor] >= 0).any():
             plain += math.log2(sizes[name] + 1)
-            ideal += math.log2(perplexity(np.unique(codes[:, cell], return_counts=True)[1]))
+            ideal += math.log2(perplexity(np.unique(codes[:, factor], return_counts=True)[1]))
     return plain, ideal
 
 

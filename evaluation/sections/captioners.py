@@ -25,7 +25,7 @@ def captioners_section(model: ModelUnderTest, protocol: Protocol, seed: int, adv
 
     for decoder, drawing in frozen.items():
         captioners = {
-            build: fresh_captioner(build, model.vocab, model.max_words, seed, model.device)
+            build: fresh_captioner(build, model.vocab, model.max_tokens, seed, model.device)
             for build in protocol.captioners
         }
         curves[decoder] = train_captioners(captioners, drawing, protocol, checks, seed, step_done)

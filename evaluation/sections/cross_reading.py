@@ -71,8 +71,8 @@ def trained_reader(
     model: ModelUnderTest, protocol: Protocol, seed: int, advance: Callable[[float], None], of: int
 ) -> ModelUnderTest:
     """The model with a fresh captioner after `protocol.steps` steps on its pictures. of: how many there will be."""
-    captioner = fresh_captioner(BUILD, model.vocab, model.max_words, seed, model.device)
+    captioner = fresh_captioner(BUILD, model.vocab, model.max_tokens, seed, model.device)
     checks = model.sentences(min(protocol.checks, 50), "test", seed + 2)
     train_captioners({BUILD: captioner}, model, protocol, checks, seed, lambda: advance(1 / (of * protocol.steps)))
-    cycle = BaselineModel(model.cycle.draw, captioner, model.max_words)
+    cycle = BaselineModel(model.cycle.draw, captioner, model.max_tokens)
     return dataclasses.replace(model, cycle=cycle)

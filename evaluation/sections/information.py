@@ -38,6 +38,7 @@ def grammar_bits(sentences: list[str]) -> float:
 @torch.no_grad()
 def sentence_nats(model: ModelUnderTest, sentences: list[str]) -> tuple[float, float]:
     """Mean cross-entropy of whole sentences, nats: (the captioner's given the picture, the language model's)."""
+    networks = model.cycle
     captioner = language_model = 0.0
     pictures = model.draw(sentences)
     done = 0
@@ -45,9 +46,11 @@ def sentence_nats(model: ModelUnderTest, sentences: list[str]) -> tuple[float, f
         picture = pictures[done : done + len(ids)].to(model.device)
         done += len(ids)
         targets = targets_of(ids)  # (B, T + 1)
-        n_words = (targets != PAD).sum()
-        captioner += float(losses.word_loss(model.cycle.caption_network(picture, ids)[0], targets) * n_words)
-        language_model += float(losses.word_loss(model.cycle.language_model(ids).logits, targets) * n_words)
+        n_tokens = (targets != PAD).sum()
+        for_captions = networks.caption_network.logits(networks.caption_network(picture, ids).hidden)
+        for_text = networks.language_model.logits(networks.language_model(ids).hidden)
+        captioner += float(losses.token_loss(for_captions, targets) * n_tokens)
+        language_model += float(losses.token_loss(for_text, targets) * n_tokens)
     return captioner / len(sentences), language_model / len(sentences)
 
 

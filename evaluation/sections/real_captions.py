@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 import metrics
+from captions.reader import CaptionsReader
 from evaluation.measures.features import FEATURES, edit_distances
 from evaluation.metric import OWN, Metrics
 from evaluation.picture_folder import files_of
 from evaluation.protocol import ModelUnderTest, Protocol
 from pictures import PictureError, from_image, open_picture
-from text.formats import CaptionsReader
 from text.vocabulary import normalized
 
 LEAST = 10  # captions, for a correlation
@@ -42,7 +42,8 @@ def named_pictures(model: ModelUnderTest, folder: str) -> dict[str, str]:
             paths.setdefault(key, path)
     out = {}
     data = model.data
-    for caption in CaptionsReader(data.files["test"] or data.files["train"], data.column, or_none=True):
+    file = data.files["test"] or data.files["train"]
+    for caption in CaptionsReader(file, data.column, data.file_format, or_none=True):
         name = os.path.basename(caption.picture or "")
         key = str(int(name)) if name.isdecimal() else name
         if path := paths.get(key) or paths.get(os.path.splitext(key)[0]):

@@ -54,7 +54,7 @@ def real_text_scores(
     pictures = model.draw(sentences)
     captions = model.read(pictures)
     salad = [shuffled_words(s, rng) for s in sentences]
-    code = BinaryCode(model.vocab, model.max_words)
+    code = BinaryCode(model.vocab, model.max_tokens)
     coded = code.draw(sentences)
     scores = {
         "clean": text_scores(sentences, captions),

@@ -1,18 +1,22 @@
-"""Files as users have them."""
+"""A training set made from a file of captions: what is left out, splits, epochs, and what a run prints of it."""
 
 import tracemalloc
 
 import numpy as np
 import pytest
+from conftest import TINY
 
+import train
+from captions.dataset import MAX_WORDS
 from data_utils import (
     PAD,
     CaptionsData,
     CaptionsFileError,
     Vocabulary,
-    tokenize,
 )
-from text import captions_file
+from runtime.command_line import UserError
+from settings import resolve
+from training.data import open_data
 
 
 def rows_of(data, epoch, size=16):
@@ -35,22 +39,13 @@ def test_report_counts_what_was_left_out(tmp_path):
 
 
 def test_a_sentence_that_is_too_long_is_left_out_and_never_cut(tmp_path):
-    words = [f"w{i}" for i in range(captions_file.MAX_LINE_WORDS + 1)]
+    words = [f"w{i}" for i in range(MAX_WORDS + 1)]
     long, longest = " ".join(words), " ".join(words[:-1])
     data = captions(tmp_path, f"{long}\na cat\na dog\na bird\n{longest}\n")
-    assert data.report.long == 1 and data.max_words == captions_file.MAX_LINE_WORDS
+    assert data.report.long == 1 and data.max_words == MAX_WORDS
     assert "w32" not in data.vocab.index and "w31" in data.vocab.index
     with pytest.raises(CaptionsFileError, match="most lines are longer than 32 words"):
         captions(tmp_path, f"{long}\n{long} x\na bird\n")
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_encodings_and_line_ends(tmp_path, encoding, end):
-    lines = ["ein blaues Öl", "שלום עולם", "🙂 und 日本語", "rot"]
-    data = captions(tmp_path, end.join(lines).encode(encoding))
-    kept = [*data.test] + [data.vocab.decode(row) for row in data.batch(0, 0, 4).tolist()]
-    assert sorted([*kept, *data.val]) == sorted(" ".join(tokenize(x)) for x in lines)
 
 
 def test_train_val_and_test_share_nothing_and_do_not_depend_on_the_order(tmp_path):
@@ -78,8 +73,7 @@ def test_train_split_leaves_at_least_one_sentence_for_each_purpose(tmp_path):
     [
         (b"", "0 usable"), (b"\n\n \n", "0 usable"), (b"\xff\xfe", "0 usable"), (b"one line\n", "1 usable"),
         (b"same\nSame\nother\n", "2 usable"),
-        (b"\x00" * 100, "line 1 has NUL characters"), (bytes(range(128, 256)) * 50 + b"\nx\xff\n", "line 1 is no UTF-8 text"),
-        ("grün\nblau über\nrötlich".encode("latin-1"), "line 1 is no UTF-8 text .it looks like Windows-1252: 'grün'"),
+        (b"\x00" * 100, "not a text file"), (bytes(range(128, 256)) * 50 + b"\nx\xff\n", "line 1 is not UTF-8 text"),
     ],
 )  # fmt: skip
 def test_nothing_to_learn_from_is_one_line(tmp_path, content, says):
@@ -115,13 +109,11 @@ def test_a_line_of_50_million_characters_takes_little_memory(tmp_path, encoding)
     assert data.report.lines == 4 and data.report.long == 1 and data.max_words == 2
 
 
-def test_duplicates_are_found_across_blocks_and_the_blocks_do_not_show(tmp_path, monkeypatch):
+def test_equal_sentences_are_merged(tmp_path):
     lines = [f"sentence number {i % 70} of {i % 3}" for i in range(400)]
-    whole = captions(tmp_path, "\n".join(lines))
-    monkeypatch.setattr(captions_file.Rows, "BLOCK", 7)
-    parts = captions(tmp_path, "\n".join(lines))
-    assert str(whole.report) == str(parts.report) and whole.report.duplicates == 400 - 210
-    assert rows_of(whole, 3) == rows_of(parts, 3) and [*whole.test] == [*parts.test] and whole.digest == parts.digest
+    data = captions(tmp_path, "\n".join(lines))
+    assert data.report.duplicates == 400 - 210 and data.first_sentence() == lines[0]
+    assert sorted([*data.train, *data.val, *data.test]) == sorted({*lines})
 
 
 def test_the_digest_knows_other_sentences_and_another_split_but_not_another_order(tmp_path):
@@ -217,12 +209,11 @@ def test_all_captions_of_a_picture_are_on_one_side_in_any_order_of_lines(tmp_pat
     assert captions(tmp_path, "\n".join(lines)).digest == data.digest
 
 
-def test_a_sentence_of_two_pictures_stands_on_one_side_in_any_order_of_lines(tmp_path, monkeypatch):
+def test_a_sentence_of_two_pictures_stands_on_one_side_in_any_order_of_lines(tmp_path):
     lines = token_file(20, 3).splitlines() + [f"{p}.jpg#9\tthe same for two {p % 10}" for p in range(20)]
     data = captions(tmp_path, "\n".join(lines))
     train, val, test = parts(data)
     assert len({*train} | {*val} | {*test}) == len(train) + len(val) + len(test) == 70 and data.report.duplicates == 10
-    monkeypatch.setattr(captions_file.Rows, "BLOCK", 7)
     assert captions(tmp_path, "\n".join(reversed(lines))).digest == data.digest
 
 
@@ -257,7 +248,7 @@ def test_files_of_their_own_to_validate_and_to_test(tmp_path):
 def test_a_column_is_of_the_files_that_have_columns(tmp_path):
     test = tmp_path / "test.txt"
     test.write_text("a dog\na cat\n", encoding="utf-8")
-    table = "en,de\n" + "".join(f"a dog {i},ein Hund {i}\n" for i in range(9))
+    table = "en,de,split\n" + "".join(f"a dog {i},ein Hund {i},train\n" for i in range(9))
     data = captions(tmp_path, table, column="de", test_file=str(test))
     assert {*data.test} == {"a dog", "a cat"} and data.first_sentence() == "ein hund 0"
 
@@ -289,3 +280,49 @@ def test_a_file_that_holds_only_what_is_tested_is_refused(tmp_path):
     test.write_text("a b\nb c\nc d\n", encoding="utf-8")
     with pytest.raises(CaptionsFileError, match="0 usable sentence.*3 left out because"):
         captions(tmp_path, "a b\nb c\nc d\n", test_file=str(test))
+
+
+# ---------------------------------------------------------------------------------------------
+# What a run prints and refuses
+# ---------------------------------------------------------------------------------------------
+
+
+def test_num_samples_counts_for_a_captions_file(no_pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.txt").write_text("".join(f"a dog with number {i}\n" for i in range(30)), encoding="utf-8")
+    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
+    assert (
+        train.main([*TINY, "--decoder", "conv", "--captions_file", "small.txt", "--epochs", "1", "--num_samples", "96"])
+        == 0
+    )
+    said = capsys.readouterr().err
+    assert "step 3/3" in said and "all 3 steps are warm-up" in said
+    assert "small.txt read as plain text" in said and "first sentence as read: a dog with number 0" in said
+
+
+@pytest.mark.parametrize(
+    "flag", [["--captions_column", "x"], ["--captions_format", "csv"], ["--val_file", "x"], ["--test_file", "x"]]
+)
+def test_flags_of_a_captions_file_need_one(flag, capsys):
+    with pytest.raises(SystemExit) as usage:
+        train.main(flag)
+    assert usage.value.code == 2 and f"{flag[0]} needs --captions_file" in capsys.readouterr().err
+
+
+def test_sentences_longer_than_a_picture_are_counted_and_a_file_of_them_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text(
+        "".join(f"dog {i} ran\n" for i in range(300)) + "dog " * 90 + "\n", encoding="utf-8"
+    )
+    data = open_data(resolve({"captions_file": "a.txt", "train_split": 0.99}))[0]
+    said = capsys.readouterr().err
+    assert f"note: 1 of {data.trained} sentences to train on have more than {data.max_words} pieces" in said
+    assert "generate.py refuses such sentences" in said
+    (tmp_path / "b.txt").write_text("".join(f"{i} {'dog ' * 90}\n" for i in range(9)), encoding="utf-8")
+    with pytest.raises(
+        UserError,
+        match=r"b\.txt: 7 of 7 sentences to train on have more than 64 pieces.*; put shorter sentences on a line$",
+    ):
+        open_data(resolve({"captions_file": "b.txt"}))
+    with pytest.raises(UserError, match="more than 4 pieces.*or give more --n_cells"):
+        open_data(resolve({"captions_file": "b.txt", "n_cells": 4, "z_dim": 24}))
