@@ -172,6 +172,7 @@ class CaptionsReader:
             name = None if columns.picture is None else columns.names[columns.picture]
             picture = picture_of(record.get(name))
             for text in strings_of(record.get(columns.names[columns.caption])) or [""]:
+                text = text.encode("utf-8", "replace").decode()  # JSON may hold half of a surrogate pair
                 yield Caption(text.strip(), picture, number)
 
     def _records(self) -> Iterator[tuple[int | None, dict]]:

@@ -145,6 +145,7 @@ FORMATS = [  # name, content, captions and pictures
     ("a.jsonl", JSONL.splitlines()[0], RECORDS_READ[:1]),
     ("a.json", json.dumps(RECORDS, indent=1), RECORDS_READ),
     ("a.json", json.dumps([{"image": "a.jpg", "caption": ["A dog runs.", "It is big."]}, RECORDS[2]]), RECORDS_READ),
+    ("a.json", '["half \\ud83d", "Cats"]', [("half ?", None), ("Cats", None)]),
     ("a.json", json.dumps(["A dog runs.", "Cats"], indent=1), [("A dog runs.", None), ("Cats", None)]),
 ]  # fmt: skip
 
