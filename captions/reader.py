@@ -105,7 +105,7 @@ class CaptionsReader:
 
     def _open_table(self, first_line: str, delimiter: str) -> None:
         self._delimiter = delimiter
-        rows = [[cell.strip() for cell in row] for _, row in islice(self._rows(), SAMPLE) if any(row)]
+        rows = [[cell.strip() for cell in row] for _, row in islice(self._rows(), SAMPLE) if any(row)] or [[""]]
         if delimiter == "\t" and TOKEN.match(first_line):
             self._header = []
             self._columns = Columns(["NAME#NUMBER", "caption"], caption=1, picture=0)
@@ -150,7 +150,8 @@ class CaptionsReader:
                 self.complaint = self.complaint or f"line {number}: {found}, {expected}"
                 yield Caption("", None, number)
             elif row != self._header:  # joined files repeat it
-                picture = None if columns.picture is None else picture_of(row[columns.picture])
+                has_picture = columns.picture is not None and columns.picture < len(row)
+                picture = picture_of(row[columns.picture]) if has_picture else None
                 yield from (Caption(text, picture, number) for text in strings_of(row[columns.caption]))
 
     # ---- JSON -----------------------------------------------------------------------------------
@@ -171,6 +172,7 @@ class CaptionsReader:
             name = None if columns.picture is None else columns.names[columns.picture]
             picture = picture_of(record.get(name))
             for text in strings_of(record.get(columns.names[columns.caption])) or [""]:
+                text = text.encode("utf-8", "replace").decode()  # JSON may hold half of a surrogate pair
                 yield Caption(text.strip(), picture, number)
 
     def _records(self) -> Iterator[tuple[int | None, dict]]:

@@ -14,6 +14,8 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -26,7 +28,7 @@ MOUNT_POINT = "/content/drive"  # where Colab's own notebooks put it; $DRIVE_MOU
 NAME = re.compile(r"(last|best)_step_(\d{9})(?:-(\d+))?\.pt")
 
 
-def on_colab():
+def on_colab() -> bool:
     """Whether this Python is Google Colab's."""
     try:
         return importlib.util.find_spec("google.colab") is not None
@@ -34,8 +36,8 @@ def on_colab():
         return False
 
 
-def reason(error):
-    """What went wrong, in a few words on one line."""
+def reason(error: Exception) -> str:
+    """The cause of an error on one line, at most 160 characters."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())[:160]
 
@@ -45,12 +47,13 @@ def reason(error):
 # ---------------------------------------------------------------------------------------------
 
 
-def my_drive():
+def my_drive() -> str:
+    """The folder of the user's files on a mounted Drive."""
     return os.path.join(os.environ.get("DRIVE_MOUNT", MOUNT_POINT), "MyDrive")
 
 
-def mount(folder, say=print):
-    """Mount Google Drive, which asks its owner, and make `folder` on it -> its path, "" if there is none.
+def mount(folder: str, say: Callable[[str], None] = print) -> str:
+    """Mount Google Drive, which asks the user, and make `folder` on it -> its path, or "" without a Drive.
 
     Works in a notebook's own process only.
     """
@@ -71,8 +74,8 @@ def mount(folder, say=print):
     return path
 
 
-def flush(say=print):
-    """Wait until Google has everything that was written to Drive, and let go of it."""
+def flush(say: Callable[[str], None] = print) -> None:
+    """Wait until Google has everything that was written to Drive, and unmount it."""
     if not on_colab() or not os.path.isdir(my_drive()):
         say("no Drive is mounted: nothing to wait for")
         return
@@ -94,7 +97,7 @@ class DriveCopy:
     cannot be made.
     """
 
-    def __init__(self, folder, keep=2, minutes=5.0, say=print):
+    def __init__(self, folder: str, keep: int = 2, minutes: float = 5.0, say: Callable[[str], None] = print) -> None:
         parent = os.path.dirname(os.path.abspath(folder))
         if not os.path.isdir(parent):
             os.mkdir(parent)  # fails where Drive is not mounted: a folder made there would be in its way
@@ -110,7 +113,7 @@ class DriveCopy:
         self.stop = threading.Event()
         remove_unfinished(folder, NAME.pattern)  # copies cut short by a disconnect
 
-    def names(self, kind):
+    def names(self, kind: str) -> list[str]:
         """Copies of a kind, newest first, those known to be damaged left out."""
         found = [(m, m[0]) for m in map(NAME.fullmatch, os.listdir(self.folder)) if m and m[1] == kind]
         found.sort(key=lambda f: (int(f[0][2]), int(f[0][3] or 1)), reverse=True)
@@ -118,7 +121,7 @@ class DriveCopy:
 
     # -- taking back ------------------------------------------------------------------------------
 
-    def fetch(self, kind, beyond, local):
+    def fetch(self, kind: str, beyond: int, local: str) -> dict[str, Any] | None:
         """The newest good copy with more than `beyond` steps -> its state, written to the file `local`;
         None if there is none. A damaged copy is named and passed over."""
         for name in self.names(kind):
@@ -141,7 +144,7 @@ class DriveCopy:
                 os.remove(local)  # what was just written from it
         return None
 
-    def fetch_pictures(self, log_dir):
+    def fetch_pictures(self, log_dir: str) -> None:
         """Bring back the run's pictures and summary that are not in `log_dir`; one that fails is left out."""
         for name in os.listdir(self.folder):
             path = os.path.join(log_dir, name)
@@ -151,13 +154,13 @@ class DriveCopy:
 
     # -- giving -----------------------------------------------------------------------------------
 
-    def start(self, sources, extras):
+    def start(self, sources: dict[str, str], extras: list[str]) -> None:
         """Begin to copy: sources {"last": path, "best": path}; extras, paths or patterns of small files."""
         self.sources, self.extras = sources, extras
         self.thread = threading.Thread(target=self._work, name="copies to Drive", daemon=True)
         self.thread.start()
 
-    def finish(self, minutes=30, going_on=lambda: True):
+    def finish(self, minutes: float = 30, going_on: Callable[[], bool] = lambda: True) -> bool:
         """One last round, then wait for it. True if everything has been copied."""
         self.stop.set()
         end = time.monotonic() + 60 * minutes
@@ -194,9 +197,8 @@ class DriveCopy:
             except Exception as error:  # a mounted Drive fails in many ways; none may end the training
                 kind = getattr(error, "errno", None) or type(error)
                 if not self.said and kind not in before:
-                    self.say(
-                        f"Drive: {os.path.basename(path)} was not copied ({reason(error)}); training goes on, the local file stays"
-                    )
+                    line = f"Drive: {os.path.basename(path)} was not copied ({reason(error)})"
+                    self.say(f"{line}; training goes on, the local file stays")
                 self.said.add(kind)
 
     def _checkpoint(self, kind, path):
@@ -243,7 +245,8 @@ class DriveCopy:
             write_output(os.path.join(self.folder, os.path.basename(path)), f.read())
 
 
-def step_of(state):
+def step_of(state: dict[str, Any]) -> int:
+    """How many steps a checkpoint has."""
     return int(state["position"]["step"])
 
 
@@ -256,7 +259,7 @@ class OtherRun(OSError):
 # ---------------------------------------------------------------------------------------------
 
 
-def take_newest(copy, checkpoint_dir, say=print):
+def take_newest(copy: DriveCopy, checkpoint_dir: str, say: Callable[[str], None] = print) -> str:
     """Bring a newer run back from Drive -> its path in checkpoint_dir, or "" if the local run is as new.
 
     Newer is more steps: the same settings take the same steps. Local files are kept: what stands in the
@@ -280,7 +283,7 @@ def take_newest(copy, checkpoint_dir, say=print):
     return last
 
 
-def take_best(copy, checkpoint_dir):
+def take_best(copy: DriveCopy, checkpoint_dir: str) -> None:
     """Bring best.pt back from Drive, unless the local one is as good. Raises OSError."""
     local, incoming = os.path.join(checkpoint_dir, "best.pt"), os.path.join(checkpoint_dir, "from_drive.pt")
 
@@ -300,7 +303,7 @@ def take_best(copy, checkpoint_dir):
         os.remove(incoming)
 
 
-def put_in_place(incoming, path):
+def put_in_place(incoming: str, path: str) -> None:
     """Move a file to `path`; a file that has this name is kept under the next free one."""
     if os.path.lexists(path):
         stem, number = path.removesuffix(".pt"), 1

@@ -1,4 +1,4 @@
-"""Pictures and pages below the cells of a notebook; where there is no notebook, their paths are printed."""
+"""Pictures and pages below the cells of a notebook; without a notebook, their paths are printed."""
 
 import contextlib
 import glob
@@ -9,7 +9,7 @@ import sys
 SAMPLES = "sample_generations.png"
 
 
-def in_notebook():
+def in_notebook() -> bool:
     """Whether a notebook shows what this process prints."""
     if "IPython" not in sys.modules:
         return False
@@ -18,7 +18,7 @@ def in_notebook():
     return hasattr(get_ipython(), "kernel")
 
 
-def modified(path):
+def modified(path: str) -> int | None:
     """When a file was last written, ns; None if it is not there."""
     try:
         return os.stat(path).st_mtime_ns
@@ -26,14 +26,14 @@ def modified(path):
         return None
 
 
-def newest_scenes(log_dir):
+def newest_scenes(log_dir: str) -> str:
     """The scene sheet of the latest epoch, "" if there is none yet."""
     paths = glob.glob(os.path.join(glob.escape(log_dir), "scenes_epoch_*.png"))
     return max(paths, key=lambda p: (len(p), p), default="")  # a longer name has the larger number
 
 
-def show_picture(path):
-    """A picture file. Raises OSError."""
+def show_picture(path: str) -> None:
+    """Show a picture file. Raises OSError."""
     if not in_notebook():
         print(path)
         return
@@ -43,9 +43,9 @@ def show_picture(path):
         display(Image(data=f.read()))
 
 
-def show_results(log_dir):
-    """Samples, curves and the latest scenes of a run. Raises FileNotFoundError if it has none yet."""
-    titles = ("Samples: sentence, scene, what is read back", "Curves", "Scenes of the last epoch")
+def show_results(log_dir: str) -> None:
+    """Show samples, curves and the latest scenes of a run. Raises FileNotFoundError if it has none yet."""
+    titles = ("Samples: sentence, scene, caption", "Curves", "Scenes of the last epoch")
     paths = (os.path.join(log_dir, SAMPLES), os.path.join(log_dir, "training_curves.png"), newest_scenes(log_dir))
     for title, path in zip(titles, paths, strict=True):
         if not os.path.exists(path):
@@ -54,8 +54,8 @@ def show_results(log_dir):
         show_picture(path)
 
 
-def show_fragment(fragment, text):
-    """A piece of HTML of playground/fragments.py; its gist as text where there is no notebook."""
+def show_fragment(fragment: str, text: str) -> None:
+    """Show HTML of playground/fragments.py, or `text` without a notebook."""
     if not in_notebook():
         print(text)
         return
@@ -66,8 +66,8 @@ def show_fragment(fragment, text):
     display(HTML(f"<style>{STYLE}</style>{fragment}"))
 
 
-def show_page(path, height=720):
-    """A page that is one file, in a frame of its own. Raises OSError."""
+def show_page(path: str, height: int = 720) -> None:
+    """Show an HTML file in a frame, `height` pixels high. Raises OSError."""
     if not in_notebook():
         print(path)
         return
@@ -75,25 +75,26 @@ def show_page(path, height=720):
 
     with open(path, encoding="utf-8") as f:
         page = html.escape(f.read(), quote=True)
-    frame = f'<iframe title="{html.escape(os.path.basename(path))}" style="width:100%;height:{height}px;border:1px solid #ccc"'
-    display(
-        HTML(f'<div>{frame} srcdoc="{page}"></iframe></div>')
-    )  # bare, IPython would warn and propose a frame that Colab cannot fill
+    style = f"width:100%;height:{height}px;border:1px solid #ccc"
+    frame = f'<iframe title="{html.escape(os.path.basename(path))}" style="{style}"'
+    # in a div, since IPython warns of a bare iframe and proposes one that Colab cannot fill
+    display(HTML(f'<div>{frame} srcdoc="{page}"></iframe></div>'))
 
 
 class LivePictures:
-    """Curves and scenes above the log of a running cell, renewed after every epoch."""
+    """Curves and scenes above the log of a running cell, updated after every epoch."""
 
-    def __init__(self, log_dir):
+    def __init__(self, log_dir: str) -> None:
         from IPython.display import HTML, display
 
-        self.log_dir, self.shown = log_dir, {}
+        self.log_dir = log_dir
+        self.shown = {}  # name: (path, when written)
         self.places = {
             n: display(HTML(f"<i>{n} appear after an epoch</i>"), display_id=True) for n in ("curves", "scenes")
         }
 
-    def refresh(self):
-        """Show what is new on disk; a file that cannot be read now is shown next time."""
+    def refresh(self) -> None:
+        """Show new files; one that cannot be read now is shown next time."""
         from IPython.display import Image
 
         for name, path in (

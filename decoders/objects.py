@@ -97,9 +97,8 @@ class ObjectsSceneDecoder(Decoder):
         with torch.no_grad():  # latents of variance 1, so that words start on all levels
             self.to_mu.weight *= math.sqrt(3)
         for index, name in enumerate(NAMES):
-            n_words = len(self.slots.words_of_property(index))
-            if n_words:
-                self.alphabets[name] = make_quantizer(vq_levels, n_words, self.factor_dim)
+            if self.slots.n_words[index]:
+                self.alphabets[name] = make_quantizer(vq_levels, self.slots.n_words[index], self.factor_dim)
 
     @classmethod
     def from_settings(cls, settings: Any, vocab_size: int, word_classes: WordClasses) -> ObjectsSceneDecoder:

@@ -68,9 +68,11 @@ class WordSlots(nn.Module):
         belongs_to = [*classes.belongs_to, None]  # index -1: words without a class
         is_noun = torch.tensor([b == NOUN for b in belongs_to])
         precedes_noun = torch.tensor([b in (NOUN, NEXT) for b in belongs_to])  # or is the noun itself
-        property_of_class = torch.tensor([*assign_properties(classes), NO_PROPERTY])
+        property_of_class = [*assign_properties(classes), NO_PROPERTY]
+        # {property index: its number of words}, also on the meta device
+        self.n_words = Counter(property_of_class[c] for c in classes.class_of)
         # A checkpoint holds the word classes, and need not hold these.
-        self.register_buffer("property_of_word", property_of_class[class_of], persistent=False)
+        self.register_buffer("property_of_word", torch.tensor(property_of_class)[class_of], persistent=False)
         self.register_buffer("is_noun", is_noun[class_of], persistent=False)
         self.register_buffer("precedes_noun", precedes_noun[class_of], persistent=False)
 

@@ -1,4 +1,4 @@
-"""What the scripts share at the command line: flags, bounds of numbers, streams, errors that a user can fix, exit codes."""
+"""What the scripts share: flags, bounds of numbers, streams, errors that a user can fix, exit codes."""
 
 import argparse
 import contextlib
@@ -36,7 +36,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(
+        self, args: list[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, which every way of parsing calls. Prepares the streams first."""
         prepare_streams()
         return super().parse_known_args(args, namespace)
 
@@ -157,8 +160,8 @@ def _discard(stream: TextIO) -> None:
 # Errors and exit codes
 # ---------------------------------------------------------------------------------------------
 
-# Messages of torch (CPU, CUDA, cuDNN, cuBLAS, Apple GPUs) and numpy in errors without a class of their own; the last five
-# are about sizes that no memory has.
+# Messages of torch (CPU, CUDA, cuDNN, cuBLAS, Apple GPUs) and numpy in errors without a class of their own. The last
+# four are about sizes that no memory has.
 OUT_OF_MEMORY = re.compile(
     "DefaultCPUAllocator|out of memory|ALLOC_FAILED|Storage size calculation overflowed|Overflow when unpacking"
     "|array is too big|Maximum allowed dimension exceeded",

@@ -1,6 +1,7 @@
 """Files of captions as data sets and programs write them, plain text, and files that are refused."""
 
 import csv
+import doctest
 import gzip
 import io
 import json
@@ -12,7 +13,9 @@ from PIL import Image
 
 import generate
 import train
+from captions import columns
 from captions import lines as lines_module
+from captions import reader as reader_module
 from captions.lines import CaptionsFileError, read_lines, shown
 from captions.reader import CaptionsReader
 
@@ -122,6 +125,7 @@ FORMATS = [  # name, content, captions and pictures
     ("excel.txt", excel("\t", "utf-16"), EXCEL_READ),
     ("multiline.csv", 'image,caption\na.jpg,"A dog\nruns"\n', [("A dog\nruns", "a.jpg")]),
     ("ends.csv", lines("image,caption", "a.jpg,A dog\u2028runs\x0bfast"), [("A dog\u2028runs\x0bfast", "a.jpg")]),
+    ("short.csv", lines("caption,split,image", "A dog runs,train,a.jpg", "A cat"), [("A dog runs", "a.jpg"), ("A cat", None)]),
     ("pandas.csv", lines(",image,caption", "0,a.jpg,A dog runs", "1,b.jpg,A cat"), [("A dog runs", "a.jpg"), ("A cat", "b.jpg")]),
     ("lists.csv", lines("raw,split,filename", '"[""Two guys"", ""Two men""]",train,a.jpg'), [("Two guys", "a.jpg"), ("Two men", "a.jpg")]),
     ("unknown.csv", lines("id,picture file,Satz hier", "1,a.jpg,Ein Hund", "2,b.jpg,Eine Katze"), [("Ein Hund", "a.jpg"), ("Eine Katze", "b.jpg")]),
@@ -141,6 +145,7 @@ FORMATS = [  # name, content, captions and pictures
     ("a.jsonl", JSONL.splitlines()[0], RECORDS_READ[:1]),
     ("a.json", json.dumps(RECORDS, indent=1), RECORDS_READ),
     ("a.json", json.dumps([{"image": "a.jpg", "caption": ["A dog runs.", "It is big."]}, RECORDS[2]]), RECORDS_READ),
+    ("a.json", '["half \\ud83d", "Cats"]', [("half ?", None), ("Cats", None)]),
     ("a.json", json.dumps(["A dog runs.", "Cats"], indent=1), [("A dog runs.", None), ("Cats", None)]),
 ]  # fmt: skip
 
@@ -241,6 +246,7 @@ def test_a_named_column_is_taken(tmp_path, name, content, column, first):
         ("a.csv", lines("en,de", "the dog runs,der Hund rennt", "it is,er ist"), "", "such as --captions_column en"),
         ("fra.txt", ANKI, "", "its columns are '1' (Go.), '2' (Va !), '3' (CC-BY 2.0 (France) A); name the one"),
         ("fra.tsv", ANKI, "", "its columns are '1' (Go.), '2' (Va !), '3' (CC-BY 2.0 (France) A); name the one"),
+        ("a.csv", lines(",,", ",,"), "", "name the one"),
         ("a.csv", lines("image,width", "a.jpg,30"), "", "its columns are 'image' (a.jpg), 'width' (30); name the one"),
         ("a.tsv", lines("file\tlicense note", *(f"{i}.jpg\tCC-BY 2.0 by {i} x" for i in range(9))), "", "its columns are 'file'"),
         ("a.jsonl", lines('{"a": "one dog", "b": "two dogs"}', '{"a": "x y", "b": "y z"}'), "", "its columns are 'a' (one dog)"),
@@ -298,6 +304,12 @@ def test_rows_are_not_held_in_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 100_000 and peak < 3e6
+
+
+def test_examples_in_the_docstrings():
+    for module in (columns, lines_module, reader_module):
+        done = doctest.testmod(module)
+        assert done.attempted and not done.failed
 
 
 def test_where_a_caption_stands(tmp_path):

@@ -382,23 +382,24 @@ def test_what_a_console_cannot_show_is_replaced(monkeypatch):
     command_line.prepare_streams()
 
 
-CLOSED = {  # what each script needs, and what it leaves
-    "train.py": ([*TINY, "--num_samples", 32, "--epochs", 1], "logs/training_summary.txt"),  # it warns of a short run
-    "generate.py": (["--text", *KNOWN, "--out_dir", "o", "--checkpoint", "parrot.pt"], "o/captions.jsonl"),
-    "caption.py": (["--checkpoint", "parrot.pt", "x.png"], "x.png"),
-    "export.py": (["--checkpoint", "parrot.pt", "--out_dir", "o"], "o/model.json"),
-    "data_utils.py": (["--num", 3], "x.png"),
-}
+CLOSED = [  # streams, script, what it needs, and what it leaves
+    (
+        "2>&-",
+        "train.py",
+        [*TINY, "--num_samples", 32, "--epochs", 1],
+        "logs/training_summary.txt",
+    ),  # warns of a short run
+    (">&-", "train.py", [*TINY, "--num_samples", 32, "--epochs", 1], "logs/training_summary.txt"),
+    (">&-", "generate.py", ["--text", *KNOWN, "--out_dir", "o", "--checkpoint", "parrot.pt"], "o/captions.jsonl"),
+    (">&- 2>&-", "data_utils.py", ["--num", 3], "parrot.pt"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
-@pytest.mark.parametrize("script", CLOSED)
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_a_closed_stream_ends_nothing(script, closed, tmp_path):
+@pytest.mark.parametrize(("closed", "script", "flags", "leaves"), CLOSED)
+def test_a_closed_stream_ends_nothing(closed, script, flags, leaves, tmp_path):
     shutil.copy(parrot(), tmp_path / "parrot.pt")
-    Image.new("RGB", (64, 64)).save(tmp_path / "x.png")
-    flags, leaves = CLOSED[script]
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *script_command(script, *flags)]
     done = subprocess.run(shell, cwd=tmp_path, env=script_env(), capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
@@ -410,14 +411,42 @@ def test_a_closed_stream_ends_nothing(script, closed, tmp_path):
 # ---------------------------------------------------------------------------------------------
 
 
+# Runs scripts one after the other as `python -P` would: their folder is not in sys.path, nor are their modules loaded.
+WITH_SAFE_PATH = """
+import os, runpy, sys
+root, *scripts = sys.argv[1:]
+before = sys.path[:]
+for script in scripts:
+    sys.path[:] = before
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(root + os.sep) and "site-packages" not in module.__file__:
+            del sys.modules[name]
+    sys.argv = [script, "--help"]
+    try:
+        runpy.run_path(os.path.join(root, script), run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 0
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [s for s in WRONG if "/" not in s] + ["evaluate.py"])
-def test_scripts_start_without_docstrings_and_with_a_safe_path(script, tmp_path):
-    env = {**script_env(), "PYTHONSAFEPATH": "1"}
-    del env["PYTHONPATH"]
-    command = [sys.executable, "-OO", str(ROOT / script), "--help"]
+def test_scripts_find_their_modules_where_python_does_not_look_beside_them(tmp_path):
+    scripts = [s for s in WRONG if "/" not in s] + ["evaluate.py"]
+    env = {k: v for k, v in script_env({"PYTHONSAFEPATH": "1"}).items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-c", WITH_SAFE_PATH, str(ROOT), *scripts]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=120)
-    assert done.returncode == 0 and done.stderr == "" and f"usage: {script}" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"(?m)^usage: (\S+)", done.stdout) == scripts
+
+
+def test_without_docstrings_a_script_has_less_help(tmp_path, monkeypatch, capsys):
+    """As `python -OO`, which has no docstrings."""
+    import colab_train
+
+    monkeypatch.setattr(colab_train, "__doc__", None)
+    with pytest.raises(SystemExit) as end:
+        colab_train.main(["--help"])
+    assert end.value.code == 0 and "usage: colab_train.py" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("value", "count"), [("2,1", 2), (" 3 ", 3), ("1", 1), ("", 0), ("0", 0)])

@@ -233,7 +233,7 @@ def test_every_part_of_the_state_comes_back(tmp_path):
     other = tiny_trainer(seed=0)
     other.restore(checkpoints.load(tmp_path / "last.pt"), "last.pt")
     assert (other.epoch, other.batch, other.step) == (1, 3, 11)
-    for name in ("corruption_strength", "skipped_in_a_row", "skipped", "loss_sums"):
+    for name in ("strength", "skipped_in_a_row", "skipped", "loss_sums"):
         assert torch.equal(getattr(other, name), getattr(trainer, name)), name
     assert other.loss_names == trainer.loss_names
     assert (other.best, other.seconds, other.history) == (0.25, 12.5, [{"kind": "train", "step": 8}])

@@ -78,14 +78,14 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, local, group):
+    def forward(ctx: Any, local: torch.Tensor, group: "ProcessGroup") -> torch.Tensor:
         ctx.group = group
         parts = [torch.empty_like(local) for _ in range(group.size)]
         dist.all_gather(parts, local.contiguous(), group=group.tensors)
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return ctx.group.size * ctx.group.local_rows(gradient), None
 
 
@@ -273,7 +273,7 @@ def end(code: int) -> None:
     """End this process with an exit code, after `ProcessGroup.leave`.
 
     Gloo's threads outlive their group. One that frees a tensor while the interpreter shuts down aborts the process
-    (https://github.com/pytorch/pytorch/issues/190489), so a process of a group skips the shutdown; all is written by now.
+    (https://github.com/pytorch/pytorch/issues/190489), so a process of a group skips the shutdown of the interpreter.
     """
     if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         sys.stdout.flush()

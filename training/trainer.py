@@ -30,7 +30,7 @@ CHANNEL_STREAM = 0xC4  # part of the seed of a step's noise, which differs from 
 
 
 class Trainer:
-    """Model, optimizer and all state of a run. Raises ValueError for a batch that the processes of a group cannot divide."""
+    """Model, optimizer and all state of a run. Raises ValueError if the processes cannot divide the batch evenly."""
 
     def __init__(
         self,
