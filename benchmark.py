@@ -12,14 +12,16 @@ Each configuration lives in a process of its own, so that its peak memory is its
 turns: what else the machine does meanwhile hits all of them alike.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
 from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import argparse
 import contextlib
 import json
-import os
 import platform
-import sys
 
 import torch
 

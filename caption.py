@@ -8,8 +8,12 @@ a scene of this model at all; below 0.5 its caption means nothing. A file that c
 rest is still done, and the exit code is 1.
 """
 
-import json
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
+import json
 
 import torch
 

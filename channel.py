@@ -1,43 +1,45 @@
-"""The channel between scene decoder and captioner: what happens to a picture on its way.
+"""The channel between scene decoder and captioner: corruptions of the picture, all differentiable.
 
-A PNG always rounds to 8 bits; other corruptions are drawn at random and grow with a severity in [0, 1].
-Each picture of a batch is corrupted in one way. Hues are left alone: color is part of the message.
+Every picture is clamped and rounded to 8 bits, as in a PNG file. Another corruption is drawn at random, and grows with a
+strength in [0, 1]. Each picture of a batch has one kind of corruption. Hues are not changed, since colors carry meaning.
 """
+
+from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from imaging.filters import blur, full_precision
 
-MID_GRAY = 0.6  # of silhouettes, in [0, 1]
 
-
-def straight_through(hard, soft):
-    """`hard` on the way forth, the gradient of `soft` on the way back (Bengio et al. 2013)."""
+def straight_through(hard: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+    """The value of `hard` with the gradient of `soft` (Bengio et al. 2013)."""
     return soft + (hard - soft).detach()
 
 
-def round_8bit(picture):
+def round_8bit(picture: torch.Tensor) -> torch.Tensor:
     """What a PNG stores of a picture in [0, 1], with a straight-through gradient."""
     with torch.no_grad():
         hard = (picture * 255).round_().div_(255)
     return straight_through(hard, picture)
 
 
-def add_noise(picture, sigma, rng):
+def add_noise(picture: torch.Tensor, sigma: float | torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
     """Gaussian noise of standard deviation sigma, in units of the range [0, 1]."""
     return picture + sigma * torch.randn(picture.shape, device=picture.device, generator=rng)
 
 
-def resample(picture, size):
+def resample(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Down to size x size by area and back to 64x64, bilinear."""
     return F.interpolate(F.adaptive_avg_pool2d(picture, size), picture.shape[-1], mode="bilinear", align_corners=False)
 
 
-def shift(picture, dx, dy):
+def shift(picture: torch.Tensor, dx: int, dy: int) -> torch.Tensor:
     """Move by whole pixels, the border repeated."""
     x = F.pad(picture, (4, 4, 4, 4), mode="replicate")
     side = picture.shape[-1]
@@ -56,8 +58,8 @@ CHROMA = (
 
 @functools.lru_cache
 def _jpeg_matrices(side, device):
-    """What JPEG does to a plane, as products from the left (and, transposed, from the right): the cosine transform of all its
-    8x8 blocks and back, and the same with half the resolution in between; RGB -> YCbCr and back. Each float32."""
+    """JPEG's transforms of a plane as matrices, applied from the left and, transposed, from the right: the cosine transform of
+    its 8x8 blocks and back, the same at half the resolution; RGB -> YCbCr and back. Each float32."""
     n = torch.arange(8, device=device, dtype=torch.float32)
     dct = torch.cos((2 * n[None] + 1) * n[:, None] * math.pi / 16) / 2
     dct[0] /= math.sqrt(2)
@@ -81,7 +83,7 @@ def _jpeg_steps(table, quality, side, device):
 
 
 @full_precision
-def jpeg(picture, quality):
+def jpeg(picture: torch.Tensor, quality: int) -> torch.Tensor:
     """JPEG of a quality in [1, 100] with 4:2:0 chroma, rounding straight through (no Huffman code: it
     loses nothing). The side of a picture is a multiple of 16. Follows ITU-T T.81 and JFIF 1.02."""
     side, device = picture.shape[-1], picture.device
@@ -98,12 +100,6 @@ def jpeg(picture, quality):
     return straight_through(rgb.clamp(0, 1), rgb)
 
 
-def silhouettes(scene, rows=slice(None)):
-    """Some scenes (row numbers) with every sprite in one mid gray: only shapes and places are left to read."""
-    masks = scene.masks[rows]
-    return scene.compose(masks, masks.new_full((*masks.shape[:2], 3), MID_GRAY))
-
-
 class _Reorder(torch.autograd.Function):
     """x[order], where each row comes once and `back` is the inverse: the gradient is one copy, too."""
 
@@ -117,54 +113,58 @@ class _Reorder(torch.autograd.Function):
         return gradient[ctx.back], None, None
 
 
-# The corruptions that training uses; the hardest have two shares: noise, JPEG, silhouettes. The others that `evaluate.py`
-# measures are never trained on.
-CORRUPTIONS = ("none", "noise", "noise", "blur", "resample", "jpeg", "jpeg", "shift", "silhouettes", "silhouettes")
+# The corruptions of training; the hardest, noise and JPEG, have two shares. The others that `evaluate.py` measures are never
+# trained on.
+CORRUPTIONS = ("none", "noise", "noise", "blur", "resample", "jpeg", "jpeg", "shift")
 
 
-def corrupt(kind, picture, scene, rows, strength, rng, host_rng):
-    """One kind of corruption for some pictures (b, 3, 64, 64), which are the given rows of a scene -> the same shape."""
+def corrupt(
+    kind: str, picture: torch.Tensor, strength: torch.Tensor, rng: torch.Generator, host_rng: np.random.Generator
+) -> torch.Tensor:
+    """One kind of corruption: pictures (b, 3, 64, 64) -> the same shape; other arguments as `transmit`."""
     if kind == "noise":
         return add_noise(picture, 0.03 + 0.12 * strength * float(host_rng.random()), rng)
     if kind == "blur":
         return blur(picture, 0.3 + 1.2 * strength * float(host_rng.random()))
     if kind == "resample":
-        return (
-            resample(picture, 32) if host_rng.random() < 0.5 else torch.lerp(picture, resample(picture, 16), strength)
-        )
+        if host_rng.random() < 0.5:
+            return resample(picture, 32)
+        return torch.lerp(picture, resample(picture, 16), strength)
     if kind == "jpeg":
         return jpeg(picture, int(host_rng.integers(30, 91)))
     if kind == "shift":
         return shift(picture, *(int(d) for d in host_rng.integers(-3, 4, size=2)))
-    if kind == "silhouettes":
-        return torch.lerp(picture, silhouettes(scene, rows), strength)
     return picture
 
 
-def transmit(scene, strength, rng, host_rng, corruptions=CORRUPTIONS, first=0):
-    """Send a batch of scenes through the channel -> what arrives, (B, 3, 64, 64).
+def transmit(
+    picture: torch.Tensor,
+    strength: torch.Tensor,
+    rng: torch.Generator,
+    host_rng: np.random.Generator,
+    corruptions: Sequence[str] = CORRUPTIONS,
+    first: int = 0,
+) -> torch.Tensor:
+    """Send pictures (B, 3, 64, 64) through the channel -> the received pictures, in [0, 1] and rounded to 8 bits.
 
-    severity: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: numpy
-    Generator for choices that must not wait for the device. The batch is dealt out evenly over
-    the corruptions, from a random start; silhouettes need a scene in
-    which shape and place alone tell the words. Of a
-    batch that several processes share, these are the scenes from number `first` on.
+    strength: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: for choices that must not wait for
+    the device. The batch is divided evenly over the corruptions, from a random start. Of a batch that several processes
+    share, these are the pictures from index `first` on.
     """
-    kinds = [kind for kind in corruptions if kind != "silhouettes" or scene.preference is not None]
-    start = int(host_rng.integers(len(kinds)))
-    numbers = torch.arange(len(scene.picture), device=scene.picture.device)
+    start = int(host_rng.integers(len(corruptions)))
+    index = torch.arange(len(picture), device=picture.device)
     rows = {}  # of each kind
-    for i, kind in enumerate(kinds):
-        drawn = numbers[(start + i - first) % len(kinds) :: len(kinds)]
+    for i, kind in enumerate(corruptions):
+        drawn = index[(start + i - first) % len(corruptions) :: len(corruptions)]
         rows[kind] = torch.cat([rows[kind], drawn]) if kind in rows else drawn
     order = torch.cat(list(rows.values()))
     back = torch.argsort(order)
-    pictures = _Reorder.apply(scene.picture.float(), order, back).split([len(row) for row in rows.values()])
+    groups = _Reorder.apply(picture.float(), order, back).split([len(row) for row in rows.values()])
     parts = []
-    for (kind, row), picture in zip(rows.items(), pictures):
-        if len(row):
-            parts.append(corrupt(kind, picture, scene, row, strength, rng, host_rng))
-        else:  # the same numbers are drawn whether or not a kind has a row here
-            corrupt(kind, scene.picture[:1].detach(), scene, numbers[:1], strength, rng, host_rng)
-    received = _Reorder.apply(torch.cat(parts), back, order)
-    return round_8bit(add_noise(received, 0.02, rng))
+    for kind, group in zip(rows, groups):
+        if len(group):
+            parts.append(corrupt(kind, group, strength, rng, host_rng))
+        else:  # every process draws the same random numbers, whether or not a kind has a row in it
+            corrupt(kind, picture[:1].detach(), strength, rng, host_rng)
+    received = add_noise(_Reorder.apply(torch.cat(parts), back, order), 0.02, rng)
+    return round_8bit(straight_through(received.clamp(0, 1), received))

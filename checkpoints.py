@@ -14,6 +14,7 @@ import zipfile
 
 import torch
 
+from checkpoint_upgrade import FORMAT, RetiredModel, upgrade
 from models import Cycle
 from runtime.command_line import LARGEST, UserError, is_out_of_memory, path_name
 from runtime.files import write_atomically
@@ -21,7 +22,6 @@ from settings import Settings, check
 from text.vocabulary import SPECIALS, vocabulary_in
 from text.word_classes import WordClasses
 
-FORMAT = 3
 DEFAULT = os.path.join("checkpoints", "best.pt")  # what scripts take where none is named
 PRETRAINED = os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "pretrained", "grammar"
@@ -126,23 +126,14 @@ def check_format(state, path):
         raise CheckpointError(
             f"{path} has format {state['format']}, this program reads up to {FORMAT}; update the program"
         )
-    return upgraded(state) if state["format"] < FORMAT else state
-
-
-RENAMED_SETTINGS = {"n_sprites": "n_cells", "drills": "random_tokens"}  # of format 2
-RENAMED_DECODERS = {"layers": "glyphs", "marks": "glyphs"}
-
-
-def upgraded(state):
-    """A state of format 1 or 2 as one of format 3, with today's names."""
-    settings = state.get("settings")
-    if isinstance(settings, dict):
-        settings = {RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
-        settings["decoder"] = RENAMED_DECODERS.get(settings.get("decoder"), settings.get("decoder"))
-        state["settings"] = settings
-    if "severity" in state:
-        state["corruption_strength"] = state.pop("severity")
-    return {**state, "format": FORMAT}
+    if state["format"] == FORMAT:
+        return state
+    try:
+        return upgrade(state)
+    except RetiredModel as error:
+        raise CheckpointError(f"{path} {error}") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise CheckpointError(f"{path} is a checkpoint of another program") from None
 
 
 def model_state(cycle, vocab, settings):
@@ -152,9 +143,9 @@ def model_state(cycle, vocab, settings):
         "settings": dataclasses.asdict(settings),
         "vocabulary": list(vocab.words),
         "articles": vocab.articles,
-        "merges": [list(pair) for pair in vocab.merges] if vocab.is_bpe else None,  # of a vocabulary of pieces
+        "merges": [list(pair) for pair in vocab.merges] if vocab.is_bpe else None,
         "word_classes": dataclasses.asdict(cycle.word_classes) if cycle.word_classes else None,
-        "max_words": cycle.language_model.max_words,
+        "max_tokens": cycle.max_tokens,
         "model": cycle.state_dict(),
     }
 
@@ -191,7 +182,7 @@ def model_of(state, path, device):
     try:
         vocab = vocabulary_in(state)
         _check_fit(state, settings, vocab)
-        cycle = Cycle(settings, len(vocab), state["max_words"], word_classes_in(state)).to(device)
+        cycle = Cycle(settings, len(vocab), state["max_tokens"], word_classes_in(state)).to(device)
         cycle.load_state_dict(state["model"])
     except Exception as error:
         if is_out_of_memory(error):
@@ -223,7 +214,7 @@ def _check_fit(state, settings, vocab):
         raise ValueError(f"n_layers is {settings.n_layers}")
     try:
         with torch.device("meta"):  # shapes without memory
-            cycle = Cycle(settings, len(vocab), state["max_words"], word_classes_in(state))
+            cycle = Cycle(settings, len(vocab), state["max_tokens"], word_classes_in(state))
             want = {name: t.shape for name, t in cycle.state_dict().items()}
     except (RuntimeError, TypeError):
         raise ValueError("its settings ask for weights of impossible sizes") from None

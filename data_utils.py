@@ -8,13 +8,17 @@ Everything is stateless: the sentences of a batch follow from (seed, epoch, batc
 million costs no more memory than one of ten thousand, and a resumed run draws the same sentences.
 """
 
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
 
 import numpy as np
 import torch
 
+from captions.dataset import CaptionsData, CaptionsReport  # noqa: F401 (part of this module's interface)
+from captions.lines import CaptionsFileError, read_lines  # noqa: F401 (part of this module's interface)
 from runtime.command_line import Parser, exit_code, number
-from text.captions_file import CaptionsData, CaptionsReport  # noqa: F401 (part of this module's interface)
 from text.grammar import (  # noqa: F401 (part of this module's interface)
     ACTIONS,
     BACKGROUNDS,
@@ -37,7 +41,6 @@ from text.grammar import (  # noqa: F401 (part of this module's interface)
     sample_rows,
     sample_sentences,
 )
-from text.lines import CaptionsFileError, read_lines  # noqa: F401 (part of this module's interface)
 from text.order import shuffled
 from text.padding import pad, targets_of  # noqa: F401 (part of this module's interface)
 from text.vocabulary import BOS, EOS, PAD, SPECIALS, UnknownWord, Vocabulary, tokenize  # noqa: F401 (part of this module's interface)

@@ -1,18 +1,27 @@
-"""Play with a model in the browser: type a sentence, swap a word, damage the picture, upload one.
+"""Try out a model in the browser: type a sentence, swap a word, damage the picture, upload one.
 
     pip install -r requirements-demo.txt
     python demo.py
     python demo.py --checkpoint checkpoints/best.pt --port 7861
 
-Only this machine can open the page. Nothing leaves it, and nothing is written but to a temporary folder that is removed at the end.
+Only this machine can open the page, and the page sends nothing to other machines. The program writes only to a
+temporary folder, which it removes at the end.
 """
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
 import tempfile
 import threading
+from urllib.parse import urlsplit
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint
 from playground.model import MAX_BYTES, MAX_PIXELS, Playground
@@ -20,15 +29,15 @@ from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, nu
 from runtime.devices import choose_device, set_threads
 
 HOST = "127.0.0.1"
-AT_ONCE = 4  # requests that are worked on at a time; others wait
-# The browser may ask this server alone. Gradio's own scripts and styles are partly inline.
+MAX_REQUESTS = 4  # in progress at a time; others wait
+# The browser may send requests to this server only. Some of Gradio's scripts and styles are inline.
 POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-    "connect-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
+    "worker-src 'self' blob:; connect-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
 )
-# What Gradio reads when it is imported; a user's own values could open the page to others, or tell somebody of it. It asks matplotlib
-# for its backend at every request: a named one is found without a list of the machine's fonts.
+# Variables that Gradio reads at its import. Without the first, matplotlib lists the machine's fonts at each request.
 QUIET = {
     "MPLBACKEND": "agg",
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -36,6 +45,7 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
     "DO_NOT_TRACK": "1",
 }
+# Variables of the user that could open the page to other machines
 OPENING = (
     "GRADIO_SHARE",
     "GRADIO_SERVER_NAME",
@@ -47,7 +57,7 @@ OPENING = (
 
 
 class Policy:
-    """ASGI: answers carry a policy by which the browser asks nobody but this server."""
+    """ASGI middleware that adds the POLICY to each response."""
 
     def __init__(self, app):
         self.app = app
@@ -62,8 +72,11 @@ class Policy:
         await self.app(scope, receive, send_with_policy)
 
 
-def import_gradio(folder):
-    """Import Gradio, which keeps its files in `folder` and asks nobody -> (playground.page, middleware). Raises UserError."""
+def import_gradio(folder: str, hosts: list[str]) -> tuple:
+    """Import Gradio, with its files in `folder` and no requests to other servers -> (playground.page, middleware).
+
+    hosts: the host names that a browser may ask for. Raises UserError if Gradio is missing.
+    """
     os.environ.update(QUIET, GRADIO_TEMP_DIR=folder, MPLCONFIGDIR=folder)
     for name in OPENING:
         os.environ.pop(name, None)
@@ -76,20 +89,21 @@ def import_gradio(folder):
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    return page, [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(Policy)]
+    return page, [Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(Policy)]
 
 
-def serve(args):
+def serve(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C or SIGTERM. Returns the exit code. Raises CheckpointError, UserError, OSError."""
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
-        page, middleware = import_gradio(folder)
+        hosts = [HOST, "localhost", urlsplit(args.root_path or "").hostname]
+        page, middleware = import_gradio(folder, [name for name in hosts if name])
         from PIL import Image
 
-        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Gradio decodes at most twice as many, whatever a browser sends
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow, which Gradio uses, refuses more than twice as many
         set_threads()
         checkpoint = chosen_checkpoint(args.checkpoint)
         blocks = page.build(Playground.open(checkpoint, choose_device(args.device)), os.path.relpath(checkpoint))
-        blocks.queue(default_concurrency_limit=AT_ONCE, max_size=64)
+        blocks.queue(default_concurrency_limit=MAX_REQUESTS, max_size=64)
         try:
             blocks.launch(
                 server_name=HOST,
@@ -103,6 +117,7 @@ def serve(args):
                 footer_links=[],
                 ssr_mode=False,
                 mcp_server=False,
+                root_path=args.root_path,
                 theme=page.theme(),
                 css=page.CSS,
                 app_kwargs={"middleware": middleware},
@@ -113,24 +128,35 @@ def serve(args):
         stop = threading.Event()
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, lambda *_: stop.set())
-        while not stop.wait(1):  # a wait without end would not see signals on Windows
+        while not stop.wait(1):  # on Windows, a wait without a timeout blocks signals
             pass
         with contextlib.redirect_stdout(None):
             blocks.close()
     return 0
 
 
-def parse_arguments(argv):
+def root_path(text: str) -> str:
+    """A path or address of a page, for argparse."""
+    if not re.match(r"/|https?://[^/]", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a path such as /demo nor an address such as https://example.org"
+        )
+    return text
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("demo.py", __doc__)
     add_checkpoint_flag(parser)
     text = "the port of the page (default: the first free one from 7860)"
     parser.add_argument("--port", type=number(int, 1, 65535), metavar="P", help=text)
     parser.add_argument("--open", action="store_true", help="open the page in the browser, too")
+    text = "where a proxy on this machine serves the page, such as /demo or https://example.org/demo"
+    parser.add_argument("--root_path", type=root_path, metavar="PATH", help=text)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     return exit_code("demo.py", lambda: serve(args), SMALLER_MODEL)
 

@@ -9,14 +9,16 @@ Writes metrics.json, report.md and index.html (open it with a double click). An 
 where it was with the same command.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
 from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
 import dataclasses
 import hashlib
 import itertools
 import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,21 +29,28 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from captions import FORMATS
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
-from evaluation import information, language, mutual, reading
-from evaluation.alphabet import alphabet_section
-from evaluation.page import render_page
+from evaluation.picture_folder import open_real_pictures
 from evaluation.protocol import QUICK, Protocol, open_model
-from evaluation.real_pictures import open_real_pictures
-from evaluation.real_section import real_pictures_section
-from evaluation.real_text import real_text_section
-from evaluation.report import all_metrics, markdown
-from evaluation.scenes_section import scenes_section
+from evaluation.report.markdown import all_metrics, markdown
+from evaluation.report.page import render_page
+from evaluation.sections import captioners, cross_reading, cycle, information, language, legibility, robustness
+from evaluation.sections.alphabet import alphabet_section
+from evaluation.sections.real_pictures import real_pictures_section
+from evaluation.sections.real_text import real_text_section
+from evaluation.sections.scenes import scenes_section
 from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, write_atomically
 
-FILES = ("captions_file", "val_file", "test_file", "captions_column")  # flags that are used instead of what the run had
+FILES = (  # flags that are used instead of what the run had
+    "captions_file",
+    "val_file",
+    "test_file",
+    "captions_column",
+    "captions_format",
+)
 METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # beside the sections'
@@ -66,11 +75,11 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "circle": Section(reading.cycle_section, 6, False),
+    "circle": Section(cycle.cycle_section, 6, False),
     "real_text": Section(real_text_section, 10, False, True),
     "scenes": Section(scenes_section, 30, True),
-    "legibility": Section(reading.legibility_section, 20, True),
-    "robustness": Section(reading.robustness_section, 8, False),
+    "legibility": Section(legibility.legibility_section, 20, True),
+    "robustness": Section(robustness.robustness_section, 8, False),
     "structure": Section(language.structure_section, 10, False),
     "meaning": Section(language.meaning_section, 8, True),
     "bottleneck": Section(information.bottleneck_section, 6, False),
@@ -78,7 +87,7 @@ SECTIONS = {
     "language_model": Section(information.language_model_section, 2, False),
     "coherence": Section(information.coherence_section, 2, False),
     "real_pictures": Section(real_pictures_section, 15, False, needs_pictures=True),
-    "captioners": Section(reading.captioners_section, 40, False),
+    "captioners": Section(captioners.captioners_section, 40, False),
 }
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
 # What the other sections leave out for a captions file, by name
@@ -229,7 +238,7 @@ def evaluate_model(model, number, protocol, seed, partial, progress):
         left_out["corruptions made by torchvision"] = reason
     if model.lines is not None:
         left_out.update({name: NEEDS_SLOTS for name in WITHOUT_SLOTS})
-    reading.add_trained_baselines(sections)
+    captioners.add_trained_baselines(sections)
     return sections, left_out
 
 
@@ -303,11 +312,11 @@ def evaluate(args):
     if len(models) > 1:
         result["summary"] = summarize(entries)
         if "cross-reading" not in partial.sections:
-            partial.store("cross-reading", reading.cross_reading(models, protocol, args.seed))
+            partial.store("cross-reading", cross_reading.cross_reading(models, protocol, args.seed))
         result["cross_reading"] = partial.sections["cross-reading"]
         progress.start("fresh captioners across models", FRESH_COST * several)
         if not (cached := "fresh-reading" in partial.sections):
-            partial.store("fresh-reading", mutual.fresh_reading(models, protocol, args.seed, progress.advance))
+            partial.store("fresh-reading", cross_reading.fresh_reading(models, protocol, args.seed, progress.advance))
         result["fresh_reading"] = partial.sections["fresh-reading"]
         progress.end(cached)
     progress.start("page", PAGE_COST)
@@ -368,6 +377,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one"
     )
+    parser.add_argument("--captions_format", choices=FORMATS, help="the format of these files, if it is another one")
     parser.add_argument(
         "--real_pictures",
         type=path_name,

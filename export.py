@@ -11,6 +11,8 @@ It is smaller than a checkpoint, because it cannot be trained further.
 import os
 import sys
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint, load_model, model_state, save_export
 from runtime.command_line import Parser, exit_code, path_name
 

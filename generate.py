@@ -9,28 +9,31 @@ Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.js
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes.
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+
 import contextlib
 import json
-import os
 import re
-import sys
 from itertools import islice
 
 import torch
 
+from captions import FORMATS
+from captions.lines import shown
+from captions.reader import CaptionsReader
 from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from data_utils import UnknownWord, pad
-from decoders.objects import grounded_words
 from pictures import BATCH, INVENTION, codes_of_sentences, draw_sentences, load_pngs, read_pictures, save_pngs
 from runtime.command_line import SMALLER_MODEL, Parser, exit_code, number, path_name, typed_text
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, whole_file
-from runtime.signals import Interrupted, Signals
-from text.formats import CaptionsReader
+from runtime.signals import Interrupted, StopWhenSafe
 from text.grammar import FORM, is_like_training
-from text.grounding import given_line
-from text.lines import shown
+from text.grounding import given_line, grounded_words
 from text.vocabulary import normalized
 from visualization import layer_sheet, scene_sheet
 
@@ -49,7 +52,7 @@ def typed_sentences(args):
         for number, text in enumerate(args.text, 1):
             yield f"--text {number}", text
     else:
-        reader = CaptionsReader(args.texts_file, args.captions_column)
+        reader = CaptionsReader(args.texts_file, args.captions_column, args.captions_format)
         for number, caption in enumerate(reader, 1):
             where = reader.where(caption, number)
             if caption.cut:
@@ -59,7 +62,7 @@ def typed_sentences(args):
 
 def describe_file(args):
     """As what --texts_file is read, and its first sentence. Reads all of it. Raises OSError, CaptionsFileError."""
-    reader = CaptionsReader(args.texts_file, args.captions_column)
+    reader = CaptionsReader(args.texts_file, args.captions_column, args.captions_format)
     first = ""
     for caption in reader:
         first = first or caption.text
@@ -137,7 +140,7 @@ def sentences_in_blocks(args, cycle, vocab, device):
 
 def generate(args):
     """The whole command. Returns the exit code. Raises CheckpointError, ValueError, OSError."""
-    with Signals() as signals:
+    with StopWhenSafe() as signals:
         device = choose_device(args.device)
         set_threads()
         checkpoint = chosen_checkpoint(args.checkpoint)
@@ -327,8 +330,10 @@ def parse_arguments(argv):
     parser.add_argument(
         "--out_dir", type=path_name, required=True, metavar="D", help="the folder to write; made if it is missing"
     )
-    text = "the column or JSON key of --texts_file that holds the sentences; guessed where it is plain which"
+    text = "the column or JSON key of --texts_file that holds the sentences, where there are several"
     parser.add_argument("--captions_column", default="", metavar="NAME", help=text)
+    text = "format of --texts_file (default: auto, by the ending of its name); text reads each line as it stands"
+    parser.add_argument("--captions_format", choices=FORMATS, default="auto", help=text)
     parser.add_argument(
         "--layers", action="store_true", help=f"also write layers.png: {IN_LAYERS} scenes, each part over its words"
     )

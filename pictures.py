@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from channel import round_8bit
-from decoders.scene import PICTURE_SIZE
+from decoders.base import PICTURE_SIZE
 from runtime.files import whole_file
 from text.padding import pad
 from text.vocabulary import PAD
@@ -38,7 +38,7 @@ def draw_sentences(cycle, vocab, sentences, device):
 
     Words that the model does not know, and what is longer than it draws, are left out.
     """
-    rows = rows_of(vocab, sentences, getattr(cycle, "max_words", None))
+    rows = rows_of(vocab, sentences, cycle.max_tokens)
     parts = [cycle.draw(pad(rows[i : i + BATCH]).to(device)).picture for i in range(0, len(rows), BATCH)]
     return (
         round_8bit(torch.cat([p.float().cpu() for p in parts]))
@@ -50,7 +50,7 @@ def draw_sentences(cycle, vocab, sentences, device):
 @torch.no_grad()
 def codes_of_sentences(cycle, vocab, sentences, device):
     """Sentences -> their scenes written in codes (`decoders/codes.py`). The model must have some (`Cycle.has_codes`)."""
-    rows, out = rows_of(vocab, sentences, cycle.max_words), []
+    rows, out = rows_of(vocab, sentences, cycle.max_tokens), []
     for part in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
         ids = pad(part).to(device)
         scene = cycle.draw(ids)
@@ -62,9 +62,9 @@ def read_pictures(cycle, vocab, pictures, device, temperature=0.0, rng=None):
     """Pictures (n, 3, 64, 64) in [0, 1] -> captions, log probabilities (n,)."""
     captions, log_probs = [], []
     for part in pictures.split(BATCH) if len(pictures) else ():
-        words, log_prob, _ = cycle.caption_network.read(part.to(device), temperature, rng)
-        captions += [vocab.decode(row) for row in words.tolist()]
-        log_probs += log_prob.tolist()
+        reading = cycle.caption_network.read(part.to(device), temperature, rng)
+        captions += [vocab.decode(row) for row in reading.ids.tolist()]
+        log_probs += reading.log_prob.tolist()
     return captions, log_probs
 
 

@@ -5,9 +5,13 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from decoders.properties import PROPERTIES
+from captions import FORMATS
+from decoders import DECODERS
+from decoders.glyphs import GRID_SIZES
 from decoders.quantizer import parse_levels
 from runtime.command_line import number, path_name
 
@@ -31,32 +35,23 @@ class Settings:
     use_vq: bool = _flag(
         False,
         "model",
-        "a finite alphabet instead: each property or mark takes one of its codes (FSQ); turns a preset's VAE off",
+        "a finite alphabet instead: each property or glyph takes one of its codes (FSQ); turns a preset's VAE off",
     )
     vq_levels: str = _flag(
         "auto",
         "model",
-        "with --use_vq, levels of the numbers that make up a code, such as 8,5,5; auto has hardly more codes than words",
+        "with --use_vq, levels of the dimensions of a code, such as 8,5,5; auto: just enough codes for the words",
     )
     dropout: float = _flag(0.0, "model", "dropout of the language model; fresh sentences need none", low=0, below=1)
     decoder: str = _flag(
         "objects",
         "model",
-        "objects draws things with properties, marks a mark a word, conv is the plain one",
-        choices=("objects", "glyphs", "conv"),
+        "objects draws objects with properties, glyphs draws a glyph for each token in reading order, conv is the plain one",
+        choices=tuple(DECODERS),
     )
-    n_objects: int = _flag(3, "model", "things that a scene of the objects decoder may have", choices=(1, 2, 3))
+    n_objects: int = _flag(3, "model", "objects that a scene of the objects decoder may have", choices=(1, 2, 3))
     n_cells: int = _flag(
-        9,
-        "model",
-        "places for marks in a scene; 0 takes as many as the sentences of a captions file need",
-        choices=(0, 4, 6, 9, 12, 16, 20, 25, 30, 36, 42, 49, 56, 64),
-    )
-    layout: str = _flag(
-        "kinds",
-        "model",
-        "of the marks decoder: kinds learns a place for each kind of word, line puts marks in the order of their words",
-        choices=("kinds", "line"),
+        0, "model", "cells for glyphs in a scene; 0 takes as many as the sentences need", choices=(0, *GRID_SIZES)
     )
 
     epochs: int = _flag(50, "training", "epochs in all, those before a resume included", low=1)
@@ -70,7 +65,7 @@ class Settings:
     latent_dropout: float = _flag(
         0.1,
         "training",
-        "share of words whose latents the objects decoder draws from the prior, and that are not read",
+        "share of words whose latents the objects decoder draws from the prior, and that the captioner need not read",
         low=0,
         below=1,
     )
@@ -84,34 +79,27 @@ class Settings:
     device: str = _flag("auto", "training", "auto, cpu, cuda, cuda:1, mps ...")
     threads: int = _flag(0, "training", "CPU threads; 0 takes what the machine has", low=0, high=1024)
 
-    lambda_caption: float = _flag(1.0, "loss weights", "the captioner's next word", low=0)
-    lambda_language: float = _flag(0.3, "loss weights", "the language model's next word", low=0)
-    lambda_cloze: float = _flag(0.3, "loss weights", "the language model's word from the words around it", low=0)
+    lambda_caption: float = _flag(1.0, "loss weights", "the captioner's next token", low=0)
+    lambda_language: float = _flag(0.3, "loss weights", "the language model's next token", low=0)
     lambda_consistency: float = _flag(1.0, "loss weights", "picture embedding against sentence embedding", low=0)
     lambda_kl: float = _flag(0.001, "loss weights", "KL of the latent, with --use_vae", low=0)
-    lambda_layout: float = _flag(1.0, "loss weights", "one word per sprite, one kind of word per place", low=0)
     lambda_spatial: float = _flag(0.1, "loss weights", "cost of fine texture", low=0)
     lambda_diversity: float = _flag(0.1, "loss weights", "pictures differ as their sentences do", low=0)
     lambda_perceptual: float = _flag(0.1, "loss weights", "edges of pictures differ as their sentences do", low=0)
-    lambda_color: float = _flag(
-        0.2, "loss weights", "a word's color: alike everywhere, unlike other words', visible", low=0
-    )
-    lambda_shape: float = _flag(1.5, "loss weights", "silhouettes of different words differ", low=0)
-    lambda_repulsion: float = _flag(
-        1.0, "loss weights", "no two competing words alike in color and silhouette at once", low=0
-    )
+    lambda_color: float = _flag(0.2, "loss weights", "colors are visible; with --decoder conv, one color a word", low=0)
+    lambda_repulsion: float = _flag(1.0, "loss weights", "no two words look alike", low=0)
     lambda_codes: float = _flag(3.0, "loss weights", "each word has a code of its own, with --use_vq", low=0)
     random_tokens: float = _flag(
         0.0,
         "training",
-        "share of the sentences of a step whose words are replaced by random ones, for rare words and against guessing",
+        "random-token augmentation: share of the sentences of a step whose tokens are replaced by random ones",
         low=0,
         below=1,
     )
     channel: bool = _flag(
         True,
         "training",
-        "noise, blur, resampling, JPEG and gray silhouettes before the captioner",
+        "noise, blur, resampling, JPEG and shifts before the captioner",
     )
 
     num_samples: int = _flag(10000, "data", "sentences in an epoch; a captions file is repeated in new orders", low=1)
@@ -122,11 +110,20 @@ class Settings:
     captions_file: str = _flag(
         "",
         "data",
-        "train on this file instead of the grammar: one description a line, a token file, CSV, TSV, JSON, each also as .gz",
+        "train on this file instead of the grammar: text with one description a line, CSV, TSV, JSON, JSONL or a Flickr8k token "
+        "file, each also as .gz",
         path=True,
     )
     captions_column: str = _flag(
-        "", "data", "the column, or JSON key, that holds the captions; guessed where it is plain which"
+        "",
+        "data",
+        "name (or number, from 1) of the column, or JSON key, that holds the captions, where there are several",
+    )
+    captions_format: str = _flag(
+        "auto",
+        "data",
+        "format of the captions files; auto follows the endings of their names, text reads each line as it stands",
+        choices=FORMATS,
     )
     val_file: str = _flag("", "data", "captions to validate on, instead of a share of --captions_file", path=True)
     test_file: str = _flag(
@@ -139,11 +136,9 @@ class Settings:
         "how a captions file is cut up: bpe, its default, reads and writes any text as typed; words knows the words of the file",
         choices=("words", "bpe"),
     )
-    vocab_size: int = _flag(0, "data", "most words or pieces of a captions file; 0: all words, or 2000 pieces", low=0)
+    vocab_size: int = _flag(0, "data", "most tokens of a captions file; 0: all words, or 2000 byte-pair tokens", low=0)
 
-    grounding: str = _flag(
-        "", "data", "a TOML file that says what some words look like (objects decoder); the rest emerges", path=True
-    )
+    grounding: str = _flag("", "data", "a TOML file that sets what some words look like (objects decoder)", path=True)
 
     checkpoint_dir: str = _flag("checkpoints", "output", "where checkpoints go", path=True)
     log_dir: str = _flag("logs", "output", "where curves, scene sheets, metrics and the summary go", path=True)
@@ -170,10 +165,21 @@ PRESETS = {
 }  # fmt: skip
 
 
-# What a captions file changes in the defaults, of the marks decoder alone, and in a preset
-FREE_TEXT = dict(decoder="glyphs", tokenizer="bpe", random_tokens=0.2)
-FREE_TEXT_MARKS = dict(layout="line", n_cells=0, z_dim=0)
-FREE_TEXT_PRESETS = {"quick": dict(n_layers=2)}
+# What a captions file changes in the defaults, and in a preset
+FREE_TEXT = {"decoder": "glyphs", "tokenizer": "bpe", "random_tokens": 0.2}
+FREE_TEXT_PRESETS = {"quick": {"n_layers": 2}}
+# What a decoder changes in the defaults and in presets
+OF_DECODER = {"glyphs": {"n_cells": 0, "z_dim": 0}}
+
+# Former names, which stand for today's
+FORMER_FLAGS = {"n_cells": "n_sprites", "random_tokens": "drills"}
+FORMER_CHOICES = {("decoder", "layers"): "glyphs", ("decoder", "marks"): "glyphs"}
+RETIRED_FLAGS = {
+    "layout": "--decoder glyphs draws in reading order, --decoder objects draws scenes",
+    "lambda_cloze": "the language model has only --lambda_language",
+    "lambda_layout": "--decoder objects needs no layout loss",
+    "lambda_shape": "--lambda_repulsion keeps shapes apart",
+}
 
 
 def add_arguments(parser):
@@ -194,7 +200,10 @@ def add_arguments(parser):
             options["type"] = text if f.type is str else number(f.type, **bounds)
             options["choices"] = meta.get("choices")
             options["metavar"] = None if meta.get("choices") else {int: "N", float: "X", str: "TEXT"}[f.type]
-        groups[meta["group"]].add_argument(f"--{f.name}", **options)
+        former = [f"--{FORMER_FLAGS[f.name]}"] if f.name in FORMER_FLAGS else []
+        groups[meta["group"]].add_argument(f"--{f.name}", *former, dest=f.name, **options)
+    for name, instead in RETIRED_FLAGS.items():
+        parser.add_argument(f"--{name}", type=retired(name, instead), help=argparse.SUPPRESS, default=argparse.SUPPRESS)
 
 
 def show_default(default):
@@ -202,107 +211,71 @@ def show_default(default):
     return {True: "on", False: "off", "": "none"}.get(default, default) if isinstance(default, (bool, str)) else default
 
 
-OLD_NAMES = {("decoder", "layers"): "glyphs", ("decoder", "marks"): "glyphs"}
+def choice(name: str) -> Callable[[str], str]:
+    """A parser for argparse of a setting with choices; former names stand for today's."""
+    return lambda text: FORMER_CHOICES.get((name, text), text)
 
 
-def choice(name):
-    """A parser for argparse of a setting with choices; names of former versions stand for today's."""
+def retired(name: str, instead: str) -> Callable[[str], str]:
+    """A parser for argparse of a retired flag, which names what to use instead."""
 
-    def convert(text):
-        return OLD_NAMES.get((name, text), text)
+    def refuse(text: str) -> str:
+        raise argparse.ArgumentTypeError(f"retired; {instead}")
 
-    return convert
+    return refuse
 
 
-def resolve(typed, preset=None, base=None):
-    """Settings from what was typed (a dict), over a preset, over a checkpoint's or the default ones.
+def resolve(typed: dict[str, Any], preset: str | None = None, base: Settings | None = None) -> Settings:
+    """Settings from what was typed, over a preset, over a checkpoint's (base) or the default ones.
 
-    Free text has too many kinds of words for things with properties: a captions file gets the marks decoder, unless another
-    is typed. --use_vq turns off a preset's VAE, and not one that is typed too.
+    A captions file has too many word classes for objects with properties: its default is the glyphs decoder. --use_vq turns
+    off a preset's VAE, unless --use_vae is typed too.
     """
     values = dataclasses.asdict(base) if base else {}
-    if not base and preset:
-        values.update(PRESETS[preset])
-    if not base and typed.get("captions_file"):
-        values.update(FREE_TEXT)
-        if typed.get("decoder", "glyphs") == "glyphs":
-            values.update(FREE_TEXT_MARKS)
-        values.update(FREE_TEXT_PRESETS.get(preset, {}))
-    if not base and typed.get("use_vq"):
-        values["use_vae"] = False
-    values.update({k: v for k, v in typed.items() if k in {f.name for f in dataclasses.fields(Settings)}})
+    if not base:
+        values.update(PRESETS[preset] if preset else {})
+        if typed.get("captions_file"):
+            values.update(FREE_TEXT)
+            values.update(FREE_TEXT_PRESETS.get(preset, {}))
+        values.update(OF_DECODER.get(typed.get("decoder", values.get("decoder")), {}))
+        if typed.get("use_vq"):
+            values["use_vae"] = False
+    known = {f.name for f in dataclasses.fields(Settings)}
+    values.update({name: value for name, value in typed.items() if name in known})
     return Settings(**values)
 
 
-def check(settings):
+def check(settings: Settings) -> None:
     """Raise ValueError, in one line that names the flag, for settings that contradict each other."""
     s = settings
+    decoder = DECODERS[s.decoder]
     if s.d_model % s.n_heads:
         raise ValueError(f"--d_model {s.d_model} is not a multiple of --n_heads {s.n_heads}")
-    for name in ("captions_column", "val_file", "test_file"):
-        if getattr(s, name) and not s.captions_file:
+    for name in ("captions_column", "captions_format", "val_file", "test_file"):
+        if getattr(s, name) not in ("", "auto") and not s.captions_file:
             raise ValueError(f"--{name} needs --captions_file")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
-    least = 2 * (len(PROPERTIES) * s.n_objects + 1)
-    if s.decoder == "objects" and s.z_dim < least:
-        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_objects} objects need at least {least}")
-    if s.grounding and s.decoder != "objects":
-        raise ValueError(f"--grounding needs --decoder objects, not {s.decoder}")
-    if s.decoder == "glyphs" and s.z_dim < 6 * s.n_cells and not (s.z_dim == 0 and s.captions_file):
-        raise ValueError(f"--z_dim {s.z_dim} is too small: {s.n_cells} sprites need at least {6 * s.n_cells}")
-    if s.decoder != "glyphs" and not s.z_dim:
-        raise ValueError(f"--z_dim 0 needs --decoder marks, not {s.decoder}")
-    if not s.captions_file and not s.n_cells:
-        raise ValueError("--n_cells 0 needs --captions_file")
-    if s.decoder == "glyphs" and s.layout == "kinds" and s.n_cells not in (0, 4, 9, 16, 25):
-        raise ValueError(f"--n_cells {s.n_cells} needs --layout line; --layout kinds takes 4, 9, 16 or 25")
+    if not s.z_dim and "z_dim" not in OF_DECODER.get(s.decoder, {}):
+        raise ValueError(f"--z_dim 0 needs --decoder {' or '.join(OF_DECODER)}, not {s.decoder}")
+    if s.grounding and not decoder.supports_grounding:
+        raise ValueError(f"--grounding needs --decoder {_that('supports_grounding')}, not {s.decoder}")
     if not s.captions_file and s.tokenizer == "bpe":
         raise ValueError("--tokenizer bpe needs --captions_file; every word of the grammar is known")
-    check_codes(s)
-
-
-def check_codes(settings):
-    """As `check`, of --use_vq and --vq_levels."""
-    s = settings
     try:
-        levels = parse_levels(s.vq_levels)
+        parse_levels(s.vq_levels)
     except ValueError as error:
         raise ValueError(f"--vq_levels {s.vq_levels} {error}") from None
-    if not s.use_vq:
-        return
-    if s.use_vae:
-        raise ValueError(
-            "--use_vq and --use_vae exclude each other: a latent is a code or has noise; leave one of them out"
-        )
-    if s.decoder == "conv":
-        raise ValueError("--use_vq needs --decoder objects or marks, not conv")
-    if s.grounding:
+    if s.use_vq and s.use_vae:
+        raise ValueError("--use_vq and --use_vae exclude each other: a latent is a code or has noise; give one of them")
+    if s.use_vq and not decoder.supports_vq:
+        raise ValueError(f"--use_vq needs --decoder {_that('supports_vq')}, not {s.decoder}")
+    if s.use_vq and s.grounding:
         raise ValueError(
             "--use_vq and --grounding exclude each other: what a code looks like must not depend on its word"
         )
-    parts = len(PROPERTIES) * s.n_objects + 1 if s.decoder == "objects" else s.n_cells
-    if levels and parts and s.z_dim and len(levels) > s.z_dim // parts:
-        raise ValueError(f"--vq_levels {s.vq_levels} needs --z_dim {len(levels) * parts} or more, not {s.z_dim}")
+    decoder.check(s)
 
 
-MOST_PLACES = 64  # for marks in a picture
-NUMBERS_OF_A_MARK = 12  # of the latent
-ENOUGH = 0.99  # share of the sentences that have a place for each of their words or pieces, at least
-LITTLE_MORE = 1.25  # times as many places are worth it if no sentence is left out then
-
-
-def fit_to_text(settings, lengths):
-    """Choose what was left open (0) by how many words or pieces sentences have, (n,): as many places as nearly all of them need."""
-    if settings.decoder != "glyphs":
-        return
-    if not settings.n_cells:
-        needed, longest = sorted(lengths)[int(ENOUGH * (len(lengths) - 1))], max(lengths)
-        needed = longest if longest <= LITTLE_MORE * needed else needed
-        choices = next(f for f in dataclasses.fields(Settings) if f.name == "n_cells").metadata["choices"][1:]
-        if settings.layout == "kinds":
-            choices = (4, 9, 16, 25)
-        choices = [n for n in choices if not settings.z_dim or 6 * n <= settings.z_dim] or choices[:1]
-        settings.n_cells = next((n for n in choices if n >= needed), max(choices))
-    if not settings.z_dim:
-        settings.z_dim = NUMBERS_OF_A_MARK * settings.n_cells
+def _that(capability: str) -> str:
+    return " or ".join(name for name, decoder in DECODERS.items() if getattr(decoder, capability))

@@ -92,8 +92,8 @@ class FirstTrainer:
     def loss(self, ids, text, scene, caption, seen):
         """The weighted sum of the losses, 0-dim."""
         s, targets = self.settings, targets_of(ids)
-        loss = s.lambda_caption * losses.word_loss(caption, targets)
-        loss = loss + s.lambda_language * losses.word_loss(text.logits, targets)
+        loss = s.lambda_caption * losses.token_loss(caption, targets)
+        loss = loss + s.lambda_language * losses.token_loss(text.logits, targets)
         loss = loss + s.lambda_consistency * losses.consistency_loss(seen, text.sentence)
         loss = loss + s.lambda_kl * losses.kl_loss(scene.kl)
         return loss + s.lambda_spatial * losses.spatial_loss(scene.picture)

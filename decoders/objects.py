@@ -1,14 +1,18 @@
-"""The objects decoder: up to three things on a ground, where a word sets one property of one thing.
+"""The objects decoder: up to three objects on a background, where a word sets one property of one object.
 
-Which kinds of words there are, and to which noun a word belongs, is found in sentences alone (`text/word_classes.py`). A kind of
-word sets one property, the same of every thing; the kinds with most words take the properties with most room. What a word sets
-is drawn from the word alone. With --use_vq each kind of word chooses from an alphabet of codes. Shapes: B sentences, T words,
-N things, P properties of a thing, C = N P + 1 cells, one for each property of each thing and the last for the ground, D = d_model.
-Everything here is float32.
+`word_slots.py` has the rules by which a word finds its object and its property, `properties.py` the networks that turn a
+word's latent into values, `renderer.py` the drawing. What a word sets follows from the word's embedding alone. With
+--use_vq each word class chooses from an alphabet of codes.
+
+Shapes: B sentences, T tokens, N objects, P properties, F = N P + 1 latent factors (one for each property of each object,
+the last for the background) of d dimensions, D = d_model. Everything here is float32.
 """
 
+from __future__ import annotations
+
 import math
-from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,415 +20,337 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from decoders import codes
-from decoders.properties import GIVEN, GROUND, NETWORKS, OPTIONAL, PROPERTIES, PropertyNetworks
-from decoders.quantizer import quantizer
-from decoders.scene import (
-    PICTURE_SIZE,
+from decoders.base import (
     START_LOGVAR,
     Coherence,
+    Decoder,
     Scene,
+    Text,
     gaussian_kl,
     reparameterize,
     start_with_little_noise,
 )
+from decoders.properties import BACKGROUND, OPTIONAL, PROPERTIES, PropertyNetworks
+from decoders.quantizer import make_quantizer, parse_levels
+from decoders.renderer import Renderer
+from decoders.word_slots import Grounding, Slots, WordSlots
+from imaging.color import srgb_to_lab
+from losses import repulsion_loss, visibility_loss
 from text.vocabulary import PAD
-from text.word_classes import GROUND as OF_GROUND
-from text.word_classes import NEXT, NOUN
+from text.word_classes import WordClasses
 
-# Where the things of a scene lie, by their number: the middle of each thing's territory, how far the thing may move from it
-# across and down, px, and the scale of things. Territories do not overlap, so that things keep apart, inside the frame.
-TERRITORIES = {
-    1: (((0, 0),), (12.5, 12.5), 1.5),
-    2: (((-16, 0), (16, 0)), (3.0, 18.0), 1.1),
-    3: (((-16, -16), (16, -16), (0, 16)), (3.8, 3.8), 1.0),
-}
-SOFTNESS = 2.2  # steepness of edges, per px
-LIGHT = 0.45  # how far shading takes a color towards white or black at most
-HOLE, DOT = 0.52, 0.34  # radii of the hole in a thing with a dot, and of the dot in it, as shares of the thing's
-STRIPES = 0.2  # how far the strongest stripes of the ground go towards white and black
+NAMES = (*PROPERTIES, BACKGROUND)
+# Which colors must stand out from which: (color, what is around it, contrast, lighter), as `visibility_loss` takes them.
+# A body may have any color, so that a rim need not be lighter than it; a dot lies in a hole as dark as the background.
+CONTRASTS = (("rim", "color", 35.0, -100.0), ("rim", BACKGROUND, 45.0, 25.0), ("dot", BACKGROUND, 45.0, 25.0))
 
 
-def lit(color, light):
-    """Colors in [0, 1] in the light: towards white by a positive share, towards black by a negative one, in [-1, 1]. Nothing is
-    cut off, so that every color keeps its gradient."""
-    return color + light * torch.where(light > 0, 1 - color, color)
+class ObjectsSceneDecoder(Decoder):
+    """Draws a sentence as objects on a background. Raises ValueError if z_dim leaves a factor fewer than 2 dimensions.
 
-
-def assign_properties(classes):
-    """`WordClasses` -> the number of the property that each kind sets: len(PROPERTIES) is the ground, -1 none (no room is left).
-
-    Kinds come with the largest first, and properties with the roomiest. Where a user says what some words of a kind look
-    like, the kind takes the property that most of them speak of.
+    vq_levels: as --vq_levels, "" for latents that are no codes.
     """
-    spoken_of = [Counter() for _ in classes.belongs_to]
-    for word, parts in classes.given.items():
-        if (kind := classes.kind[int(word)]) >= 0:
-            spoken_of[kind].update(GIVEN[part][0] for part in parts)
-    said = {}  # kind -> property
-    for kind, counts in enumerate(spoken_of):
-        for name, _ in counts.most_common():
-            if PROPERTIES.index(name) not in said.values():
-                said.setdefault(kind, PROPERTIES.index(name))
-    free = iter(i for i in range(len(PROPERTIES)) if i not in said.values())
-    out = []
-    for kind, belongs_to in enumerate(classes.belongs_to):
-        if belongs_to == OF_GROUND:
-            out.append(len(PROPERTIES))
-        else:
-            out.append(said[kind] if kind in said else next(free, -1))
-    return out
 
-
-def grounded_words(cycle, vocab):
-    """What a user says some words look like and pictures show -> {word: {part: value}}, as `load_grounding` tells it; {} for a
-    model that was told nothing."""
-    parts = getattr(cycle.scene_decoder, "given_parts", {})
-    return {vocab.words[word]: said for word, said in parts.items()}
-
-
-class ObjectsSceneDecoder(nn.Module):
-    """Draws a sentence as things on a ground. Raises ValueError if z_dim leaves a cell fewer than 2 numbers, or for word
-    classes that do not fit. vq_levels: as --vq_levels, "" for latents that are no codes."""
-
-    draws_objects, draws_glyphs, has_layers = True, False, True
+    needs_word_classes = True
+    supports_vq = True
+    supports_grounding = True
+    draws_objects = True
+    has_layers = True
 
     def __init__(
         self,
-        classes,
-        d_model=512,
-        hidden_dim=256,
-        z_dim=128,
-        use_vae=True,
-        n_objects=3,
-        latent_dropout=0.0,
-        vq_levels="",
+        classes: WordClasses,
+        d_model: int = 512,
+        hidden_dim: int = 256,
+        z_dim: int = 128,
+        use_vae: bool = True,
+        n_objects: int = 3,
+        latent_dropout: float = 0.0,
+        vq_levels: str = "",
     ):
         super().__init__()
-        self.n_objects, self.use_vae, self.z_dim, self.latent_dropout = n_objects, use_vae, z_dim, latent_dropout
-        self.n_factors = n_objects * len(PROPERTIES) + 1
-        self.share = z_dim // self.n_factors
-        if self.share < 2:
+        self.n_objects = n_objects
+        self.use_vae = use_vae
+        self.z_dim = z_dim
+        self.latent_dropout = latent_dropout
+        self.slots = WordSlots(classes, n_objects)
+        self.n_factors = self.slots.n_factors
+        self.factor_dim = z_dim // self.n_factors  # d
+        if self.factor_dim < 2:
             raise ValueError(f"z_dim {z_dim} is too small: {n_objects} objects need at least {2 * self.n_factors}")
         self.norm = nn.LayerNorm(d_model)
-        self.to_mu = nn.Linear(d_model, self.share)
-        self.to_logvar = nn.Linear(d_model, self.share)
+        self.to_mu = nn.Linear(d_model, self.factor_dim)
+        self.to_logvar = nn.Linear(d_model, self.factor_dim)
         start_with_little_noise(self.to_logvar)
-        self.default = nn.Parameter(
-            0.5 * torch.randn(len(PROPERTIES) + 1, self.share)
-        )  # what a property is that no word sets
-        self.properties = PropertyNetworks(self.share, hidden_dim // 4)
+        # The latent of a property that no word sets
+        self.default = nn.Parameter(0.5 * torch.randn(len(NAMES), self.factor_dim))
+        self.properties = PropertyNetworks(self.factor_dim, hidden_dim // 4)
         self.coherence = Coherence()
-        of_kind = [*assign_properties(classes), -1]
-        self.alphabets = nn.ModuleDict()  # property -> Quantizer, of those that a word sets
         if vq_levels:
-            self._make_alphabets(vq_levels, Counter(of_kind[kind] for kind in classes.kind))
-        self._register_words(classes, of_kind)
-        self._register_given(classes, of_kind)
-        self._register_places()
+            self._make_alphabets(vq_levels)
+        self.grounding = Grounding(classes, self.properties)
+        self.renderer = Renderer(n_objects, self.properties.outline)
+        property_of_factor = torch.tensor([*list(range(len(PROPERTIES))) * n_objects, len(PROPERTIES)])
+        self.register_buffer("property_of_factor", property_of_factor, persistent=False)
 
-    def _make_alphabets(self, vq_levels, n_words):
-        """n_words: of each number of a property."""
-        with torch.no_grad():  # numbers of about 1, so that words start on all levels
+    def _make_alphabets(self, vq_levels: str) -> None:
+        with torch.no_grad():  # latents of variance 1, so that words start on all levels
             self.to_mu.weight *= math.sqrt(3)
-        for number, name in enumerate([*PROPERTIES, GROUND]):
-            if n_words[number]:
-                self.alphabets[name] = quantizer(vq_levels, n_words[number], self.share)
+        for index, name in enumerate(NAMES):
+            n_words = len(self.slots.words_of_property(index))
+            if n_words:
+                self.alphabets[name] = make_quantizer(vq_levels, n_words, self.factor_dim)
 
-    def _register_words(self, classes, of_kind):
-        """Tables over the vocabulary, as buffers that a checkpoint need not hold: it holds the word classes."""
-        kind = torch.tensor(classes.kind, dtype=torch.int64)  # (V,)
-        belongs = [*classes.belongs_to, None]  # the last one for words without a kind, as in of_kind
-        is_noun = torch.tensor([b == NOUN for b in belongs])
-        stands_before = torch.tensor([b in (NOUN, NEXT) for b in belongs])  # its noun follows, or it is the noun itself
-        self.register_buffer("property_of_word", torch.tensor(of_kind)[kind], persistent=False)
-        self.register_buffer("is_noun", is_noun[kind], persistent=False)
-        self.register_buffer("stands_before", stands_before[kind], persistent=False)
-        cells = [*list(range(len(PROPERTIES))) * self.n_objects, len(PROPERTIES)]
-        self.register_buffer("property_of_cell", torch.tensor(cells), persistent=False)
+    @classmethod
+    def from_settings(cls, settings: Any, vocab_size: int, word_classes: WordClasses) -> ObjectsSceneDecoder:
+        s = settings
+        levels = s.vq_levels if s.use_vq else ""
+        return cls(word_classes, s.d_model, s.hidden_dim, s.z_dim, s.use_vae, s.n_objects, s.latent_dropout, levels)
 
-    def _register_given(self, classes, of_kind):
-        """For each property of which a user speaks, what words set, (V + 1, numbers), NaN where nothing is said; the last row:
-        no word."""
-        said = {int(word): parts for word, parts in classes.given.items()}
-        sets = {word: of_kind[classes.kind[word]] for word in said}
-        shown = {
-            word: {p: v for p, v in said[word].items() if PROPERTIES.index(GIVEN[p][0]) == sets[word]} for word in said
-        }
-        self.given_parts = {
-            word: parts for word, parts in shown.items() if parts
-        }  # not of another property than the kind's
-        self.given = []  # names of properties
-        for name in PROPERTIES:
-            table = np.full((len(classes.kind) + 1, NETWORKS[name][0]), np.nan, np.float32)
-            for word, parts in self.given_parts.items():
-                for part, value in parts.items():
-                    if GIVEN[part][0] == name:
-                        table[word, GIVEN[part][1]] = self.properties.given_numbers(part, value)
-            if not np.isnan(table).all():
-                self.given.append(name)
-                self.register_buffer(f"given_{name}", torch.tensor(table), persistent=False)
+    @classmethod
+    def check(cls, settings: Any) -> None:
+        n_factors = settings.n_objects * len(PROPERTIES) + 1
+        if settings.z_dim < 2 * n_factors:
+            raise ValueError(
+                f"--z_dim {settings.z_dim} is too small: {settings.n_objects} objects need at least {2 * n_factors}"
+            )
+        levels = parse_levels(settings.vq_levels)
+        if settings.use_vq and levels and len(levels) > settings.z_dim // n_factors:
+            raise ValueError(
+                f"--vq_levels {settings.vq_levels} needs --z_dim {len(levels) * n_factors} or more, not {settings.z_dim}"
+            )
 
-    def with_given(self, name, values, words):
-        """Values of a property (..., numbers) that words (...) set (-1: no word), replaced where a user says what they are."""
-        if name not in self.given:
-            return values
-        said = getattr(self, f"given_{name}")[words]
-        return torch.where(said.isnan(), values, said.nan_to_num())
+    # ---- sentence -> latents --------------------------------------------------------------------
 
-    def _register_places(self):
-        axis = torch.arange(PICTURE_SIZE) - (PICTURE_SIZE - 1) / 2
-        y, x = torch.meshgrid(axis, axis, indexing="ij")
-        self.register_buffer("x", x.reshape(-1).clone(), persistent=False)  # (4096,) px from the middle
-        self.register_buffer("y", y.reshape(-1).clone(), persistent=False)
-        counts = range(1, self.n_objects + 1)
-        middle = torch.zeros(self.n_objects, self.n_objects, 2)
-        for count in counts:
-            middle[count - 1, :count] = torch.tensor(TERRITORIES[count][0], dtype=torch.float32)
-        self.register_buffer("middle", middle, persistent=False)  # (counts, N, 2)
-        self.register_buffer(
-            "reach", torch.tensor([TERRITORIES[k][1] for k in counts]), persistent=False
-        )  # (counts, 2)
-        self.register_buffer("scale", torch.tensor([TERRITORIES[k][2] for k in counts]), persistent=False)  # (counts,)
+    def encode(self, tokens: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Slots]:
+        """Embeddings (B, T, D) and ids (B, T) of tokens -> mu, logvar (B, F, d), Slots."""
+        slots = self.slots(ids)
+        at = slots.position.clamp(min=0)
+        value = self.norm(tokens.float()).gather(1, at[..., None].expand(-1, -1, tokens.shape[-1]))  # (B, F, D)
+        is_set = (slots.position >= 0)[..., None]
+        mu = torch.where(is_set, self.to_mu(value), self.default[self.property_of_factor])
+        logvar = torch.where(is_set, self.to_logvar(value), START_LOGVAR)
+        return mu, logvar, slots
 
-    # ---- which word sets what -------------------------------------------------------------------
-
-    def cells_of(self, ids):
-        """Word numbers (B, T) -> the place in the sentence of the word that each cell shows (B, C), whether it shows one
-        (B, C) bool, and the number of things (B,). Of several words for one cell the first is shown."""
-        noun, prop = self.is_noun[ids], self.property_of_word[ids]  # (B, T)
-        nouns_before = noun.cumsum(1) - noun.long()
-        thing = torch.where(self.stands_before[ids], nouns_before, nouns_before - 1)
-        on_ground = prop == len(PROPERTIES)
-        is_shown = (prop >= 0) & (on_ground | ((thing >= 0) & (thing < self.n_objects)))
-        cell = torch.where(on_ground, self.n_factors - 1, thing * len(PROPERTIES) + prop)
-        cell = torch.where(is_shown, cell, self.n_factors)  # one more cell for words that are not shown
-        length = ids.shape[1]
-        place = torch.arange(length, device=ids.device).expand_as(ids)
-        first = torch.full((len(ids), self.n_factors + 1), length, device=ids.device).scatter_reduce(
-            1, cell, place, "amin"
-        )[:, :-1]
-        return first.clamp(max=length - 1), first < length, noun.sum(1).clamp(min=1, max=self.n_objects)
-
-    def encode(self, words, ids):
-        """Word embeddings (B, T, D), word numbers (B, T) -> mu, logvar (B, C, share), the word that each cell shows (B, C), -1
-        for none, its place in the sentence (B, C), -1 for none, number of things (B,)."""
-        at, shown, count = self.cells_of(ids)
-        value = self.norm(words.float()).gather(1, at[..., None].expand(-1, -1, words.shape[-1]))  # (B, C, D)
-        mu = torch.where(shown[..., None], self.to_mu(value), self.default[self.property_of_cell])
-        logvar = torch.where(shown[..., None], self.to_logvar(value), START_LOGVAR)
-        return mu, logvar, torch.where(shown, ids.gather(1, at), -1), torch.where(shown, at, -1), count
-
-    # ---- codes, with --use_vq -------------------------------------------------------------------
-
-    def cells_of_property(self, name):
-        """The cells of a property among all C, as a slice."""
-        if name == GROUND:
+    def factors_of(self, name: str) -> slice:
+        """The factors of a property among all F."""
+        if name == BACKGROUND:
             return slice(self.n_factors - 1, self.n_factors)
         return slice(PROPERTIES.index(name), self.n_factors - 1, len(PROPERTIES))
 
-    def quantize(self, latents, words):
-        """Latents (B, C, share), the word of each cell (B, C) or -1 -> what is read of them (B, C, share), and the code of each
-        cell (B, C), -1 where there is no word. What no word sets stays as it is: one more letter of each alphabet."""
-        z, chosen = latents.clone(), torch.full_like(words, -1)
+    def quantize(self, latents: torch.Tensor, slots: Slots) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents (B, F, d) -> values of their codes (B, F, d), and the codes (B, F), -1 where no word sets the factor.
+
+        A factor that no word sets keeps its latent: one more letter of each alphabet.
+        """
+        z = latents.clone()
+        chosen = torch.full_like(slots.word, -1)
         for name, alphabet in self.alphabets.items():
-            cells = self.cells_of_property(name)
-            numbers, of_cells = alphabet(latents[:, cells])
-            said = words[:, cells] >= 0
-            z[:, cells] = torch.where(said[..., None], numbers, latents[:, cells])
-            chosen[:, cells] = torch.where(said, of_cells, -1)
+            factors = self.factors_of(name)
+            values, of_factors = alphabet(latents[:, factors])
+            is_set = slots.word[:, factors] >= 0
+            z[:, factors] = torch.where(is_set[..., None], values, latents[:, factors])
+            chosen[:, factors] = torch.where(is_set, of_factors, -1)
         return z, chosen
 
-    def from_prior(self, shape, rng):
-        """Latents (B, C, share) of no sentence: from N(0, 1), or of codes at random."""
+    def sample_prior(self, shape: Sequence[int], rng: torch.Generator) -> torch.Tensor:
+        """Latents (B, F, d) from N(0, 1), or with --use_vq of codes drawn uniformly."""
         prior = torch.randn(shape, device=self.default.device, generator=rng)
         for name, alphabet in self.alphabets.items():
-            cells = self.cells_of_property(name)
-            prior[:, cells] = alphabet.numbers(alphabet.random_codes(prior[:, cells].shape[:2], rng))
+            factors = self.factors_of(name)
+            prior[:, factors] = alphabet.values(alphabet.random_codes(prior[:, factors].shape[:2], rng))
         return prior
 
-    @property
-    def alphabet_of_cell(self):
-        """The name of each cell's alphabet, C of them."""
-        return [*list(PROPERTIES) * self.n_objects, GROUND]
+    def drop(self, z: torch.Tensor, slots: Slots, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latent dropout: replace the latents of some words by draws from the prior -> z (B, F, d), is_dropped (B, F).
 
-    def letters(self, scene, ids):
-        """A Scene of sentences, their word numbers (B, T) -> the word of each cell (B, C), -1 for none, and its code."""
-        return self.cells(scene, ids)[1], scene.codes
+        The captioner must read the other words without them, so that it reads no property by the words that it
+        occurred with in training.
+        """
+        is_dropped = (torch.rand(slots.word.shape, device=z.device, generator=rng) < self.latent_dropout) & (
+            slots.word >= 0
+        )
+        return torch.where(is_dropped[..., None], self.sample_prior(z.shape, rng), z), is_dropped
 
-    def write_codes(self, scene, ids, row):
-        """The codes of one scene of a batch, as `codes.write_things` writes them."""
-        count = int(self.cells_of(ids[row : row + 1])[2])
-        things = scene.codes[row, :-1].reshape(self.n_objects, -1)[:count].tolist()
-        named = [{name: code for name, code in zip(PROPERTIES, thing) if code >= 0} for thing in things]
-        return codes.write_things(named, int(scene.codes[row, -1]))
+    # ---- latents -> picture ---------------------------------------------------------------------
 
-    @torch.no_grad()
-    def draw_codes(self, texts):
-        """Scenes written in codes -> pictures (n, 3, 64, 64) in [0, 1], and the same scenes in the form of `write_codes`. Raises
-        ValueError, in one line that names what is wrong."""
-        sizes = {name: alphabet.n_codes for name, alphabet in self.alphabets.items()}
-        device = self.default.device
-        written, z, words, count = [], self.default[self.property_of_cell].repeat(len(texts), 1, 1), [], []
-        for row, text in enumerate(texts):
-            things, ground = codes.read_things(text, sizes, self.n_objects)
-            written.append(codes.write_things(things, ground))
-            count.append(len(things))
-            words.append([-1] * self.n_factors)
-            of_cells = {
-                i * len(PROPERTIES) + PROPERTIES.index(k): (k, v) for i, t in enumerate(things) for k, v in t.items()
-            }
-            if ground >= 0:
-                of_cells[self.n_factors - 1] = (GROUND, ground)
-            for cell, (name, code) in of_cells.items():
-                z[row, cell] = self.alphabets[name].numbers(torch.tensor(code, device=device))
-                words[row][cell] = PAD  # some word of which no user says anything
-        return self.compose(z, torch.tensor(words, device=device), torch.tensor(count, device=device))[0], written
-
-    def write_letter(self, name, code):
-        """The scene that shows one code and little else, as `write_codes` writes it."""
-        return codes.write_things([{}], code) if name == GROUND else codes.write_things([{name: code}], -1)
-
-    def commitment(self, embedding):
-        """Word embeddings (V, D) -> how far the words of each alphabet are from codes of their own, and how far codes are from
-        shapes that can still change, [0-dim tensor]."""
-        of = {
-            name: self.property_of_word == i for i, name in enumerate([*PROPERTIES, GROUND]) if name in self.alphabets
-        }
-        out = [
-            self.alphabets[name].commitment(self.to_mu(self.norm(embedding[words].float())))
-            for name, words in of.items()
-        ]
-        if "shape" in self.alphabets:
-            shapes = self.alphabets["shape"]
-            numbers = self.properties("shape", shapes.numbers(torch.arange(shapes.n_codes, device=embedding.device)))
-            out.append(self.properties.outline.saturation(numbers))
-        return out
-
-    # ---- drawing --------------------------------------------------------------------------------
-
-    def values_of_things(self, z, words):
-        """z (B, C, share), the word of each cell (B, C) or -1 -> {property: (B, N, numbers)}."""
-        shape = (self.n_objects, len(PROPERTIES))
-        z, words = z[:, :-1].unflatten(1, shape), words[:, :-1].unflatten(1, shape)
-        return {name: self.value(name, z[:, :, i], words[:, :, i]) for i, name in enumerate(PROPERTIES)}
-
-    def value(self, name, z, words):
-        """Latents (..., share) and the words (...) that they are of, -1 for none -> what they set, (..., numbers)."""
-        values = self.with_given(name, self.properties(name, z), words)
-        said = (words >= 0)[..., None]
-        if name in OPTIONAL:  # without a word there is none
-            values = torch.cat([values[..., :3], values[..., 3:] * said], -1)
-        if name == "shading":  # without a word a thing is flat
-            values = values * said
-        if name == GROUND:
-            values = torch.where(said, values, self.properties.plain_ground())
+    def value(self, name: str, z: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        """Latents (..., d) and the words (...) that set them, -1 for none -> values of a property (..., n)."""
+        values = self.grounding(name, self.properties(name, z), words)
+        is_set = (words >= 0)[..., None]
+        if name in OPTIONAL:  # without a word an object has no rim and no dot
+            values = torch.cat([values[..., :3], values[..., 3:] * is_set], -1)
+        if name == "shading":  # without a word an object is flat
+            values = values * is_set
+        if name == BACKGROUND:
+            values = torch.where(is_set, values, self.properties.plain_background())
         return values
 
-    def bodies(self, value, count, only=None):
-        """Values of things, their number (B,), perhaps the number of the only one to draw -> masks of bodies, rims, holes and dots (B, N, 4096), colors of bodies
-        (B, N, 3, 4096)."""
-        k = count - 1
-        center = self.middle[k] + self.reach[k][:, None] * value["place"]  # (B, N, 2)
-        x, y = self.x - center[..., :1], self.y - center[..., 1:]  # (B, N, 4096)
-        radius = value["size"] * self.scale[k][:, None, None]  # (B, N, 1)
-        inside, distance = self.properties.outline(value["shape"], x, y, radius)
-        within = torch.sigmoid(SOFTNESS * inside)
-        rim_width = 1.5 + 0.12 * radius
-        rim = torch.sigmoid(SOFTNESS * (inside + rim_width)) * (1 - within) * value["rim"][..., 3:]
-        hole, dot = (torch.sigmoid(SOFTNESS * (r * radius - distance)) * value["dot"][..., 3:] for r in (HOLE, DOT))
-        number = torch.arange(self.n_objects, device=x.device)
-        exists = number < count[:, None] if only is None else (number == only).expand(len(count), -1)
-        exists = exists.float()[..., None]  # (B, N, 1)
-        shade = torch.tanh((value["shading"][..., :1] * x + value["shading"][..., 1:] * y) / radius)
-        color = lit(value["color"][..., None], LIGHT * shade[:, :, None])
-        return within * exists, rim * exists, hole * exists, dot * exists, color
+    def compose(
+        self, z: torch.Tensor, words: torch.Tensor, count: torch.Tensor, only: int | None = None
+    ) -> torch.Tensor:
+        """z (B, F, d), the word of each factor (B, F) or -1, number of objects (B,) -> pictures (B, 3, 64, 64) in [0, 1].
 
-    def compose(self, z, words, count, only=None):
-        """z (B, C, share), the word of each cell (B, C) or -1, number of things (B,) -> pictures (B, 3, 64, 64) in [0, 1],
-        masks of bodies (B, N, 64, 64). Later things lie over earlier ones, where they meet at all. `only` one thing is drawn if
-        its number is given."""
-        value = self.values_of_things(z, words)
-        body, rim, hole, dot, color = self.bodies(value, count, only)
-        ground = self.value(GROUND, z[:, -1], words[:, -1])  # (B, 6)
-        wave = torch.sin(ground[:, 4:5] * self.x + ground[:, 5:6] * self.y)  # (B, 4096)
-        picture = lit(ground[:, :3, None], STRIPES * ground[:, 3:4, None] * wave[:, None])  # (B, 3, 4096)
-        for i in range(self.n_objects):
-            picture = torch.lerp(picture, value["rim"][:, i, :3, None].expand_as(picture), rim[:, i, None])
-            picture = torch.lerp(picture, color[:, i], body[:, i, None])
-            picture = picture * (1 - hole[:, i, None])  # dark, so that a dot stands out from a body of any color
-            picture = torch.lerp(picture, value["dot"][:, i, :3, None].expand_as(picture), dot[:, i, None])
-        side = (PICTURE_SIZE, PICTURE_SIZE)
-        return self.coherence(picture.unflatten(2, side)), body.unflatten(2, side)
-
-    def forward(self, text, mask, rng=None):
-        """TextState, (B, T) bool where a word stands -> Scene. Noise only with a generator."""
-        with torch.autocast(mask.device.type, enabled=False):
-            mu, logvar, words, at, count = self.encode(text.words, text.ids)  # (B, C, share), (B, C), (B, C), (B,)
-            z, chosen, lost = reparameterize(mu, logvar, rng if self.use_vae else None), None, None  # (B, C, share)
-            if self.alphabets:
-                z, chosen = self.quantize(mu, words)  # (B, C, share), (B, C)
-                mu = z
-            if rng is not None and self.latent_dropout and (self.use_vae or self.alphabets):
-                z, words, lost = self.drop(z, words, at, mask, rng)
-            picture, masks = self.compose(z, words, count)
-            kl = (
-                (gaussian_kl(mu, logvar) * (words >= 0)[..., None]).sum((1, 2))
-                if self.use_vae
-                else mu.new_zeros(len(mu))
-            )
-        unused = (0, self.z_dim - self.n_factors * self.share)  # numbers that no cell needs stay 0
-        mu, logvar = F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused)
-        return Scene(picture, mu, logvar, kl, codes=chosen, object_masks=masks, dropped=lost)
-
-    def drop(self, z, words, at, mask, rng):
-        """Draw the latents of some words from the prior instead: z (B, C, share), the word of each cell (B, C), its
-        place in the sentence (B, C), mask (B, T) -> z, words, and which words of the sentence the picture does not tell, (B, T).
-
-        What is left must be read without them, so that no property is read by the company that it kept in training.
+        only: the index of the one object to draw, -1 for none.
         """
-        lost = (torch.rand(words.shape, device=z.device, generator=rng) < self.latent_dropout) & (words >= 0)  # (B, C)
-        prior = self.from_prior(z.shape, rng)
-        of_sentence = mask.new_zeros(len(mask), mask.shape[1] + 1).scatter(
-            1, torch.where(lost, at, mask.shape[1]), True
-        )
-        words = torch.where(lost, PAD, words)  # a word of which no user says anything
-        return torch.where(lost[..., None], prior, z), words, of_sentence[:, :-1]
+        shape = (self.n_objects, len(PROPERTIES))
+        of_objects = z[:, :-1].unflatten(1, shape)  # (B, N, P, d)
+        words_of_objects = words[:, :-1].unflatten(1, shape)  # (B, N, P)
+        values = {
+            name: self.value(name, of_objects[:, :, i], words_of_objects[:, :, i]) for i, name in enumerate(PROPERTIES)
+        }
+        background = self.value(BACKGROUND, z[:, -1], words[:, -1])  # (B, 6)
+        return self.coherence(self.renderer(values, background, count, only))
 
-    # ---- what losses and sheets ask -------------------------------------------------------------
+    def forward(self, text: Text, rng: torch.Generator | None = None) -> Scene:
+        with torch.autocast(text.ids.device.type, enabled=False):
+            mu, logvar, slots = self.encode(text.tokens, text.ids)  # (B, F, d)
+            if self.has_codes:
+                mu, chosen = self.quantize(mu, slots)  # (B, F, d), (B, F)
+                z = mu
+            else:
+                chosen = text.ids.new_zeros(len(mu), 0)
+                z = reparameterize(mu, logvar, rng if self.use_vae else None)  # (B, F, d)
+            words = slots.word
+            dropped = torch.zeros_like(text.ids, dtype=torch.bool)
+            is_kept = words >= 0  # (B, F)
+            if rng is not None and self.latent_dropout and (self.use_vae or self.has_codes):
+                z, is_dropped = self.drop(z, slots, rng)
+                words = torch.where(is_dropped, PAD, words)  # a word without a grounding
+                is_kept = is_kept & ~is_dropped
+                at = torch.where(is_dropped, slots.position, dropped.shape[1])  # (B, F)
+                dropped = F.pad(dropped, (0, 1)).scatter(1, at, True)[:, :-1]
+            picture = self.compose(z, words, slots.count)  # (B, 3, 64, 64)
+            kl = mu.new_zeros(len(mu))
+            if self.use_vae:
+                kl = (gaussian_kl(mu, logvar) * is_kept[..., None]).sum((1, 2))
+        unused = (0, self.z_dim - self.n_factors * self.factor_dim)  # dimensions that no factor uses are 0
+        return Scene(picture, F.pad(mu.flatten(1), unused), F.pad(logvar.flatten(1), unused), kl, dropped, chosen)
 
-    def cells(self, scene, ids):
-        """A Scene of sentences, their word numbers (B, T) -> z (B, C, share), the word of each cell (B, C) or -1, its place in
-        the sentence (B, C), the number of things (B,)."""
-        at, shown, count = self.cells_of(ids)
-        z = scene.mu[:, : self.n_factors * self.share].unflatten(1, (self.n_factors, self.share))
-        return z, torch.where(shown, ids.gather(1, at), -1), torch.where(shown, at, -1), count
+    # ---- losses ---------------------------------------------------------------------------------
 
-    def layers(self, scene, ids, row):
-        """The ground and each thing of one of the scenes, alone -> [(picture (3, 64, 64), places of its words in the sentence)]."""
-        z, words, at, count = (x[row : row + 1] for x in self.cells(scene, ids))
-        layers = [(self.compose(z, words, count, only=-1)[0][0], at[0, -1:])]
-        for thing, places in enumerate(at[0, :-1].unflatten(0, (self.n_objects, -1))[: int(count)]):
-            layers.append((self.compose(z, words, count, only=thing)[0][0], places))
-        return [(picture, sorted(places[places >= 0].tolist())) for picture, places in layers]
-
-    def interpolate(self, first, second, t):
-        """Two sentences as (Scene, word numbers (1, T)) -> pictures (n, 3, 64, 64) at shares t (n,) of the way between their
-        latents. Halfway, the number of things and the words that set nothing but whether there is a rim or a dot change."""
-        ends = zip(self.cells(*first), self.cells(*second))
-        z, words, _, count = (torch.cat([a, b]) for a, b in ends)
-        nearest = (t >= 0.5).long()
-        return self.compose(torch.lerp(z[:1], z[1:], t[:, None, None]), words[nearest], count[nearest])[0]
-
-    def values_of_words(self, embedding):
-        """Word embeddings (V, D) -> {property: (words (n,), what each sets and, last, the default (n + 1, numbers))}."""
+    def values_of_words(self, embedding: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Embeddings (V, D) -> {property: (token ids (n,), what each sets and, last, the default (n + 1, ...))}."""
         out = {}
-        for i, name in enumerate([*PROPERTIES, GROUND]):
-            words = (self.property_of_word == i).nonzero()[:, 0]
+        for index, name in enumerate(NAMES):
+            words = self.slots.words_of_property(index)
             if not len(words):
                 continue
             z = self.to_mu(self.norm(embedding[words].float()))
             if name in self.alphabets:
                 z, _ = self.alphabets[name](z)
-            z = torch.cat([z, self.default[i : i + 1]])
+            z = torch.cat([z, self.default[index : index + 1]])
             out[name] = (words, self.value(name, z, torch.cat([words, words.new_tensor([-1])])))
         return out
+
+    def losses(
+        self,
+        embedding: torch.Tensor,
+        features: dict[str, torch.Tensor],
+        ids: torch.Tensor,
+        host_rng: np.random.Generator,
+    ) -> dict[str, torch.Tensor]:
+        """Colors are visible, values of a property differ, and with --use_vq words have codes of their own."""
+        values = {name: v for name, (_, v) in self.values_of_words(embedding).items()}
+        zero = self.default.new_zeros(())
+        repulsion = sum((repulsion_loss(points) for points in self.properties.points(values).values()), zero)
+        out = {"color": self._visibility(values, zero), "repulsion": repulsion}
+        if self.has_codes:
+            out["codes"] = torch.stack(self._commitment(embedding)).sum()
+        return out
+
+    @staticmethod
+    def _visibility(values: dict[str, torch.Tensor], zero: torch.Tensor) -> torch.Tensor:
+        lab = {name: srgb_to_lab(values[name][:, :3]) for name in ("color", "rim", "dot", BACKGROUND) if name in values}
+        loss = zero
+        if lab.keys() >= {"color", BACKGROUND}:
+            loss = visibility_loss(lab["color"], lab[BACKGROUND])
+        for name, around, contrast, lighter in CONTRASTS:
+            if lab.keys() >= {name, around}:  # the last value of a rim or a dot is the default, which is not drawn
+                loss = loss + visibility_loss(lab[name][:-1], lab[around], contrast, lighter)
+        return loss
+
+    def _commitment(self, embedding: torch.Tensor) -> list[torch.Tensor]:
+        """How far words are from codes of their own, for each alphabet, and shapes from outlines that can still change."""
+        out = []
+        for index, name in enumerate(NAMES):
+            if name in self.alphabets:
+                words = embedding[self.slots.words_of_property(index)].float()
+                out.append(self.alphabets[name].commitment(self.to_mu(self.norm(words))))
+        if "shape" in self.alphabets:
+            shapes = self.alphabets["shape"]
+            values = self.properties("shape", shapes.values(torch.arange(shapes.n_codes, device=embedding.device)))
+            out.append(self.properties.outline.saturation(values))
+        return out
+
+    # ---- what tools ask -------------------------------------------------------------------------
+
+    def latents(self, scene: Scene) -> torch.Tensor:
+        """The posterior means of a Scene by factor, (B, F, d)."""
+        return scene.mu[:, : self.n_factors * self.factor_dim].unflatten(1, (self.n_factors, self.factor_dim))
+
+    def layers(self, scene: Scene, ids: torch.Tensor, row: int) -> list[tuple[torch.Tensor, list[int]]]:
+        """The background and each object."""
+        slots = self.slots(ids[row : row + 1])
+        z = self.latents(scene)[row : row + 1]
+        parts = [(-1, slots.position[0, -1:])]
+        of_objects = slots.position[0, :-1].unflatten(0, (self.n_objects, -1))
+        parts += list(enumerate(of_objects[: int(slots.count)]))
+        return [(self.compose(z, slots.word, slots.count, only)[0], sorted(at[at >= 0].tolist())) for only, at in parts]
+
+    def interpolate(
+        self, first: tuple[Scene, torch.Tensor], second: tuple[Scene, torch.Tensor], t: torch.Tensor
+    ) -> torch.Tensor:
+        """The number of objects, and whether there are rims and dots, change halfway."""
+        z = torch.lerp(self.latents(first[0]), self.latents(second[0]), t[:, None, None])
+        slots = [self.slots(first[1]), self.slots(second[1])]
+        nearest = (t >= 0.5).long()
+        words = torch.cat([s.word for s in slots])[nearest]
+        count = torch.cat([s.count for s in slots])[nearest]
+        return self.compose(z, words, count)
+
+    def grounded_tokens(self) -> dict[int, dict[str, Any]]:
+        return self.grounding.parts
+
+    # ---- codes, with --use_vq -------------------------------------------------------------------
+
+    @property
+    def alphabet_of_factor(self) -> list[str]:
+        return [*list(PROPERTIES) * self.n_objects, BACKGROUND]
+
+    def token_of_factor(self, scene: Scene, ids: torch.Tensor) -> torch.Tensor:
+        return self.slots(ids).word
+
+    def write_codes(self, scene: Scene, ids: torch.Tensor, row: int) -> str:
+        count = int(self.slots(ids[row : row + 1]).count)
+        objects = scene.codes[row, :-1].reshape(self.n_objects, -1)[:count].tolist()
+        named = [{name: code for name, code in zip(PROPERTIES, obj) if code >= 0} for obj in objects]
+        return codes.write_objects(named, int(scene.codes[row, -1]))
+
+    def write_code(self, alphabet: str, code: int) -> str:
+        return (
+            codes.write_objects([{}], code) if alphabet == BACKGROUND else codes.write_objects([{alphabet: code}], -1)
+        )
+
+    @torch.no_grad()
+    def draw_codes(self, texts: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
+        device = self.default.device
+        sizes = {name: alphabet.n_codes for name, alphabet in self.alphabets.items()}
+        z = self.default[self.property_of_factor].repeat(len(texts), 1, 1)  # (n, F, d)
+        words = torch.full(z.shape[:2], -1, device=device)
+        count = torch.zeros(len(texts), dtype=torch.int64, device=device)
+        written = []
+        for row, text in enumerate(texts):
+            objects, background = codes.read_objects(text, sizes, self.n_objects)
+            written.append(codes.write_objects(objects, background))
+            count[row] = len(objects)
+            chosen = {}  # factor -> (alphabet, code)
+            for i, obj in enumerate(objects):
+                for name, code in obj.items():
+                    chosen[i * len(PROPERTIES) + PROPERTIES.index(name)] = (name, code)
+            if background >= 0:
+                chosen[self.n_factors - 1] = (BACKGROUND, background)
+            for factor, (name, code) in chosen.items():
+                z[row, factor] = self.alphabets[name].values(torch.tensor(code, device=device))
+                words[row, factor] = PAD  # a word without a grounding
+        return self.compose(z, words, count), written

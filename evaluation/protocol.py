@@ -2,21 +2,20 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from checkpoints import load_model
 from data_utils import CaptionsData, CaptionsFileError, GrammarData
-from decoders.objects import grounded_words
-from evaluation.baselines import CAPTIONERS, BaselineModel, random_model
-from evaluation.renderer import HandMadeRenderer
+from evaluation.baselines.captioners import CAPTIONERS, BaselineModel, random_model
+from evaluation.baselines.renderer import HandMadeRenderer
+from evaluation.metric import OWN
 from pictures import draw_sentences
 from scene_check import SceneCheck
-from text.grammar import SPLITS, WITHOUT_ARTICLES, different_sentences, parse
-
-OWN = "this_model"  # the model's own entry in a dict that also has baselines
+from text.grammar import SPLITS, different_sentences
+from text.grounding import grounded_words
 
 
 @dataclass(kw_only=True)
@@ -162,53 +161,3 @@ def open_unseen(settings, vocab, files=None):
         where = f"{error.filename}, on which this checkpoint was trained, is missing"
         raise CaptionsFileError(f"{where}; name it with --{flag}") from None
     return data.test, data
-
-
-def metric(
-    id,
-    label,
-    value,
-    n,
-    seed,
-    *,
-    baselines=None,
-    interval=None,
-    low=0.0,
-    high=1.0,
-    better="",
-    split="",
-    group="",
-    **more,
-):
-    """One number with all that is needed to judge it -> {id: its fields}, an entry of a section's "metrics".
-
-    id: stable name, by which programs find it; label: the text that people see, of which nothing depends.
-    n: how many items it covers; low, high: its range, None where it is open; interval: (low, high) at 95 %.
-    baselines: {id of labels.BASELINES: value}; better: "high", "low" or "" where neither is.
-    split: "test" ... or ""; group: the slot, corruption or captioner that it is about, or "".
-    """
-    return {
-        id: {
-            "label": label,
-            "split": split,
-            "group": group,
-            "value": value,
-            "n": n,
-            "seed": seed,
-            "range": [low, high],
-            "interval": interval,
-            "baselines": baselines or {},
-            "better": better,
-            **more,
-        }
-    }
-
-
-@lru_cache(maxsize=20000)
-def _slots(sentence):
-    return tuple((slot, word) for slot, word in (parse(sentence) or {}).items() if slot != WITHOUT_ARTICLES)
-
-
-def slots_of(sentence):
-    """{slot: word} of a sentence; empty for a sentence that is not in the grammar."""
-    return dict(_slots(sentence))

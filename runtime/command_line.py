@@ -1,4 +1,4 @@
-"""What the scripts share at the command line: flags, numbers within bounds, errors that a user can mend, exit codes."""
+"""What the scripts share at the command line: flags, bounds of numbers, streams, errors that a user can fix, exit codes."""
 
 import argparse
 import contextlib
@@ -8,13 +8,17 @@ import os
 import re
 import signal
 import sys
-import threading
+from collections.abc import Callable
+from typing import TextIO
 
-LARGEST = 2**63 - 1  # of whole numbers: torch takes no larger seed, and no larger size
+from runtime.signals import Interrupted, stop_at_once
+from version import __version__
+
+LARGEST = 2**63 - 1  # whole number that torch takes as a seed or a size
 
 
 class UserError(Exception):
-    """Something that the user can mend, said in one line."""
+    """An error that the user can fix, in one line."""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -23,80 +27,25 @@ class UserError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """The flags of a script. A wrong one is said in one line that points to --help, and ends the program with exit code 2.
+    """The flags of a script. A wrong one gets one line that points to --help, and exit code 2.
 
     program: the script as its user types it after `python`, such as "train.py".
     """
 
-    def __init__(self, program, description=None):
+    def __init__(self, program: str, description: str | None = None) -> None:
         super().__init__(program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
     def parse_known_args(self, args=None, namespace=None):
-        print_whatever_comes()
-        survive_lost_readers()
+        prepare_streams()
         return super().parse_known_args(args, namespace)
 
-    def error(self, message):
+    def error(self, message: str) -> None:
         self.exit(2, f"{self.prog}: {' '.join(message.split())}; see python {self.prog} --help\n")
 
 
-def print_whatever_comes():
-    """Let standard output and error replace what they cannot encode: a character is no reason to end a run.
-
-    Windows consoles and the C locale know few characters, and Python's own answer is an exception.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's streams have no encoding
-            stream.reconfigure(errors="replace")
-
-
-def _abandon(stream):
-    """What a stream still holds in memory, and all that follows, goes nowhere."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
-class _KeepsGoing:
-    """A text stream that drops what nobody can read any more: a closed pipe or terminal is no reason to lose a run."""
-
-    def __init__(self, stream):
-        self._stream = stream
-
-    def write(self, text):
-        self._attempt(self._stream.write, text)
-        return len(text)
-
-    def flush(self):
-        self._attempt(self._stream.flush)
-
-    def _attempt(self, action, *args):
-        try:
-            action(*args)
-        except OSError:
-            _abandon(self._stream)
-
-    def __getattr__(self, name):
-        return getattr(self._stream, name)
-
-
-def survive_lost_readers():
-    """Let standard error keep going where its reader has left, as in `2>&1 | head`."""
-    if not isinstance(sys.stderr, _KeepsGoing):
-        sys.stderr = _KeepsGoing(sys.stderr)
-
-
-def print_to_whoever_listens(*lines):
-    """Lines on standard output that come when the work is done: without a reader they are not missed."""
-    with contextlib.suppress(BrokenPipeError):
-        print(*lines, sep="\n", flush=True)
-        return
-    _abandon(sys.stdout)
-
-
-def typed_text(text):
-    """Text of the command line as the user typed it: in the C locale Python does not understand UTF-8, and keeps its bytes.
+def typed_text(text: str) -> str:
+    """Text of the command line as the user typed it: in the C locale Python keeps the bytes of UTF-8 undecoded.
 
     >>> typed_text("caf\\udcc3\\udca9")
     'café'
@@ -106,8 +55,8 @@ def typed_text(text):
     return text
 
 
-def path_name(text):
-    """A file or folder for argparse: any name but none at all, which an unset variable of a shell leaves.
+def path_name(text: str) -> str:
+    """A file or folder for argparse. An empty name, which an unset variable of a shell leaves, is refused.
 
     A leading ~ is the home folder: shells leave it as it is in `--out_dir=~/x`.
     """
@@ -116,10 +65,12 @@ def path_name(text):
     return os.path.expanduser(text)
 
 
-def number(kind, low=-math.inf, high=math.inf, below=math.inf, above=-math.inf):
-    """A parser for argparse: finite numbers of a kind (int or float), low <= value <= high, above < value < below.
+def number(
+    kind: type, low: float = -math.inf, high: float = math.inf, below: float = math.inf, above: float = -math.inf
+) -> Callable[[str], float]:
+    """A parser for argparse: finite numbers of a type (int or float), low <= value <= high, above < value < below.
 
-    A whole number is at most 2**63 - 1 where `high` does not say less.
+    A whole number is at most 2**63 - 1 if `high` is not lower.
     """
     most = min(high, LARGEST) if kind is int else high
     if above > -math.inf:
@@ -131,7 +82,7 @@ def number(kind, low=-math.inf, high=math.inf, below=math.inf, above=-math.inf):
     else:
         bounds = f"{low} or more"
 
-    def convert(text):
+    def convert(text: str) -> float:
         value = kind(text)
         if not (low <= value <= most and above < value < below):
             must_be = f"at most {most}" if most < value < high else bounds
@@ -143,44 +94,102 @@ def number(kind, low=-math.inf, high=math.inf, below=math.inf, above=-math.inf):
 
 
 # ---------------------------------------------------------------------------------------------
+# Streams
+# ---------------------------------------------------------------------------------------------
+
+
+def prepare_streams() -> None:
+    """Let no state of standard output or error end a program: closed, without a reader, or with a small character set.
+
+    Python has None in the place of a stream that was closed at the start (`2>&-`, pythonw). Windows consoles and the C
+    locale have few characters, and Python raises an exception for any other.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):  # a notebook's streams have no encoding
+            stream.reconfigure(errors="replace")
+    if not isinstance(sys.stderr, _IgnoresLostReader):
+        sys.stderr = _IgnoresLostReader(sys.stderr)
+
+
+def print_result(*lines: str) -> None:
+    """Lines on standard output after the work is done. A reader that has left is no error."""
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:
+        _discard(sys.stdout)
+
+
+class _IgnoresLostReader:
+    """A text stream that discards output after its reader has left, as in `2>&1 | head`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._attempt(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable, *args: str) -> None:
+        try:
+            action(*args)
+        except OSError:
+            _discard(self._stream)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream, and what it has buffered, to the null device."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+# ---------------------------------------------------------------------------------------------
 # Errors and exit codes
 # ---------------------------------------------------------------------------------------------
 
-# What torch (CPU, CUDA, cuDNN, cuBLAS, Apple GPUs) and numpy say in errors of no class of their own; the second half is of sizes
-# that no memory has.
+# Messages of torch (CPU, CUDA, cuDNN, cuBLAS, Apple GPUs) and numpy in errors without a class of their own; the last five
+# are about sizes that no memory has.
 OUT_OF_MEMORY = re.compile(
-    "DefaultCPUAllocator|out of memory|ALLOC_FAILED|Storage size calculation overflowed|Overflow when unpacking|array is too big"
-    "|Maximum allowed dimension exceeded",
-    re.I,
+    "DefaultCPUAllocator|out of memory|ALLOC_FAILED|Storage size calculation overflowed|Overflow when unpacking"
+    "|array is too big|Maximum allowed dimension exceeded",
+    re.IGNORECASE,
 )
-ASKED_FOR = re.compile(r"to allocate ([\d.]+ ?(?:bytes|[KMGTP]?i?B))", re.I)
+REQUESTED = re.compile(r"to allocate ([\d.]+ ?(?:bytes|[KMGTP]?i?B))", re.IGNORECASE)
+SMALLER_MODEL = "use --device cpu, or the --checkpoint of a smaller model"  # advice of scripts that use a trained one
 
 
-SMALLER_MODEL = "use --device cpu, or the --checkpoint of a smaller model"  # what helps scripts that use a trained one
-
-
-def is_out_of_memory(error):
-    """Whether an exception says that memory ran out, on whatever device."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception reports that memory ran out, on any device."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, UserError):
         return False  # it is explained already
-    kinds = (RuntimeError, TypeError, ValueError)
-    return isinstance(error, MemoryError) or (isinstance(error, kinds) and bool(OUT_OF_MEMORY.search(str(error))))
+    types = (RuntimeError, TypeError, ValueError)
+    return isinstance(error, MemoryError) or (isinstance(error, types) and bool(OUT_OF_MEMORY.search(str(error))))
 
 
-def in_one_line(error):
+def in_one_line(error: BaseException) -> str:
     """An exception as a line for the user."""
     if is_out_of_memory(error):
-        asked = ASKED_FOR.search(str(error))
-        return "out of memory" + (f" ({with_unit(asked[1])} at once)" if asked else "")
+        size = REQUESTED.search(str(error))
+        return "out of memory" + (f" ({with_unit(size[1])} at once)" if size else "")
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def with_unit(size):
-    """A size as torch and numpy tell it, large numbers of bytes as GB.
+def with_unit(size: str) -> str:
+    """A size as torch and numpy print it; many bytes become GB.
 
     >>> with_unit("768000000000 bytes"), with_unit("2.00 GiB")
     ('768.0 GB', '2.00 GiB')
@@ -189,10 +198,10 @@ def with_unit(size):
     return f"{int(count) / 1e9:.1f} GB" if size.endswith("bytes") and len(count) > 8 else size
 
 
-def failure(program, error, smaller=""):
-    """Print an error that a user can mend in one line -> exit code 1. Raises any other error again.
+def failure(program: str, error: Exception, smaller: str = "") -> int:
+    """Print an error that a user can fix in one line -> exit code 1. Raises any other error again.
 
-    smaller: what to do where memory ran out, such as "make --batch_size smaller".
+    smaller: what to do if memory ran out, such as "make --batch_size smaller".
     """
     if is_out_of_memory(error):
         line = f"{in_one_line(error)}; {smaller or 'ask for less, or take a machine with more memory'}"
@@ -204,44 +213,22 @@ def failure(program, error, smaller=""):
     return 1
 
 
-class Terminated(BaseException):
-    """SIGTERM asked the program to stop."""
+def exit_code(program: str, action: Callable[[], int], smaller: str = "", left: str = "") -> int:
+    """Call action() -> its exit code; 1 after an error that a user can fix, 130 after Ctrl-C, 143 after SIGTERM.
 
-
-@contextlib.contextmanager
-def _sigterm_raises():
-    """SIGTERM raises Terminated meanwhile, so that half-written files are removed."""
-
-    def stop(*_):
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)
-
-
-def exit_code(program, action, smaller="", left=""):
-    """Call action() -> its exit code; 1 after an error that a user can mend, 130 after Ctrl-C, 143 after SIGTERM, each said in
-    one line.
-
-    `| head` closes the pipe when it has enough: that is no error. smaller: see `failure`. left: what an interrupted program
-    leaves, and how it goes on.
+    Each gets one line. `| head` closes the pipe when it has enough: that is no error. smaller: see `failure`.
+    left: what an interrupted program leaves, and how to continue.
     """
     try:
-        with _sigterm_raises():
+        with stop_at_once():
             code = action()
             sys.stdout.flush()
             return code
     except BrokenPipeError:
-        _abandon(sys.stdout)
+        _discard(sys.stdout)
         return 0
     except Exception as error:
         return failure(program, error, smaller)
-    except (KeyboardInterrupt, Terminated) as stop:
+    except KeyboardInterrupt as stop:
         print(f"{program}: interrupted{left and '; '}{left}", file=sys.stderr, flush=True)
-        return 130 if isinstance(stop, KeyboardInterrupt) else 143
+        return 128 + (stop.args[0] if isinstance(stop, Interrupted) else signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Imported before torch by scripts that compute for long: threads that wait shall soon sleep, not spin.
+"""Imported before torch by scripts that compute for long: threads that wait sleep after a while instead of spinning.
 
 Two busy processes on two cores slow each other up to tenfold through spinning threads, and a thread that sleeps at
 once takes long to wake. Rounds that a thread spins before it sleeps (GOMP_SPINCOUNT) -> ms of a step of the quick preset

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evaluation.results_table import ROWS, checkpoint_metrics
+from evaluation.report.results_table import ROWS, checkpoint_metrics
 from runtime.command_line import Parser, path_name
 from runtime.devices import choose_device
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from evaluation.report import markdown_table
+from evaluation.report.markdown import markdown_table
 from pictures import from_image
 from runtime.command_line import Parser, UserError, exit_code, number
 from runtime.files import write_atomically

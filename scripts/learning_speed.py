@@ -6,9 +6,9 @@ python -m scripts.learning_speed A.pt B.pt --seed 701 [--steps 600]
 
 import sys
 
-from evaluation.baselines import CAPTIONERS, fresh_captioner, train_captioners
+from evaluation.baselines.captioners import CAPTIONERS, fresh_captioner, train_captioners
 from evaluation.protocol import Protocol, open_model
-from evaluation.report import markdown_table
+from evaluation.report.markdown import markdown_table
 from metrics import word_error_rate
 from runtime.command_line import Parser, exit_code, number
 from runtime.devices import choose_device, set_threads

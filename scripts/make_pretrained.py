@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from checkpoints import EXPORT_FILES, PRETRAINED, load, load_export, model_of, model_state, save_export
-from evaluation.model_card import NAME, cost_of_rounding, model_card, without_paths
 from evaluation.protocol import open_model
+from evaluation.report.model_card import NAME, cost_of_rounding, model_card, without_paths
 from runtime.command_line import Parser, UserError, exit_code, number, path_name
 from runtime.files import write_atomically
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from checkpoints import PRETRAINED
-from evaluation.model_card import NAME, model_card
+from evaluation.report.model_card import NAME, model_card
 from runtime.command_line import Parser, exit_code, number, path_name
 from runtime.devices import set_threads
 from runtime.files import write_atomically

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evaluation.mutual import fresh_reading, tables
 from evaluation.protocol import QUICK, Protocol, open_model
-from evaluation.reading import cross_reading
-from evaluation.report import markdown_table
+from evaluation.report.markdown import fresh_reading_tables as tables
+from evaluation.report.markdown import markdown_table
+from evaluation.sections.cross_reading import cross_reading, fresh_reading
 from runtime.command_line import Parser, UserError, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
 from runtime.files import write_atomically

@@ -5,16 +5,17 @@ python -m scripts.real_text --checkpoint checkpoints/best.pt --texts_file senten
 
 import sys
 
+from captions.reader import some_captions
 from checkpoints import add_checkpoint_flag, chosen_checkpoint
-from evaluation import robustness
-from evaluation.labels import BASELINES
+from evaluation.measures import robustness
+from evaluation.measures.word_legibility import LEGIBILITY, legibility_scores
 from evaluation.protocol import open_model
-from evaluation.real_legibility import LEGIBILITY, legibility_scores
-from evaluation.real_text import failures, real_text_scores, tables
-from evaluation.report import markdown_table
+from evaluation.report.labels import BASELINES
+from evaluation.report.markdown import failures, markdown_table
+from evaluation.report.markdown import real_text_tables as tables
+from evaluation.sections.real_text import real_text_scores
 from runtime.command_line import Parser, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
-from text.formats import some_captions
 
 CORRUPTED = (("jpeg", 50), ("blur", 1.0), ("noise", 0.1))
 

@@ -8,13 +8,15 @@ python -m scripts.real_text_baselines --baseline letters --checkpoint pretrained
 
 import sys
 
+from captions.reader import some_captions
 from checkpoints import add_checkpoint_flag, chosen_checkpoint
+from evaluation.baselines.trained_text import BASELINES, baseline_scores, fresh_baseline, train_baseline
 from evaluation.protocol import open_model
-from evaluation.real_text import exact_match_of_groups, failures, tables
-from evaluation.real_text_baselines import BASELINES, baseline_scores, fresh_baseline, train_baseline
+from evaluation.report.markdown import failures
+from evaluation.report.markdown import real_text_tables as tables
+from evaluation.sections.real_text import exact_match_of_groups
 from runtime.command_line import Parser, UserError, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
-from text.formats import some_captions
 
 
 def measure(args):

@@ -6,11 +6,11 @@ python -m scripts.relatedness --checkpoint pretrained/captions --pairs_file SICK
 import sys
 
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
-from evaluation.labels import BASELINES
-from evaluation.language import FEATURES
+from evaluation.measures.features import FEATURES
+from evaluation.measures.relatedness import read_pairs, relatedness
 from evaluation.protocol import ModelUnderTest
-from evaluation.relatedness import read_pairs, relatedness
-from evaluation.report import markdown_table
+from evaluation.report.labels import BASELINES
+from evaluation.report.markdown import markdown_table
 from runtime.command_line import Parser, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
 

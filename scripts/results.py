@@ -6,7 +6,7 @@ seeds that no training uses for validation.
 
 import sys
 
-from evaluation.results_table import checkpoint_metrics, lines_of_given, results_table
+from evaluation.report.results_table import checkpoint_metrics, lines_of_given, results_table
 from runtime.command_line import Parser, exit_code, number
 from runtime.devices import choose_device, set_threads
 

@@ -4,9 +4,9 @@ import dataclasses
 import math
 
 import evaluate
-from evaluation import legibility, scenes
+from evaluation.measures import legibility, scenes
 from evaluation.protocol import Protocol
-from evaluation.report import all_metrics
+from evaluation.report.markdown import all_metrics
 
 SMALL = Protocol(
     sentences=24,

@@ -7,9 +7,10 @@ from evaluation_cases import check_metrics, run_section
 from parrot import blank
 
 import evaluate
-from evaluation import alphabet, page
 from evaluation.protocol import open_model
-from evaluation.report import markdown
+from evaluation.report import page
+from evaluation.report.markdown import markdown
+from evaluation.sections import alphabet
 
 ONE_EACH = {"a": np.diag([3, 1, 2]), "b": np.diag([4, 4])}
 ALL_ONE_CODE = {"a": np.array([[1, 0], [1, 0], [2, 0]])}

@@ -132,7 +132,7 @@ def test_a_run_says_what_its_exact_match_leaves_out(tmp_path):
     sentences = [data.train[0], f"{data.train[1]} Unheard-of!"]
     result = RoundTrips(sentences, torch.zeros(2, 3, 64, 64), [sentences[0].upper(), "a"])
     said = " / ".join(remarks(result, data, 100))
-    assert "on the 1 of 2 unseen sentences with only words that training shows: 100.00 %" in said
+    assert "on the 1 of 2 unseen sentences with only words that occur in the training set: 100.00 %" in said
     assert "as they were typed: 0.00 %" in said and "100 steps are few" not in said
     result = RoundTrips(sentences, torch.zeros(2, 3, 64, 64), ["a", "a"])
     assert "100 steps are few" in " / ".join(remarks(result, data, 100))

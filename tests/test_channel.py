@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import channel
-from data_utils import PAD, GrammarData
+from data_utils import GrammarData
 from imaging.filters import smooth
 from models import Cycle
 from pictures import from_image, to_image
@@ -71,7 +71,7 @@ def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, dec
     classes = find_word_classes(data.some_sentences(1000), len(data.vocab))
     c = Cycle(settings, len(data.vocab), data.max_words, classes)
     ids = data.batch(0, 0, size)
-    scene = c.scene_decoder(c.language_model(ids), ids != PAD)
+    scene = c.scene_decoder(c.language_model(ids))
 
     def send(corruptions=channel.CORRUPTIONS, strength=1.0):
         return channel.transmit(scene, torch.tensor(strength), rng(), np.random.default_rng(0), corruptions)

@@ -186,6 +186,16 @@ def test_the_device_is_found_among_the_flags_if_there_are_any():
     assert [colab_train.device_of(f) for f in flags] == ["auto", "auto", "cpu", "cuda:1", ""]
 
 
+def test_uploaded_files_are_found_although_the_notebook_has_changed_its_folder(tmp_path):
+    import colab_train
+
+    (tmp_path / "my file.txt").touch()
+    for text in ("--seed 3 --captions_file 'my file.txt'", "--seed 3 --captions_file='my file.txt'"):
+        flags = colab_train.flags_of_notebook(text, str(tmp_path))
+        assert "=".join(flags).endswith(f"--captions_file={tmp_path / 'my file.txt'}") and flags[:2] == ["--seed", "3"]
+    assert colab_train.flags_of_notebook("--captions_file none.txt", str(tmp_path))[1] == "none.txt"
+
+
 def test_windows_gets_the_one_signal_that_it_can_pass_on(monkeypatch):
     import colab_train
 
@@ -199,15 +209,15 @@ def test_windows_gets_the_one_signal_that_it_can_pass_on(monkeypatch):
     monkeypatch.setattr(colab_train, "BREAK", 1)  # signal.CTRL_BREAK_EVENT, which only Windows has
     training.pass_on(signal.SIGINT)
     training.pass_on(signal.SIGTERM)  # would end the child at once
-    assert sent == [signal.SIGINT, 1, 1] and training.asked
+    assert sent == [signal.SIGINT, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="stands in for a signal of Windows")
 def test_the_break_of_windows_counts_as_ctrl_c(monkeypatch):
-    from runtime.signals import Interrupted, Signals
+    from runtime.signals import Interrupted, StopWhenSafe
 
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
-    with Signals() as signals:
+    with StopWhenSafe() as signals:
         os.kill(os.getpid(), signal.SIGUSR1)
         wait_for(lambda: signals.number)
         with pytest.raises(Interrupted) as stopped:

@@ -10,20 +10,22 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, run_forked, run_here, run_script, script_env
+from conftest import ROOT, TINY, run_forked, run_here, run_script, script_command, script_env
 from forked import Process
-from parrot import blank, parrot
+from parrot import KNOWN, blank, parrot
 from PIL import Image
 
 from checkpoints import PRETRAINED, CheckpointError, load
 from runtime import command_line, devices
 from runtime.command_line import UserError, exit_code, failure, in_one_line, is_out_of_memory
 from runtime.files import whole_file
+from version import __version__
 
 # ---------------------------------------------------------------------------------------------
 # Wrong flags
@@ -157,9 +159,18 @@ def test_a_tilde_is_the_home_folder_and_no_name_an_error(script, tmp_path, monke
 # ---------------------------------------------------------------------------------------------
 
 
+def test_the_version_is_the_same_everywhere(capsys):
+    with pytest.raises(SystemExit):
+        command_line.Parser("x.py").parse_args(["--version"])
+    assert capsys.readouterr().out == f"x.py {__version__}\n"
+    newest = re.search(r"(?m)^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))[1]
+    cited = re.search(r"(?m)^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"))[1]
+    assert newest == cited == __version__ and re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_said_removes_what_is_half_written_and_hands_handlers_back(number, tmp_path, capsys, request):
+def test_a_signal_is_reported_removes_what_is_half_written_and_hands_handlers_back(number, tmp_path, capsys, request):
     request.addfinalizer(functools.partial(signal.signal, number, signal.getsignal(number)))
     if number == signal.SIGINT:  # a shell's jobs in the background ignore it, and so would this process
         signal.signal(number, signal.default_int_handler)
@@ -291,11 +302,11 @@ def test_memory_that_runs_out_in_the_middle_of_a_run_leaves_its_last_checkpoint(
         ("generate", "torch:load", ["--text", "a red ball", "--out_dir", "o"]),  # not a damaged file
         (
             "generate",
-            "checkpoints:Circle.load_state_dict",
+            "checkpoints:Cycle.load_state_dict",
             ["--text", "a red ball", "--out_dir", "o"],
         ),  # nor another program's
         ("caption", "caption:read_pictures", ["picture.png"]),
-        ("export", "checkpoints:Circle.load_state_dict", ["--out_dir", "o"]),
+        ("export", "checkpoints:Cycle.load_state_dict", ["--out_dir", "o"]),
     ],
 )
 def test_memory_that_runs_out_where_a_model_is_used_is_one_line(name, place, flags, tmp_path):
@@ -364,11 +375,63 @@ def test_every_text_file_and_every_process_names_its_encoding():
 def test_what_a_console_cannot_show_is_replaced(monkeypatch):
     console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", console)
-    command_line.print_whatever_comes()
+    command_line.prepare_streams()
     print("100 % – снег", flush=True)
     assert console.buffer.getvalue().decode("cp1252").split() == ["100", "%", "–", "????"]
     monkeypatch.setattr(sys, "stdout", object())  # a notebook's stream
-    command_line.print_whatever_comes()
+    command_line.prepare_streams()
+
+
+CLOSED = {  # what each script needs, and what it leaves
+    "train.py": ([*TINY, "--num_samples", 32, "--epochs", 1], "logs/training_summary.txt"),  # it warns of a short run
+    "generate.py": (["--text", *KNOWN, "--out_dir", "o", "--checkpoint", "parrot.pt"], "o/captions.jsonl"),
+    "caption.py": (["--checkpoint", "parrot.pt", "x.png"], "x.png"),
+    "export.py": (["--checkpoint", "parrot.pt", "--out_dir", "o"], "o/model.json"),
+    "data_utils.py": (["--num", 3], "x.png"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("script", CLOSED)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_ends_nothing(script, closed, tmp_path):
+    shutil.copy(parrot(), tmp_path / "parrot.pt")
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.png")
+    flags, leaves = CLOSED[script]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *script_command(script, *flags)]
+    done = subprocess.run(shell, cwd=tmp_path, env=script_env(), capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert (tmp_path / leaves).exists()
+
+
+# ---------------------------------------------------------------------------------------------
+# The environment of Python and OpenMP
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [s for s in WRONG if "/" not in s] + ["evaluate.py"])
+def test_scripts_start_without_docstrings_and_with_a_safe_path(script, tmp_path):
+    env = {**script_env(), "PYTHONSAFEPATH": "1"}
+    del env["PYTHONPATH"]
+    command = [sys.executable, "-OO", str(ROOT / script), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0 and done.stderr == "" and f"usage: {script}" in done.stdout
+
+
+@pytest.mark.parametrize(("value", "count"), [("2,1", 2), (" 3 ", 3), ("1", 1), ("", 0), ("0", 0)])
+def test_the_number_of_threads_is_the_first_of_the_variable(value, count, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert devices.threads_in_environment() == count
+
+
+@pytest.mark.parametrize("value", ["-1", "two", "1.5", "9" * 20])
+def test_a_bad_number_of_threads_is_one_line_that_names_the_variable(value, tmp_path):
+    env = {"OMP_NUM_THREADS": value}
+    done = run_forked("caption.py", "--checkpoint", parrot(), "x.png", cwd=tmp_path, env=env)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"caption.py: OMP_NUM_THREADS={value} in the environment is no number of threads")
 
 
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LANG": "C"}

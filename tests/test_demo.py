@@ -18,7 +18,8 @@ from PIL import Image
 from test_playground import bad_files
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync"""
 
 
 def free_port():
@@ -30,7 +31,7 @@ def free_port():
 class Server:
     """demo.py as a process with a home, a temporary and a working folder of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *flags):
         self.folder, self.port = folder, free_port()
         for name in ("home", "tmp", "work"):
             (folder / name).mkdir()
@@ -40,7 +41,7 @@ class Server:
             "GRADIO_SHARE": "True",
             "GRADIO_SERVER_NAME": "0.0.0.0",
         }
-        command = script_command("demo.py", "--checkpoint", parrot(), "--port", self.port)
+        command = script_command("demo.py", "--checkpoint", parrot(), "--port", self.port, *flags)
         text = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
         self.process = subprocess.Popen(command, cwd=folder / "work", env=script_env(env), **text)
         self.said = []
@@ -105,7 +106,7 @@ def reading_of(answer):
 
 @pytest.mark.slow
 def test_only_this_machine_can_ask(server):
-    """Whatever the environment says of sharing; and another host's name is refused, which a hostile page could point here."""
+    """The environment cannot share the page; requests for another host name, which can point here, are refused."""
     if sys.platform == "linux":
         lines = Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
         listening = [
@@ -121,6 +122,22 @@ def test_only_this_machine_can_ask(server):
     assert httpx.get(server.url, headers={"host": "evil.example"}).status_code == 400
     config = httpx.get(server.url + "config").json()
     assert config["analytics_enabled"] is False and not config.get("is_space")
+
+
+@pytest.mark.slow
+def test_behind_a_proxy_the_page_has_the_address_of_the_proxy(tmp_path):
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("gradio")
+    server = Server(tmp_path, "--root_path", "https://play.example/demo")
+    try:
+        config = httpx.get(server.url + "config", headers={"host": "play.example"}).json()
+        assert config["root"] == "https://play.example/demo"
+        assert httpx.get(server.url, headers={"host": "evil.example"}).status_code == 400
+    finally:
+        server.process.kill()
+        server.process.wait()
+    done = run_script("demo.py", "--root_path", "demo", cwd=tmp_path)
+    assert done.returncode == 2 and "'demo' is neither a path such as /demo" in done.stderr
 
 
 @pytest.mark.slow
@@ -228,7 +245,7 @@ def test_type_swap_slide_erase_and_invent(browser, server):
         "e => [e.naturalWidth, e.naturalHeight, getComputedStyle(e).imageRendering, e.clientWidth]"
     )
     assert natural[:3] == [64, 64, "pixelated"] and natural[3] > 200
-    assert "ground" in visitor.shows("#layers", "ground")
+    assert "background" in visitor.shows("#layers", "background")
     page.locator("#word input").click()
     page.get_by_role("option", name="star", exact=True).or_(
         page.get_by_role("option", name="blue", exact=True)

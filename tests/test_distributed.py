@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -19,22 +18,27 @@ from conftest import ROOT, TINY, script_env
 from forked import Process
 
 import checkpoints
-from data_utils import GrammarData
-from settings import Settings
+from losses import word_loss
+from runtime.signals import StopWhenSafe
+from settings import resolve
+from text.grammar import sample_sentences
 from training import distributed
+from training.data import open_data
 from training.trainer import Trainer
 
 QUIET = "--no-use_vae --word_dropout 0 --no-channel".split()  # nothing random but the sentences
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and torchrun")
 
 
-def two_steps(decoder, group):
-    """The gradients of a batch of 64 and of a last one of 33, with nothing random but the sentences."""
-    settings = Settings(
-        d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder, batch_size=64, num_samples=97,
-        epochs=1, word_dropout=0.0, channel=False, clip=0.0, lr=0.0,
-    )  # fmt: skip
-    trainer, out = Trainer(settings, GrammarData(97, 0), torch.device("cpu"), group), {}
+def two_steps(decoder, group, captions_file=""):
+    """The gradients of a batch of 60 and of a last one of 37, with nothing random but the sentences."""
+    sizes = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, n_cells=9)
+    run = dict(batch_size=60, num_samples=97, epochs=1, clip=0.0, lr=0.0)
+    nothing_random = dict(word_dropout=0.0, latent_dropout=0.0, channel=False)
+    flags = dict(decoder=decoder, **sizes, **run, **nothing_random)
+    opened = open_data(resolve({**flags, **({"captions_file": captions_file} if captions_file else {})}))
+    assert opened.settings.random_tokens == (0.2 if captions_file else 0.0)
+    trainer, out = Trainer(opened.settings, opened.training, torch.device("cpu"), group), {}
     for step in range(2):
         with mock.patch("channel.add_noise", lambda picture, *_: picture):
             parts = trainer.train_step()
@@ -85,16 +89,28 @@ def losses(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_gradient_of_one(tmp_path):
-    codes, said = finish(start([__file__, tmp_path], tmp_path), 120)
-    assert codes == [0, 0], said
-    one = {k: v for decoder in ("glyphs", "conv") for k, v in two_steps(decoder, distributed.SINGLE_PROCESS).items()}
-    for rank in range(2):
-        two = torch.load(tmp_path / f"{rank}.pt")
-        assert two.keys() == one.keys()
+@pytest.mark.parametrize(("size", "decoder", "captions_file"), [(2, "conv", ""), (2, "glyphs", ""), (5, "glyphs", "c")])
+def test_several_processes_have_the_gradient_of_one(tmp_path, monkeypatch, size, decoder, captions_file):
+    """With a captions file a fifth of the rows have random tokens; the first of five processes has a fifth of the rows."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c").write_text("\n".join(sample_sentences(200, "train", 0)), encoding="utf-8")
+    codes, said = finish(start([__file__, decoder, captions_file], tmp_path, size), 120)
+    assert codes == [0] * size, said
+    one = two_steps(decoder, distributed.SINGLE_PROCESS, captions_file)
+    for rank in range(size):
+        several = torch.load(tmp_path / f"{rank}.pt")
+        assert several.keys() == one.keys()
         for name, value in one.items():
-            error, size = (two[name] - value).norm(), value.norm()
-            assert error <= 3e-5 * size + 1e-9, (name, float(error), float(size))
+            error, norm = (several[name] - value).norm(), value.norm()
+            assert error <= 3e-5 * norm + 1e-9, (name, float(error), float(norm))
+
+
+def test_a_process_without_words_has_weight_and_loss_0():
+    group, none = distributed.ProcessGroup(0, 5), torch.zeros(2, 3, dtype=torch.long)
+    logits = torch.randn(2, 3, 9, requires_grad=True)
+    loss = word_loss(logits, none) * group.share_of_words(none, none)
+    loss.backward()
+    assert loss == 0 and logits.grad.abs().sum() == 0
 
 
 @pytest.mark.slow
@@ -277,9 +293,32 @@ def test_memory_that_runs_out_in_one_process_is_said_by_it_and_ends_all(tmp_path
     assert step == (0 if rank == 0 else 4)  # a process that lost another saves; one without memory does not try
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_others_reports_it_and_ends_at_a_signal(tmp_path, rank, number):
+    port = str(free_port())
+    group = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, WORLD_SIZE="2", RANK=str(rank))  # left in the environment
+    process = Process(training(), tmp_path, script_env(group))
+    process.hear(
+        f"train.py: waiting for 1 more process at 127.0.0.1:{port} (RANK {rank} of WORLD_SIZE 2 in the environment; "
+        "unset them to train with one process)"
+    )
+    process.send_signal(number)
+    assert process.wait(timeout=5) == 128 + number and list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------------------------------------
 # A single process
 # ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["two", "0", "-1", ""])
+def test_a_bad_variable_of_a_group_is_named_in_one_line(tmp_path, value):
+    group = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT="1", WORLD_SIZE=value, RANK="0")
+    done = Process(training(), tmp_path, script_env(group)).finish(60)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"train.py: WORLD_SIZE={value} in the environment is no whole number from 1")
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -294,7 +333,7 @@ def test_a_process_of_a_group_ends_without_the_interpreters_shutdown(size):
 def test_other_programs_variables_do_not_make_a_group(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.delenv("RANK", raising=False)
-    assert distributed.world_size() == 1 and distributed.join() is distributed.SINGLE_PROCESS
+    assert distributed.world_size() == 1 and distributed.join(StopWhenSafe()) is distributed.SINGLE_PROCESS
 
 
 def test_a_single_process_changes_nothing():
@@ -310,7 +349,7 @@ def test_a_part_of_a_batch_is_corrupted_as_in_the_whole():
     import numpy as np
 
     import channel
-    from decoders.scene import Scene
+    from decoders.base import Scene
 
     picture = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -328,8 +367,8 @@ def test_a_part_of_a_batch_is_corrupted_as_in_the_whole():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    group = distributed.join()
-    gradients = {k: v for decoder in ("glyphs", "conv") for k, v in two_steps(decoder, group).items()}
-    torch.save(gradients, Path(sys.argv[1]) / f"{os.environ['RANK']}.pt")
+    group = distributed.join(StopWhenSafe())
+    group.connect(torch.device("cpu"))
+    torch.save(two_steps(sys.argv[1], group, sys.argv[2]), f"{os.environ['RANK']}.pt")
     group.leave()
     distributed.end(0)

@@ -14,9 +14,12 @@ from evaluation_cases import SMALL, check_metrics, check_order, measure_less, me
 import evaluate
 from checkpoints import model_state, save
 from data_utils import CaptionsFileError, GrammarData, Vocabulary
-from evaluation import baselines, labels, page, reading, results_table, robustness
+from evaluation.baselines import captioners as baselines
+from evaluation.measures import robustness
 from evaluation.protocol import open_unseen
-from evaluation.report import all_metrics, full_label, markdown
+from evaluation.report import labels, page, results_table
+from evaluation.report.markdown import all_metrics, full_label, markdown
+from evaluation.sections import captioners
 from models import Cycle
 from settings import Settings
 from text.word_classes import find_word_classes
@@ -230,7 +233,7 @@ def test_a_renamed_label_changes_the_shown_text_only(evaluation):
     sections = renamed["models"][0]["sections"]
     for metric in [*sections["circle"]["metrics"].values(), *sections["robustness"]["metrics"].values()]:
         metric["baselines"] = {id: v for id, v in metric["baselines"].items() if not id.endswith("/fresh_captioner")}
-    reading.add_trained_baselines(sections)
+    captioners.add_trained_baselines(sections)
     for (id, metric), (same_id, other) in zip(metrics_of(result), metrics_of(renamed)):
         assert id == same_id and {**metric, "label": ""} == {**other, "label": ""}
     summary, other_summary = (evaluate.summarize([r["models"][0]] * 2) for r in (result, renamed))

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from evaluation_cases import run_section
 
 from data_utils import EOS, GrammarData, Vocabulary
-from decoders.scene import Scene
-from evaluation import legibility
-from evaluation.baselines import BaselineModel
-from evaluation.legibility import FOUR_SLOTS
+from decoders.base import Scene
+from evaluation.baselines.captioners import BaselineModel
+from evaluation.measures import legibility
+from evaluation.measures.legibility import FOUR_SLOTS
 from evaluation.protocol import ModelUnderTest
 from settings import Settings
 from text.grammar import SLOT_WORDS, parse

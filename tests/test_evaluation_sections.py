@@ -8,12 +8,13 @@ from conftest import run_here
 from evaluation_cases import SMALL, ignore, measure_less
 
 from data_utils import GrammarData
-from evaluation import reading
-from evaluation.color_difference import color_difference
+from evaluation.baselines.renderer import hand_made_picture
+from evaluation.measures import round_trip
+from evaluation.measures.color_difference import color_difference
 from evaluation.protocol import open_model
-from evaluation.renderer import hand_made_picture
-from evaluation.results_table import ROWS, results_table
-from evaluation.scenes_section import GIVEN, measured
+from evaluation.report.results_table import ROWS, results_table
+from evaluation.sections import captioners
+from evaluation.sections.scenes import GIVEN, measured
 from text.grammar import sample_sentences
 
 
@@ -28,7 +29,7 @@ def test_fresh_captioners_learn_a_scene_decoder(tiny_run):
     model = open_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
     model.data = GrammarData(1 << 20, 5)
     protocol = dataclasses.replace(SMALL, steps=150, every=75, sentences=40)
-    details = reading.captioners_section(model, protocol, 0, ignore)["details"]
+    details = captioners.captioners_section(model, protocol, 0, ignore)["details"]
     assert details["scores"]["hand_made"]["word_accuracy/test"] > 0.3
     assert len(details["curves"]["hand_made"]["plain_convolutions"]) == 2
 
@@ -37,8 +38,8 @@ def test_soft_interval_holds_its_value():
     """A slot that few sentences have weighs as much as the others, in the interval too."""
     originals = ["a red ball", "a huge red ball", "a blue box", "a tiny pink star"]
     captions = ["a red box", "a huge red ball", "a blue box", "a small pink star"]
-    values, weights = reading.per_sentence("slots_soft", "", originals, captions)
-    soft = reading.round_trip_scores(originals, captions)["slots_soft", ""]
+    values, weights = round_trip.per_sentence("slots_soft", "", originals, captions)
+    soft = round_trip.round_trip_scores(originals, captions)["slots_soft", ""]
     assert (values.sum(0) / weights.sum(0)).mean() == pytest.approx(soft)
 
 
@@ -47,8 +48,8 @@ def test_every_round_trip_metric_is_the_ratio_of_its_sentences():
         ["a red ball", "a huge red ball", "a tiny pink star"],
         ["a red box", "a huge red ball", "a small star"],
     )
-    for (name, slot), value in reading.round_trip_scores(originals, captions).items():
-        values, weights = reading.per_sentence(name, slot, originals, captions)
+    for (name, slot), value in round_trip.round_trip_scores(originals, captions).items():
+        values, weights = round_trip.per_sentence(name, slot, originals, captions)
         assert (values.sum(0) / weights.sum(0)).mean() == pytest.approx(value), (name, slot)
 
 
@@ -69,7 +70,7 @@ def test_table_of_results_from_the_command_line(tiny_run, monkeypatch):
     measure_less(monkeypatch)
     few = SMALL.scenes
     monkeypatch.setattr(
-        "evaluation.results_table.measured", lambda draw, seed, scale, read: measured(draw, seed, few, read)
+        "evaluation.report.results_table.measured", lambda draw, seed, scale, read: measured(draw, seed, few, read)
     )
     done = run_here("scripts/results.py", "checkpoints/last.pt", "--n", 8, cwd=tiny_run)
     assert done.returncode == 0, done.stderr

@@ -11,11 +11,11 @@ from test_page import result_of
 
 from checkpoints import model_state, save, save_export
 from data_utils import GrammarData
-from evaluation import model_card, results_table
-from evaluation.given import given_accuracy
-from evaluation.page import render_page
+from evaluation.measures.grounding import given_accuracy
 from evaluation.protocol import ModelUnderTest
-from evaluation.report import markdown
+from evaluation.report import model_card, results_table
+from evaluation.report.markdown import markdown
+from evaluation.report.page import render_page
 from models import Cycle
 from settings import Settings
 from text.grammar import parse

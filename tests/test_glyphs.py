@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from training.precision import TrainingNetworks
 
 from algorithm import training_step, with_random_tokens
 from captioners.grid import GlyphCaptionNetwork
@@ -13,7 +14,6 @@ from settings import fit_to_text, resolve
 from text.padding import pad, targets_of
 from training.distributed import SINGLE_PROCESS
 from training.optimizer import Optimizer
-from training.precision import TrainingNetworks
 
 CPU, VOCAB = torch.device("cpu"), 60
 
@@ -98,17 +98,15 @@ def test_the_captioner_looks_at_the_place_of_each_word():
     assert float(weight[near].mean()) > 3 * float(weight[~near].mean())
 
 
-def test_drills_replace_the_words_of_some_sentences_and_nothing_else():
+def test_random_tokens_replace_those_of_evenly_spaced_rows():
     ids = pad([[5, 6, 7]] * 8 + [[8]] * 2)
-    is_random, real = with_random_tokens(ids, 0.5, VOCAB, np.random.default_rng(0))
-    assert real.tolist() == [False] * 5 + [True] * 5
-    assert (
-        ((is_random == 0) == (ids == 0)).all()
-        and (is_random[5:] == ids[5:]).all()
-        and (is_random[:5] != ids[:5]).any(1).all()
-    )
-    assert int(is_random[is_random != 0].min()) >= 3
+    changed, real = with_random_tokens(ids, 0.5, VOCAB, np.random.default_rng(0))
+    assert [int(rows.sum()) for rows in real.chunk(5)] == [1] * 5
+    assert ((changed == 0) == (ids == 0)).all() and (changed[real] == ids[real]).all()
+    assert (changed[~real] != ids[~real]).any(1).all()
+    assert int(changed[changed != 0].min()) >= 3
     assert with_random_tokens(ids, 0.0, VOCAB, None)[0] is ids
+    assert int(with_random_tokens(ids, 0.999, VOCAB, np.random.default_rng(0))[1].sum()) == 1  # one row stays real
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from evaluation.hand_made_code import HandMadeCode
-from evaluation.robustness import corrupt
+from evaluation.baselines.binary_code import HandMadeCode
+from evaluation.measures.robustness import corrupt
 from text.bpe import BpeVocabulary
 from text.vocabulary import Vocabulary
 

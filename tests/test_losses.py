@@ -22,7 +22,7 @@ def test_word_loss_ignores_padding():
     targets = torch.tensor([[5, 6, EOS, PAD], [7, 8, 9, EOS]])
     changed = logits.clone()
     changed[0, 3] += 100 * torch.randn(10, generator=rng(1))
-    assert torch.equal(losses.word_loss(logits, targets), losses.word_loss(changed, targets))
+    assert torch.equal(losses.token_loss(logits, targets), losses.token_loss(changed, targets))
 
 
 def test_consistency_is_low_for_the_right_picture_and_high_for_another():

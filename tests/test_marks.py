@@ -1,7 +1,6 @@
 """The parts of the scene decoder by themselves."""
 
 import torch
-
 from decoders.marks import Shapes
 
 

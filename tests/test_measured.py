@@ -8,7 +8,7 @@ import torch
 from drawings import LOBES, PLAIN, scene, thing
 from PIL import Image
 
-from evaluation.measured import measure_scene, to_lab
+from evaluation.measures.measured_scene import measure_scene, to_lab
 from pictures import from_image, to_image
 
 STAR = (4, 0)

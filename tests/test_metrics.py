@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 import metrics
-from evaluation import report
+from evaluation.report import markdown as report
 from metrics import bag_of_symbols_disentanglement, positional_disentanglement, shuffled_null, topographic_similarity
 
 MEANINGS = np.array([[a, b, c] for a in range(6) for b in range(6) for c in range(6)])

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from decoders.marks import sinkhorn
 
 from data_utils import EOS, PAD, GrammarData
-from decoders.marks import sinkhorn
 from losses import word_loss
 from models import AutoregressiveLanguageModel, CaptionNetwork, Cycle, SceneDecoder, attend, join_heads, split_heads
 from settings import Settings
@@ -27,7 +27,7 @@ def rng(seed=0):
 @pytest.mark.parametrize("decoder", ["objects", "glyphs", "conv"])
 def test_scene_is_a_picture_and_kl_is_finite(decoder):
     c = cycle(decoder=decoder)
-    scene = c.scene_decoder(c.language_model(IDS), IDS != PAD, rng())
+    scene = c.scene_decoder(c.language_model(IDS), rng())
     assert scene.picture.shape == (8, 3, 64, 64)
     assert scene.picture.min() >= 0 and scene.picture.max() <= 1
     assert scene.mu.shape == scene.logvar.shape == (8, 54)

@@ -12,8 +12,8 @@ from evaluation_cases import SMALL
 from parrot import tiny_cycle
 
 from data_utils import GrammarData, Vocabulary, pad
-from evaluation import mutual
 from evaluation.protocol import ModelUnderTest
+from evaluation.sections import cross_reading as mutual
 from models import Cycle
 from settings import Settings
 

@@ -1,12 +1,9 @@
 """What a run says before it starts."""
 
 import pytest
-from conftest import TINY
 
 import train
-from runtime.command_line import UserError
 from settings import PRESETS, Settings, resolve
-from training.data import open_data
 from training.notes import changed_schedule, poor_result, short_run, without_effect
 
 
@@ -45,19 +42,6 @@ def test_a_small_file_gets_as_many_steps_of_a_preset_as_the_grammar(name, tmp_pa
     for flags in ([], ["--captions_file", "small.txt"]):
         assert train.main(["--preset", name, *flags]) == 1
     assert seen[""] == seen["small.txt"] and seen[""][0] > 10 * Settings(**PRESETS[name]).warmup_steps
-
-
-def test_num_samples_counts_for_a_captions_file(no_pictures, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.txt").write_text("".join(f"a dog with number {i}\n" for i in range(30)), encoding="utf-8")
-    monkeypatch.setattr(train.Run, "finish", lambda self, sentences: {"last.pt": 0.0})
-    assert (
-        train.main([*TINY, "--decoder", "conv", "--captions_file", "small.txt", "--epochs", "1", "--num_samples", "96"])
-        == 0
-    )
-    said = capsys.readouterr().err
-    assert "step 3/3" in said and "all 3 steps are warm-up" in said
-    assert "small.txt read as plain text" in said and "first sentence as read: a dog with number 0" in said
 
 
 @pytest.mark.parametrize(
@@ -106,29 +90,3 @@ def test_a_learning_rate_that_jumps_on_resume_is_announced():
 def test_a_run_that_reached_little_says_what_to_do():
     assert poor_result(Settings(), 0.5) == []
     assert "--resume auto --epochs 100" in poor_result(Settings(epochs=50), 0.0)[0]
-
-
-@pytest.mark.parametrize("flag", ["--captions_column", "--val_file", "--test_file"])
-def test_flags_of_a_captions_file_need_one(flag, capsys):
-    with pytest.raises(SystemExit) as usage:
-        train.main([flag, "x"])
-    assert usage.value.code == 2 and f"{flag} needs --captions_file" in capsys.readouterr().err
-
-
-def test_sentences_longer_than_a_picture_are_counted_and_a_file_of_them_is_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.txt").write_text(
-        "".join(f"dog {i} ran\n" for i in range(300)) + "dog " * 90 + "\n", encoding="utf-8"
-    )
-    data = open_data(resolve({"captions_file": "a.txt", "train_split": 0.99}))[0]
-    said = capsys.readouterr().err
-    assert f"note: 1 of {data.trained} sentences to train on have more than {data.max_words} pieces" in said
-    assert "generate.py refuses such sentences" in said
-    (tmp_path / "b.txt").write_text("".join(f"{i} {'dog ' * 90}\n" for i in range(9)), encoding="utf-8")
-    with pytest.raises(
-        UserError,
-        match=r"b\.txt: 7 of 7 sentences to train on have more than 64 pieces.*; put shorter sentences on a line$",
-    ):
-        open_data(resolve({"captions_file": "b.txt"}))
-    with pytest.raises(UserError, match="more than 4 pieces.*or give more --n_cells"):
-        open_data(resolve({"captions_file": "b.txt", "n_cells": 4, "z_dim": 24}))

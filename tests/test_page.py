@@ -18,8 +18,9 @@ from conftest import TINY, run_forked
 from evaluation_cases import SMALL
 
 from data_utils import CaptionsData
-from evaluation import page, page_data, page_glyphs, page_inside
-from evaluation.protocol import ModelUnderTest, metric, open_model
+from evaluation.metric import metric
+from evaluation.protocol import ModelUnderTest, open_model
+from evaluation.report import page, page_data, page_glyphs, page_inside
 from models import Cycle
 from settings import fit_to_text, resolve
 from text.grammar import in_split, parse, to_row

@@ -10,17 +10,25 @@ import torch
 from parrot import KNOWN, blank, parrot
 from PIL import Image
 
-from data_utils import Vocabulary
 from models import Cycle
 from pictures import PictureError, draw_sentences, from_image, read_pictures
 from playground import fragments, model
 from playground.model import DAMAGE, Playground, changed, damage
 from settings import Settings
+from text.bpe import BpeVocabulary
+from text.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
 def play():
     return Playground.open(parrot())
+
+
+def tiny_bpe_model(lines, max_words):
+    """A Playground of an untrained model of captions that draws at most `max_words` tokens."""
+    vocab = BpeVocabulary.of(lines)
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, decoder="glyphs", layout="line", z_dim=54)
+    return Playground(Cycle(settings, len(vocab), max_words), vocab, torch.device("cpu"))
 
 
 def test_a_sentence_is_drawn_and_read_as_everywhere(play):
@@ -47,30 +55,58 @@ def test_sentences_that_cannot_be_drawn(play, text, says):
         play.draw(text)
 
 
-def test_layers_are_the_things_or_the_marks(play):
+def test_layers_are_the_objects_or_the_glyphs(play):
     two = play.draw("an orange box next to a pink cube")
-    assert [name for name, _ in two.layers] == ["ground", "orange box next", "pink cube"]
-    ground = two.layers[0][1]
+    assert [name for name, _ in two.layers] == ["background", "orange box next", "pink cube"]
+    background = two.layers[0][1]
     for _, layer in two.layers[1:]:
-        assert 0.02 < float((layer - ground).abs().amax(0).gt(0.05).float().mean()) < 0.6
-    glyphs = Playground.open(blank("glyphs")).draw("a red ball")
-    assert glyphs.layers and {name for name, _ in glyphs.layers} <= {"a", "red", "ball"}
+        assert 0.02 < float((layer - background).abs().amax(0).gt(0.05).float().mean()) < 0.6
+    glyphs = tiny_bpe_model(["a red ball"] * 9, 9).draw("a red ball")
+    assert [name for name, _ in glyphs.layers] == ["a", "␣red", "␣ball"]
     assert Playground.open(blank("conv")).draw("a red ball").layers == []
 
 
-def test_words_that_can_be_swapped_are_those_of_one_kind(play):
-    swaps = {word: (place, others) for place, word, others in play.swaps("a huge blue star in the left")}
-    place, others = swaps["blue"]
-    assert place == 2 and {"red", "green", "gray"} <= set(others) and "blue" not in others and "ball" not in others
+def test_words_that_can_be_swapped_are_those_of_one_class(play):
+    swap = next(swap for swap in play.swaps("a huge blue star in the left") if swap.word == "blue")
+    assert swap.place == 2 and {"red", "green", "gray"} <= set(swap.others) and not {"blue", "ball"} & set(swap.others)
     text = play.swapped("an orange box", 1, "red")
     assert text == "a red box" and play.draw(text).text == text
     with pytest.raises(ValueError, match="no word 9"):
         play.swapped("an orange box", 8, "red")
 
 
-def test_a_model_without_kinds_of_words_offers_what_its_language_model_expects():
+def test_a_model_without_word_classes_offers_the_tokens_that_its_language_model_expects():
     swaps = Playground.open(blank("conv")).swaps("a red ball")
-    assert swaps and all(0 < len(others) <= model.OFFERED and word not in others for _, word, others in swaps)
+    assert swaps and all(0 < len(s.others) <= model.MAX_REPLACEMENTS and s.word not in s.others for s in swaps)
+
+
+def test_words_of_a_model_of_captions_are_swapped_in_the_text():
+    play = tiny_bpe_model(["A dog, running fast, catches the ball."] * 9, 9)
+    text = "A dog, running"
+    assert play.words(text) == ["A", "dog", ",", "running"]
+    assert [play.swapped(text, i, "is") for i in range(4)] == [
+        "is dog, running",
+        "A is, running",
+        "A dog is running",
+        "A dog, is",
+    ]
+    assert play.swapped(text, 3, "!") == "A dog,!"
+
+
+def test_a_caption_without_an_end_stops_at_the_last_cell():
+    """An untrained captioner does not end its caption; it is one token longer than the captioner takes as input."""
+    torch.manual_seed(1)
+    play = tiny_bpe_model(["a red ball"] * 9, 9)
+    play.cycle.caption_network.out[-1].bias.data[2] = -1e9  # never the end
+    read = play.read(torch.zeros(3, 64, 64))
+    assert len(read.words) in (9, 10) and read.words[-1].word != "(end)" and 0 < read.probability < 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_invented_text_can_be_drawn_although_its_bytes_are_no_characters(seed):
+    play = tiny_bpe_model(["a red ball"] * 9, 9)
+    text = play.invented(seed)
+    assert len(play.vocab.encode(text)) <= 9
 
 
 def test_inventions_follow_from_their_seed(play):
@@ -178,4 +214,4 @@ def test_fragments_show_words_verdict_and_pictures(play):
     one, two = fragments.round_trip(before), fragments.comparison(before, after)
     assert "✓ word for word" in one and one.count("<meter") == 4 and one.count("<img") == 1
     assert two.count("<img") == 3 and "a blue ball" in two and "changes visibly" in two
-    assert fragments.parts(before).count("<img") == 2  # the ground and a thing
+    assert fragments.parts(before).count("<img") == 2  # the background and an object

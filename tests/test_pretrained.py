@@ -17,7 +17,7 @@ import evaluate
 import export
 import generate
 from checkpoints import load, load_model, save
-from evaluation import model_card
+from evaluation.report import model_card
 from settings import PRESETS, Settings
 
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -7,11 +7,11 @@ import torch
 from parrot import tiny_cycle
 from test_page import ask, needs_chromium
 
-from evaluation import page
-from evaluation import quiz as quiz_module
-from evaluation.color_difference import color_difference
+from evaluation.measures.color_difference import color_difference
 from evaluation.protocol import ModelUnderTest
-from evaluation.quiz import EXAMPLES, SCENES, color_blind_filter, color_matrix, quiz
+from evaluation.report import page
+from evaluation.report import quiz as quiz_module
+from evaluation.report.quiz import EXAMPLES, SCENES, color_blind_filter, color_matrix, quiz
 
 
 @pytest.fixture(scope="module")

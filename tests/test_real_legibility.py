@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import real_legibility
-from evaluation.protocol import OWN
-from evaluation.real_legibility import (
+from evaluation.measures import word_legibility as real_legibility
+from evaluation.measures.word_legibility import (
     changes,
     content_places,
     glyph_overlap,
     glyphs_of_tokens,
-    legibility_of_words,
     legibility_scores,
     word_swaps,
     words_in_contexts,
 )
+from evaluation.metric import OWN
+from evaluation.sections.real_text import legibility_of_words
 from text.vocabulary import Vocabulary, tokenize
 
 ANIMALS = ["horse", "tiger", "zebra", "whale", "camel", "otter"]

@@ -18,10 +18,12 @@ import evaluate
 import generate
 from channel import shift
 from checkpoints import PRETRAINED
-from evaluation import picture_statistics, real_captions, real_section
+from evaluation.measures import picture_statistics
+from evaluation.measures.robustness import STANDARD, corrupt
+from evaluation.picture_folder import crops_of, open_real_pictures, shipped_pictures
 from evaluation.protocol import open_model
-from evaluation.real_pictures import crops_of, open_real_pictures, shipped_pictures
-from evaluation.robustness import STANDARD, corrupt
+from evaluation.sections import real_captions
+from evaluation.sections import real_pictures as real_section
 from pictures import read_pictures, to_image
 from runtime.command_line import UserError
 from scene_check import SceneCheck, unexplained

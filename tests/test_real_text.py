@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.real_text import corrupted_in_a_row, groups_of, real_text_section, shuffled_words, text_scores
+from evaluation.measures.text_scores import corrupted_in_a_row, shuffled_words, text_scores
+from evaluation.sections.real_text import groups_of, real_text_section
 from text.bpe import BpeVocabulary
 
 TEXTS = ["A dog's ball.", "Two men — in blue hats — walk up the long and narrow street to the old market.", "A zebra."]
@@ -43,9 +44,11 @@ class Copier:
 def section(monkeypatch):
     def run(model):
         monkeypatch.setattr(
-            "evaluation.real_text.read_pictures", lambda c, v, pictures, d: (model.read(pictures), None)
+            "evaluation.sections.real_text.read_pictures", lambda c, v, pictures, d: (model.read(pictures), None)
         )
-        monkeypatch.setattr("evaluation.real_text.draw_sentences", lambda c, v, sentences, d: model.draw(sentences))
+        monkeypatch.setattr(
+            "evaluation.sections.real_text.draw_sentences", lambda c, v, sentences, d: model.draw(sentences)
+        )
         protocol = type("P", (), {"sentences": 3, "corrupted": 3})
         found = real_text_section(model, protocol, 0, lambda share: None)
         return {name.removeprefix("real_text/"): m for name, m in found["metrics"].items()}

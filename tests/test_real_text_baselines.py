@@ -9,14 +9,14 @@ import torch
 from conftest import ROOT, run_here
 
 from captioners.grid import GlyphCaptionNetwork
+from captions.dataset import CaptionsData
+from captions.reader import some_captions
 from checkpoints import model_state, save
-from evaluation.printed_letters import Letters
+from evaluation.baselines.printed_text import Letters
+from evaluation.baselines.trained_text import baseline_scores, fresh_baseline, train_baseline
 from evaluation.protocol import open_model
-from evaluation.real_text_baselines import baseline_scores, fresh_baseline, train_baseline
 from models import Cycle
 from settings import fit_to_text, resolve
-from text.captions_file import CaptionsData
-from text.formats import some_captions
 from text.padding import pad
 
 LINES = [

@@ -5,9 +5,9 @@ import pytest
 import torch
 from conftest import ROOT, run_script
 
-from evaluation.protocol import OWN
-from evaluation.relatedness import permutation_p, read_pairs, relatedness, spearman
-from text.lines import CaptionsFileError
+from captions.lines import CaptionsFileError
+from evaluation.measures.relatedness import permutation_p, read_pairs, relatedness, spearman
+from evaluation.metric import OWN
 
 COLUMNS = ("sentence_A", "sentence_B", "relatedness_score")
 PAIRS = [(f"Ball number {i}.", f"Box {i} and {9 - i}.", 5 - i / 10) for i in range(40)]

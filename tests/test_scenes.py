@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from drawings import BODY_COLORS, RADII, compositional, holistic, only_the_first, without_binding
 
-from evaluation.measured import to_lab
-from evaluation.scenes import (
+from evaluation.measures.measured_scene import to_lab
+from evaluation.measures.scenes import (
     KINDS,
     binding,
     binding_pairs,

@@ -7,14 +7,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import training.precision
 from conftest import TINY, run_forked, run_script
 from PIL import Image
+from training.precision import TrainingNetworks
 
 import algorithm
 import losses
 import train
 import training.optimizer
-import training.precision
 import training.trainer
 from algorithm import training_step
 from channel import round_8bit
@@ -29,7 +30,6 @@ from text.grammar import parse, sample_sentences
 from text.word_classes import find_word_classes
 from training.data import open_data
 from training.distributed import SINGLE_PROCESS
-from training.precision import TrainingNetworks
 
 TINY_SETTINGS = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8)
 
@@ -74,8 +74,8 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
     assert all(torch.equal(a[k], b[k]) for k in a)
     weights, batches = [], []
     for seed in (0, 1):  # as far as it takes to see that another seed goes another way
-        settings = train.parse_arguments([*TINY, "--seed", str(seed)])[0]
-        data = open_data(settings)[0]
+        settings = train.parse_arguments([*TINY, "--seed", str(seed)]).settings
+        data = open_data(settings).training
         batches.append(data.batch(0, 0, 32).tolist())
         weights.append(
             training.trainer.Trainer(settings, data, torch.device("cpu")).cycle.language_model.embedding.weight
@@ -129,12 +129,12 @@ def test_bad_input_is_one_line_that_names_the_cure(flags, code, named, tmp_path,
 
 
 def test_a_flag_beats_a_preset():
-    settings, *_ = train.parse_arguments(["--preset", "quick", "--d_model", "48", "--no-use_vae"])
+    settings = train.parse_arguments(["--preset", "quick", "--d_model", "48", "--no-use_vae"]).settings
     assert settings.d_model == 48 and settings.use_vae is False and settings.lr == PRESETS["quick"]["lr"]
 
 
 def test_codes_turn_off_the_vae_of_a_preset_and_not_a_typed_one():
-    settings, *_ = train.parse_arguments(["--preset", "quick", "--use_vq"])
+    settings = train.parse_arguments(["--preset", "quick", "--use_vq"]).settings
     assert settings.use_vq and not settings.use_vae
     with pytest.raises(SystemExit):
         train.parse_arguments(["--preset", "quick", "--use_vq", "--use_vae"])

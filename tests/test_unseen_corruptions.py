@@ -9,7 +9,7 @@ from conftest import ROOT
 from parrot import KNOWN, parrot
 
 from checkpoints import load_model
-from evaluation import unseen_corruptions
+from evaluation.measures import unseen_corruptions
 from pictures import draw_sentences
 
 NAMES = ["perspective", "elastic", "sharpness", "posterize", "jpeg of torchvision"]

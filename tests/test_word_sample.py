@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from text.word_sample import SAMPLED, WHOLE, WordSample, words_of_batch
 from torch.utils._python_dispatch import TorchDispatchMode
+from training.precision import TrainingNetworks
 
 import losses
 from algorithm import training_step
 from data_utils import GrammarData, targets_of
 from models import Cycle
 from settings import resolve
-from text.word_sample import SAMPLED, WHOLE, WordSample, words_of_batch
 from training.distributed import SINGLE_PROCESS
 from training.optimizer import Optimizer
-from training.precision import TrainingNetworks
 
 CPU = torch.device("cpu")
 
@@ -60,13 +60,13 @@ def test_a_small_vocabulary_is_used_whole_and_asks_for_no_random_number():
 def test_a_sampled_softmax_is_right_on_average():
     vocab_size, ids = 6000, zipf_batch(6000)
     table, x = torch.randn(vocab_size, 8) / 2, torch.randn(*targets_of(ids).shape, 8) / 2
-    whole = losses.word_loss(x @ table.T, targets_of(ids))
+    whole = losses.token_loss(x @ table.T, targets_of(ids))
     found = []
     for seed in range(30):
         sample = WordSample.for_batch(ids, vocab_size, np.random.default_rng(seed))
         assert len(sample.words) == SAMPLED and sample.numbers(torch.tensor([0, 1, 2])).tolist() == [0, 1, 2]
         assert (sample.words[sample.numbers(ids)] == ids).all()
-        found.append(losses.word_loss(sample.weighted(x @ sample.rows(table).T), sample.numbers(targets_of(ids))))
+        found.append(losses.token_loss(sample.weighted(x @ sample.rows(table).T), sample.numbers(targets_of(ids))))
     assert float(torch.stack(found).mean()) == pytest.approx(float(whole), rel=0.01)
 
 

@@ -1,7 +1,10 @@
-"""What a user says some words look like: a small TOML file, `red = {color = "#e6194b"}`."""
+"""Grounding files: what a user sets some words to look like, in TOML: `red = {color = "#e6194b"}`."""
+
+from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 try:
     import tomllib
@@ -15,7 +18,7 @@ class GroundingError(ValueError):
     """A grounding file that cannot be used, in one line that names the file."""
 
 
-def load_grounding(path):
+def load_grounding(path: str) -> dict[str, dict[str, Any]]:
     """A grounding file -> {word: {"color": [r, g, b], "x", "y", "size"}}, all numbers in [0, 1]. Raises GroundingError,
     OSError."""
     try:
@@ -32,32 +35,31 @@ def load_grounding(path):
             raise GroundingError(f'{where} says nothing; write, for instance, {word} = {{color = "#e6194b"}}')
         if unknown := [part for part in parts if part not in PARTS]:
             raise GroundingError(f"{where}: {unknown[0]} is none of {', '.join(PARTS)}")
-        out[word] = {part: _number(where, part, value) for part, value in parts.items()}
+        out[word] = {part: _value(where, part, value) for part, value in parts.items()}
     if not out:
         raise GroundingError(f"{path} holds no word")
     return out
 
 
-def given_line(given, path=""):
-    """{word: parts} that a model was told, as `load_grounding` returns them, and the file -> one line for whoever reads of the
-    model; "" if nothing was given.
+def given_line(grounded: dict[str, dict[str, Any]], path: str = "") -> str:
+    """What was grounded, as `load_grounding` returns it, and the file -> one line for reports; "" if nothing was.
 
     >>> given_line({"red": {"color": [1, 0, 0]}, "blue": {"color": [0, 0, 1]}, "left": {"x": 0, "y": 0.5}}, "my/own.toml")
     'given, not emerged (own.toml): color of red, blue; place of left'
     """
-    words = {}  # what is told: of which words
-    for word, parts in given.items():
+    words = {}  # part -> the words that it is set for
+    for word, parts in grounded.items():
         names = [part for part in PARTS if part in parts]
         if "x" in names and "y" in names:
             names[names.index("x") : names.index("y") + 1] = ["place"]
         for name in names:
             words.setdefault(name, []).append(word)
-    told = "; ".join(f"{name} of {', '.join(of)}" for name, of in words.items())
+    listed = "; ".join(f"{name} of {', '.join(of)}" for name, of in words.items())
     file = f" ({os.path.basename(path)})" if path else ""
-    return f"given, not emerged{file}: {told}" if told else ""
+    return f"given, not emerged{file}: {listed}" if listed else ""
 
 
-def _number(where, part, value):
+def _value(where, part, value):
     if part == "color":
         color = color_of(value) if isinstance(value, str) else None
         if color is None:
@@ -68,7 +70,7 @@ def _number(where, part, value):
     return float(value)
 
 
-def color_of(name):
+def color_of(name: str) -> list[float] | None:
     """ "#rrggbb" or a name of matplotlib's table -> [r, g, b] in [0, 1], or None."""
     from matplotlib.colors import CSS4_COLORS
 
@@ -76,3 +78,8 @@ def color_of(name):
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", name):
         return None
     return [int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def grounded_words(cycle: Any, vocab: Any) -> dict[str, dict[str, Any]]:
+    """{word: what a grounding file set and pictures show} of a model; {} without one."""
+    return {vocab.words[token]: parts for token, parts in cycle.scene_decoder.grounded_tokens().items()}

@@ -1,80 +1,79 @@
-"""Kinds of words, and which noun a word belongs to: found in sentences alone, by where words stand.
+"""Word classes, and which noun a word belongs to: found in the training sentences by distribution alone.
 
-Words of one kind can replace one another, so their neighbors are alike (Harris 1954). One kind, the nouns, stands in every
-sentence; a sentence speaks of as many things as it has nouns. Words of a kind that stands before the noun of sentences with
-one noun belong to the next noun, those of a kind that stands behind it to the previous one, and a kind that stands at most
-once in a sentence, however many nouns there are, belongs to the ground of the scene. Words between two nouns that never stand
-beside a single one belong to the first of the two: a reader has just come to it.
+Words of one class can replace one another, so their neighbors are alike (Harris 1954). One class, the nouns, occurs in every
+sentence, and a sentence describes as many objects as it has nouns. In sentences with one noun, words of a class that mostly
+precede it belong to the next noun, those of other classes to the previous noun. A class that occurs at most once in a
+sentence, however many nouns there are, belongs to the background. Words between two nouns whose class never occurs beside a
+single noun belong to the first of the two.
 """
 
+from __future__ import annotations
+
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-NOUN, NEXT, PREVIOUS, GROUND = "noun", "next", "previous", "ground"  # what the words of a kind belong to
-DETERMINED = 0.98  # a word that follows another with this probability says nothing of its own
-ALIKE = 0.15  # words are of one kind if their neighbors overlap by 1 - this (Bhattacharyya coefficient)
-ROUNDS = 3  # first a neighbor is a word, then the kind of a word
-MOST_WORDS = 1000  # the most common ones; rarer words get no kind. The cost is quadratic in this
+NOUN, NEXT, PREVIOUS, BACKGROUND = "noun", "next", "previous", "background"  # what the words of a class belong to
+DETERMINED = 0.98  # a word that follows another with this probability carries no information
+ALIKE = 0.15  # words are of one class if their neighbors overlap by 1 - this (Bhattacharyya coefficient)
+ROUNDS = 3  # in the first a neighbor is a word, then a word class
+MOST_WORDS = 1000  # rarer words get no class; the cost is quadratic in this
 
 
 @dataclass
 class WordClasses:
-    """What is known of the kinds of words: plain lists, as a checkpoint holds them."""
+    """The word classes of a vocabulary, in plain lists, as a checkpoint holds them."""
 
-    kind: list  # of each word number; -1 for a word that says nothing of its own
-    belongs_to: list  # of each kind: NOUN, NEXT, PREVIOUS or GROUND
-    size: list  # of each kind: how many words it has; the largest first
-    given: dict = field(
-        default_factory=dict
-    )  # word number as str -> what a user says it looks like (`text/grounding.py`)
+    class_of: list[int]  # of each token id; -1 for a word without a class
+    belongs_to: list[str]  # of each class: NOUN, NEXT, PREVIOUS or BACKGROUND
+    size: list[int]  # of each class: how many words it has; the largest first
+    grounding: dict[str, dict[str, Any]] = field(default_factory=dict)  # token id -> what --grounding sets
 
-    def checked(self, vocab_size):
+    def checked(self, vocab_size: int) -> WordClasses:
         """Itself, if it fits a vocabulary. Raises ValueError."""
-        kinds = len(self.belongs_to)
-        whole = all(type(k) is int and -1 <= k < kinds for k in self.kind) and len(self.kind) == vocab_size
-        whole = whole and isinstance(self.given, dict) and all(k.isdigit() and int(k) < vocab_size for k in self.given)
-        if (
-            not whole
-            or not all(b in (NOUN, NEXT, PREVIOUS, GROUND) for b in self.belongs_to)
-            or len(self.size) != kinds
-        ):
+        n = len(self.belongs_to)
+        fits = len(self.class_of) == vocab_size and all(type(c) is int and -1 <= c < n for c in self.class_of)
+        fits = fits and len(self.size) == n and all(b in (NOUN, NEXT, PREVIOUS, BACKGROUND) for b in self.belongs_to)
+        fits = fits and isinstance(self.grounding, dict)
+        if not fits or not all(k.isdigit() and int(k) < vocab_size for k in self.grounding):
             raise ValueError("its word classes do not fit its vocabulary")
         return self
 
 
-def find_word_classes(sentences, vocab_size):
-    """Lists of word numbers -> WordClasses. Deterministic."""
+def find_word_classes(sentences: Sequence[Sequence[int]], vocab_size: int) -> WordClasses:
+    """Sentences as lists of token ids -> WordClasses. Deterministic."""
     common = [w for w, _ in Counter(w for s in sentences for w in s).most_common(MOST_WORDS)]
     index = {w: i for i, w in enumerate(sorted(common))}  # rarer words are all len(index)
     rows = [np.array([index.get(w, len(index)) for w in s]) for s in sentences if len(s)]
     label = _labels(_without_determined(rows, len(index)), len(index))
     members = [np.flatnonzero(label == k) for k in range(label.max(initial=-1) + 1)]
     members = sorted((m for m in members if len(m) > 1), key=lambda m: (-len(m), m[0]))
-    kind_of_common = np.full(len(index) + 1, -1)
+    class_of_common = np.full(len(index) + 1, -1)
     for number, words in enumerate(members):
-        kind_of_common[words] = number
-    kind = np.full(vocab_size, -1)
-    kind[list(index)] = kind_of_common[:-1]
-    belongs_to = _belongings([kind_of_common[row] for row in rows], len(members))
-    return WordClasses(kind.tolist(), belongs_to, [len(words) for words in members])
+        class_of_common[words] = number
+    class_of = np.full(vocab_size, -1)
+    class_of[list(index)] = class_of_common[:-1]
+    belongs_to = _belongings([class_of_common[row] for row in rows], len(members))
+    return WordClasses(class_of.tolist(), belongs_to, [len(words) for words in members])
 
 
-def _in_a_line(rows, border):
-    """Rows one after the other, with a border before the first, between two, and behind the last: each word has neighbors."""
+def _concatenated(rows, border):
+    """Rows one after the other, with a border before the first, between two, and behind the last."""
     ends = np.cumsum([len(row) for row in rows], dtype=int)
     return np.insert(np.concatenate([*rows, []]).astype(int), [0, *ends], border)
 
 
 def _counts(left, right, n, m):
-    """How often each pair of a number below n and one below m stands in two arrays side by side -> (n, m)."""
+    """Counts of the pairs of an index below n and one below m in two parallel arrays -> (n, m)."""
     return np.bincount(left * m + right, minlength=n * m).reshape(n, m)
 
 
 def _without_determined(rows, n):
-    """The sentences without words that the word before them determines; n is the number of a rare word."""
-    line = _in_a_line(rows, n + 1)
+    """The sentences without words that the word before them determines; n is the index of a rare word."""
+    line = _concatenated(rows, n + 1)
     pairs = _counts(line[:-1], line[1:], n + 2, n + 2)
     pairs = pairs[: n + 1, : n + 1]  # without the borders
     share = pairs / np.maximum(pairs.sum(1, keepdims=True), 1)
@@ -82,19 +81,16 @@ def _without_determined(rows, n):
 
 
 def _labels(rows, n):
-    """Sentences of words below n (n: rare) -> the cluster of each word (n,), -1 for one that no sentence has."""
-    from scipy.cluster.hierarchy import (  # half a second to import, and scripts that use a model do without
-        fcluster,
-        linkage,
-    )
+    """Sentences of word indices below n (n: rare) -> the cluster of each word (n,), -1 for one that no sentence has."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # half a second to import, which drawing does not need
 
-    line = _in_a_line(rows, n + 1)
+    line = _concatenated(rows, n + 1)
     used = np.unique(line[line < n])
     label = np.full(n + 2, -1)  # of each word, of a rare one and of a border
     label[used] = np.arange(len(used))
     for _ in range(ROUNDS if len(used) > 1 else 0):
         features = _neighbors(line, label)[used]
-        below = np.nextafter(ALIKE, 0)  # fcluster joins at a distance, too
+        below = np.nextafter(ALIKE, 0)  # fcluster joins at this distance, too
         label[used] = fcluster(linkage(features, "average", "cosine"), below, "distance") - 1
     return label[:n]
 
@@ -112,21 +108,23 @@ def _neighbors(line, label):
     return np.sqrt(np.concatenate(share, 1) / 2)
 
 
-def _belongings(rows, n_kinds):
-    """Sentences as arrays of kinds (-1 for none) -> NOUN, NEXT, PREVIOUS or GROUND for each kind."""
-    if not n_kinds:
+def _belongings(rows, n_classes):
+    """Sentences as arrays of classes (-1 for none) -> NOUN, NEXT, PREVIOUS or BACKGROUND for each class."""
+    if not n_classes:
         return []
     rows = [row[row >= 0] for row in rows]
-    counts = np.stack([np.bincount(row, minlength=n_kinds) for row in rows])  # (sentences, kinds)
+    counts = np.stack([np.bincount(row, minlength=n_classes) for row in rows])  # (sentences, classes)
     noun = int(np.argmax((counts > 0).mean(0)))
     has_one_noun = counts[:, noun] == 1
-    before, behind = np.zeros(n_kinds), np.zeros(n_kinds)
+    before = np.zeros(n_classes)
+    after = np.zeros(n_classes)
     for row in (row for row, one in zip(rows, has_one_noun) if one):
         at = int(np.argmax(row == noun))
         np.add.at(before, row[:at], 1)
-        np.add.at(behind, row[at + 1 :], 1)
-    of_ground = (counts.max(0) <= 1) & (counts[has_one_noun] > 0).any(0)
-    return [
-        NOUN if k == noun else GROUND if of_ground[k] else NEXT if before[k] > behind[k] else PREVIOUS
-        for k in range(n_kinds)
-    ]
+        np.add.at(after, row[at + 1 :], 1)
+    is_of_background = (counts.max(0) <= 1) & (counts[has_one_noun] > 0).any(0)
+    out = [NEXT if before[k] > after[k] else PREVIOUS for k in range(n_classes)]
+    for k in np.flatnonzero(is_of_background):
+        out[k] = BACKGROUND
+    out[noun] = NOUN
+    return out

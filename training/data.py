@@ -1,64 +1,91 @@
-"""What a run trains on, and the unseen sentences that it is checked with."""
+"""What a run trains on, and the unseen sentences that it is validated with."""
 
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 from data_utils import CaptionsData, GrammarData
+from decoders import DECODERS
+from decoders.glyphs import GRID_SIZES
 from runtime.command_line import UserError
-from settings import MOST_PLACES, fit_to_text
+from settings import Settings
 from text.grammar import different_sentences
 from text.vocabulary import vocabulary_in
 from training.resume import FILES
 from training.trainer import data_digest
 
-VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, told apart from the run's own
+VALIDATION_SEED, FINAL_SEED = 1001, 2002  # seeds of unseen sentences, different from that of the run
 VALIDATED, FINAL = 200, 1000  # sentences after an epoch, and at the end; there at most as many as an epoch has
 
 
-def open_data(settings, path=None, state=None):
-    """The training data and two lists of unseen sentences: for validation and for the end. path, state: the checkpoint that a
-    run goes on from. Raises UserError, CaptionsFileError, OSError."""
-    final = min(FINAL, settings.num_samples)  # a run of a few sentences shall not be measured for longer than it trains
-    if not settings.captions_file:
-        count = (
-            max(1, round(settings.num_samples * settings.train_split)) if settings.fixed_data else settings.num_samples
-        )
-        data = GrammarData(count, settings.seed, settings.fixed_data)
-        return (
-            data,
-            different_sentences(VALIDATED, "val", VALIDATION_SEED),
-            different_sentences(final, "test", FINAL_SEED),
-        )
-    data = _open_captions(settings, path, state)
+@dataclass
+class RunData:
+    """The sentences of a run, and its settings with what follows from the sentences filled in."""
+
+    settings: Settings
+    training: GrammarData | CaptionsData
+    validation: list[str]
+    final: list[str]
+
+
+def open_data(settings: Settings, path: str | None = None, state: dict[str, Any] | None = None) -> RunData:
+    """The data of a run. path, state: the checkpoint that it continues from.
+
+    Raises UserError, CaptionsFileError, OSError.
+    """
+    final = min(FINAL, settings.num_samples)  # a run of a few sentences is not measured for longer than it trains
+    if settings.captions_file:
+        return _captions(settings, path, state, final)
+    count = settings.num_samples
+    if settings.fixed_data:
+        count = max(1, round(count * settings.train_split))
+    data = GrammarData(count, settings.seed, settings.fixed_data)
+    return RunData(
+        DECODERS[settings.decoder].fit(settings, [data.max_words]),
+        data,
+        different_sentences(VALIDATED, "val", VALIDATION_SEED),
+        different_sentences(final, "test", FINAL_SEED),
+    )
+
+
+def _captions(settings: Settings, path: str | None, state: dict[str, Any] | None, final: int) -> RunData:
+    data = _open_captions_file(settings, path, state)
     print("\n".join(data.description()), file=sys.stderr)
-    fit_to_text(settings, data.lengths())
-    if settings.decoder == "glyphs" and settings.layout == "line":
-        data.max_words = min(data.max_words, settings.n_cells)
-    what = "pieces" if settings.tokenizer == "bpe" else "words"
-    _tell_what_is_cut(data, settings, what)
+    decoder = DECODERS[settings.decoder]
+    settings = decoder.fit(settings, data.lengths())
+    data.max_words = decoder.max_tokens(settings, data.max_words)
+    unit = "tokens" if settings.tokenizer == "bpe" else "words"
+    _warn_of_long_sentences(data, settings, unit)
     unseen = data.test[:final]
     known = sum(map(data.has_trained_words, unseen))
-    print(
-        f"{len(data.vocab)} {what}, at most {data.max_words} in a sentence; {known} of {len(unseen)} unseen sentences have only "
-        f"words that training shows"
-        + ("" if what == "pieces" else "; other words are left out of pictures and cannot come back"),
-        file=sys.stderr,
-    )
-    return data, data.val[:VALIDATED], unseen
+    lines = [
+        f"{len(data.vocab)} {unit}, at most {data.max_words} in a sentence",
+        f"{known} of {len(unseen)} unseen sentences have only words that occur in the training set",
+    ]
+    if unit == "words":
+        lines.append("other words are left out of pictures and cannot come back")
+    print("; ".join(lines), file=sys.stderr)
+    return RunData(settings, data, data.val[:VALIDATED], unseen)
 
 
-def _tell_what_is_cut(data, settings, what):
-    """Say how many sentences to train on have no place for their ends. Raises UserError if that are most of them."""
-    cut, most = int((data.lengths() > data.max_words).sum()), data.max_words
+def _warn_of_long_sentences(data: CaptionsData, settings: Settings, unit: str) -> None:
+    """Report how many training sentences are cut at their ends. Raises UserError if most are."""
+    cut = int((data.lengths() > data.max_words).sum())
     if not cut:
         return
-    line = f"{cut} of {data.trained} sentences to train on have more than {most} {what}, and a picture has no place for more"
+    most = data.max_words
+    line = (
+        f"{cut} of {data.trained} training sentences have more than {most} {unit}, and a picture has no cell for more"
+    )
     if cut > data.trained / 2:
-        more = ", or give more --n_cells" if what == "pieces" and most < MOST_PLACES else ""
-        raise UserError(f"{settings.captions_file}: {line}; put shorter sentences on a line{more}")
+        advice = "put shorter sentences on a line"
+        if unit == "tokens" and most < GRID_SIZES[-1]:
+            advice += ", or give more --n_cells"
+        raise UserError(f"{settings.captions_file}: {line}; {advice}")
     print(f"note: {line}; their ends are not drawn, and generate.py refuses such sentences", file=sys.stderr)
 
 
-def _open_captions(settings, path, state):
+def _open_captions_file(settings: Settings, path: str | None, state: dict[str, Any] | None) -> CaptionsData:
     try:
         data = CaptionsData.of_run(settings, vocabulary_in(state) if state else None, settings.num_samples)
         same = state is None or data_digest(data) == state.get("data")
@@ -70,14 +97,13 @@ def _open_captions(settings, path, state):
         raise UserError(moved(error.filename, settings, path)) from None
     if not same:
         had = state["settings"]["captions_file"]
-        also = ", or its --val_file or --test_file," * bool(settings.val_file or settings.test_file)
-        raise UserError(
-            f"--captions_file {settings.captions_file}{also} holds other sentences than {had} did for {path}; start a new run"
-        )
+        others = ", or its --val_file or --test_file," if settings.val_file or settings.test_file else ""
+        line = f"--captions_file {settings.captions_file}{others} holds other sentences than {had} did for {path}"
+        raise UserError(f"{line}; start a new run")
     return data
 
 
-def moved(file, settings, path):
-    """What to do where a file of the run that is resumed from `path` is not where it was."""
+def moved(file: str, settings: Settings, path: str) -> str:
+    """One line for a file of the run that continues from the checkpoint `path`, if the file is not there."""
     flag = next(name for name in FILES if getattr(settings, name) == file)
     return f"{file}, on which the run of {path} was trained, is not there; if it was moved, name it: --{flag} NEW"

@@ -7,53 +7,56 @@ import dataclasses
 import math
 import os
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 
-from decoders.objects import grounded_words
 from pictures import draw_sentences, read_pictures
 from runtime.command_line import UserError
 from runtime.files import write_atomically
-from runtime.signals import Interrupted
-from text.grounding import given_line
+from runtime.signals import Interrupted, StopWhenSafe
+from text.grounding import given_line, grounded_words
 from training import snapshots
 from training.clock import TrainingClock
 from training.console import Console
 from training.metrics_log import MetricsLog
 from training.saving import CheckpointWriter
 from training.tensorboard_log import TensorBoardLog
-from training.validation import remarks, validate, validate_from_files
+from training.trainer import Trainer
+from training.validation import RoundTrips, remarks, validate, validate_from_files
 from visualization import round_trips, scene_sheet, training_curves
 
 STOP_AFTER = 20  # non-finite steps in a row stop a run
-DISTRUST_AFTER = (
-    3  # and so many hold back its saves: the weights may be ruined already, and must not replace better ones
-)
+DISTRUST_AFTER = 3  # non-finite steps in a row prevent a save: the weights may be bad, and better ones are on disk
 ON_SHEET, IN_SAMPLES = 24, 16  # scenes on scenes_epoch_N.png and in sample_generations.png
 SAMPLES = "sample_generations.png"
-CURVES_EVERY = 10  # seconds, at least: drawing them takes as long as a short epoch
+CURVES_EVERY = 10  # seconds: drawing the curves takes as long as a short epoch
 
 
 class Run:
-    """Drives a trainer through its epochs. `unseen` are sentences to validate on."""
+    """Runs a trainer through its epochs. `unseen` are sentences to validate on."""
 
-    def __init__(self, trainer, unseen, signals):
-        self.trainer, self.settings, self.group = trainer, trainer.settings, trainer.group
-        self.unseen, self.signals = unseen, signals
+    def __init__(self, trainer: Trainer, unseen: list[str], signals: StopWhenSafe) -> None:
+        self.trainer = trainer
+        self.settings = trainer.settings
+        self.group = trainer.group
+        self.unseen = unseen
+        self.signals = signals
         self.clock = TrainingClock(trainer)
         self.console = Console(trainer.total, trainer.step, writes=self.group.is_rank_0)
         self.checkpoints = CheckpointWriter(trainer, self.console)
         has_board = self.settings.tensorboard and self.group.is_rank_0
         self.board = TensorBoardLog(self.settings.log_dir, trainer.history, self.console) if has_board else None
         self.log = MetricsLog(self.settings.log_dir, trainer.history, self.console, self.board)
-        self.remarks = []  # on what came back, at the end of a run on a captions file
+        self.remarks = []  # lines on the result, at the end of a run on a captions file
         self.curves = os.path.join(self.settings.log_dir, "training_curves.png")
         self.curves_drawn = -math.inf  # when
 
     # ---- the loop -------------------------------------------------------------------------------
 
-    def train(self):
-        """All epochs that are left. Raises Interrupted, UserError, LostProcess."""
+    def train(self) -> None:
+        """All remaining epochs. Raises Interrupted, UserError, LostProcess."""
         t, on_rank_0 = self.trainer, self.group.on_rank_0
         with self.clock.paused():
             if not t.step:
@@ -67,25 +70,25 @@ class Run:
             if t.step % self.settings.log_interval == 0 or t.batch == 0:
                 self.report()
             if t.step % STOP_AFTER == 0 or t.batch == 0:
-                self.check_numbers(STOP_AFTER)
+                self.check_finite(STOP_AFTER)
             if t.batch == 0:
                 on_rank_0(self.end_of_epoch)
-        self.check_numbers(DISTRUST_AFTER)
+        self.check_finite(DISTRUST_AFTER)
         self.clock.count()
         on_rank_0(self.checkpoints.save_if_new)
         self.console.close()
 
-    def begin(self):
-        """Shows before the first hour, not after it, whether the folders can be written to."""
+    def begin(self) -> None:
+        """Save and draw before the first step, so that a folder that cannot be written to is reported early."""
         self.checkpoints.save("last.pt")
         self.add_snapshot()
 
-    def was_validated(self):
-        """Whether the history holds a validation of this step."""
+    def was_validated(self) -> bool:
+        """Whether the history has a validation of this step."""
         return any(row["kind"] == "validation" and row["step"] == self.trainer.step for row in self.trainer.history)
 
-    def check_signals(self):
-        """Raise Interrupted if any process has received a signal; save last.pt if rank 0 wants to."""
+    def check_signals(self) -> None:
+        """Raise Interrupted if any process has received a signal; save last.pt if it is due on rank 0."""
         t = self.trainer
         due = self.group.is_rank_0 and t.batch > 0 and self.checkpoints.is_due() and t.skipped_in_a_row < DISTRUST_AFTER
         signal_number, save = self.group.maximum(self.signals.number, int(due))
@@ -95,72 +98,64 @@ class Run:
             with self.clock.paused():
                 self.group.on_rank_0(lambda: self.checkpoints.save("last.pt"))
 
-    def check_numbers(self, limit):
-        """Raise UserError if the numbers of the last `limit` steps were all not finite."""
+    def check_finite(self, limit: int) -> None:
+        """Raise UserError if the last `limit` steps all had a non-finite loss or gradient."""
         in_a_row = int(self.trainer.skipped_in_a_row)
         if in_a_row < limit:
             return
-        cause = f"--lr {self.settings.lr:g} is too high; lower it"
+        cause, cure = f"--lr {self.settings.lr:g} is too high", "lower it"
         if self.trainer.dtype is torch.float16:
-            cause = (
-                f"--lr {self.settings.lr:g} is too high or half precision too narrow; lower it or leave out --use_amp"
-            )
-        what = f"{in_a_row} steps in a row had a non-finite loss or gradient, most likely because {cause}"
-        raise UserError(f"{what}; {self.checkpoints.newest_on_disk()}")
+            cause, cure = f"{cause} or half precision too narrow", f"{cure} or leave out --use_amp"
+        line = f"{in_a_row} steps in a row had a non-finite loss or gradient, most likely because {cause}; {cure}"
+        raise UserError(f"{line}; {self.checkpoints.newest_on_disk()}")
 
     # ---- what is logged -------------------------------------------------------------------------
 
-    def row(self, kind):
+    def row(self, kind: str) -> dict[str, Any]:
         """The start of a row of metrics.jsonl."""
         t = self.trainer
         return {"kind": kind, "step": t.step, "epoch": t.epoch, "seconds": round(t.seconds, 3)}
 
-    def report(self):
-        """Log the mean losses of the good steps since the last report."""
+    def report(self) -> None:
+        """Log the mean losses of the steps since the last report, without skipped ones."""
         t, s = self.trainer, self.settings
-        means = t.take_mean_losses()  # the one wait for the device
+        means = t.take_mean_losses()  # the only wait for the device
         self.clock.count()
         if not means:
             return
         losses = {f"loss_{name}": value for name, value in means.items()}
-        rate = t.optimizer.learning_rate(t.step)
-        self.log.add(
-            {
-                **self.row("train"),
-                **losses,
-                "corruption_strength": float(t.strength),
-                "lr": rate,
-                "skipped_steps": int(t.skipped),
-            }
-        )
+        state = {
+            "corruption_strength": float(t.strength),
+            "lr": t.optimizer.learning_rate(t.step),
+            "skipped_steps": int(t.skipped),
+        }
+        self.log.add({**self.row("train"), **losses, **state})
         match = next((row["exact_match"] for row in reversed(t.history) if row["kind"] == "validation"), None)
-        exact = "exact -" if match is None else f"exact {100 * match:.1f}%"  # before the first validation nobody knows
-        epoch, text = (
-            f"epoch {min(t.epoch + 1, s.epochs)}/{s.epochs}",
-            f"caption {means['caption']:.3f} kl {means['kl']:.0f}",
-        )
+        exact = "exact -" if match is None else f"exact {100 * match:.1f}%"  # none before the first validation
+        epoch = f"epoch {min(t.epoch + 1, s.epochs)}/{s.epochs}"
+        text = f"caption {means['caption']:.3f} kl {means['kl']:.0f}"
         self.console.progress(f"{exact} {epoch}", text)
         if not self.console.is_terminal:
-            self.console.say(f"{epoch} step {t.step}/{t.total} {exact} {text} {t.seconds:.0f} s")
+            self.console.log(f"{epoch} step {t.step}/{t.total} {exact} {text} {t.seconds:.0f} s")
 
-    def log_validation(self, result):
-        match, t = result.exact_match, self.trainer
-        log_prob = result.log_prob if math.isfinite(result.log_prob) else None  # JSON has no NaN
+    def log_validation(self, result: RoundTrips) -> None:
+        """Log the metrics of a validation."""
+        t = self.trainer
         metrics = {
-            "exact_match": match,
+            "exact_match": result.exact_match,
             "word_accuracy": result.word_accuracy,
-            "log_prob": log_prob,
+            "log_prob": result.log_prob if math.isfinite(result.log_prob) else None,  # JSON has no NaN
             "n": len(result.captions),
         }
         self.log.add({**self.row("validation"), **metrics})
-        t.best = max(t.best, match)
+        t.best = max(t.best, result.exact_match)
         if not self.console.is_terminal:
-            what = f"exact match on {len(result.captions)} unseen sentences {100 * match:.1f} %"
-            self.console.say(f"epoch {t.epoch}: {what} after {t.seconds:.0f} s")
+            what = f"exact match on {len(result.captions)} unseen sentences {100 * result.exact_match:.1f} %"
+            self.console.log(f"epoch {t.epoch}: {what} after {t.seconds:.0f} s")
 
     # ---- the end of an epoch, and of a run ------------------------------------------------------
 
-    def end_of_epoch(self):
+    def end_of_epoch(self) -> None:
         """Validate, log, save, draw. Raises Interrupted, UserError."""
         with self.clock.paused():
             result = validate(self.trainer, self.unseen, self.signals)
@@ -170,16 +165,17 @@ class Run:
             self.add_snapshot()
             self.draw(result)
 
-    def save_epoch(self, quality):
+    def save_epoch(self, quality: tuple[float, float]) -> None:
+        """Save the checkpoints of an epoch, unless the last steps were not finite. quality: of `CheckpointWriter`."""
         in_a_row = int(self.trainer.skipped_in_a_row)
         if in_a_row >= DISTRUST_AFTER:
             what = f"{in_a_row} steps in a row had a non-finite loss or gradient"
-            self.console.say(f"warning: {what}; epoch {self.trainer.epoch} is not saved")
+            self.console.log(f"warning: {what}; epoch {self.trainer.epoch} is not saved")
         else:
             self.checkpoints.save_epoch(quality)
 
-    def draw(self, result):
-        """Scenes and curves in the log folder."""
+    def draw(self, result: RoundTrips) -> None:
+        """Write scenes and curves to the log folder."""
         texts = [a if a == b else f"{a} -> {b}" for a, b in zip(result.sentences, result.captions)]
         scenes = os.path.join(self.settings.log_dir, f"scenes_epoch_{self.trainer.epoch}.png")
         drawn = self.console.try_to_write(
@@ -192,11 +188,11 @@ class Run:
             self.console.try_to_write("curves", self.curves, lambda: training_curves(self.trainer.history, self.curves))
             self.curves_drawn = time.monotonic()
 
-    def add_snapshot(self):
-        """Draw and read the same few unseen sentences again, for evaluate.py's slider over epochs."""
+    def add_snapshot(self) -> None:
+        """Draw and caption a fixed set of unseen sentences, for evaluate.py's slider over epochs."""
         t, path = self.trainer, os.path.join(self.settings.log_dir, snapshots.NAME)
 
-        def write():
+        def write() -> None:
             texts = list(dict.fromkeys(self.unseen))[: snapshots.SENTENCES]
             pictures = draw_sentences(t.cycle, t.data.vocab, texts, t.device)
             captions, _ = read_pictures(t.cycle, t.data.vocab, pictures, t.device)
@@ -204,11 +200,11 @@ class Run:
 
         self.console.try_to_write("snapshots", path, write)
 
-    def finish(self, sentences):
-        """Read unseen sentences back from PNG files, write the samples and the summary -> {path of a checkpoint: exact match}.
+    def finish(self, sentences: list[str]) -> dict[str, float]:
+        """Caption the PNG files of unseen sentences; write the samples and the summary -> {checkpoint: exact match}.
 
-        The last of them is the model to use (see `CheckpointWriter.models_on_disk`), of which are samples and summary. Raises
-        Interrupted.
+        The last one is the model to use (see `CheckpointWriter.models_on_disk`), and the one that the samples show.
+        Raises Interrupted.
         """
         results = {}
         for path, (cycle, vocab) in self.checkpoints.models_on_disk().items():
@@ -217,28 +213,23 @@ class Run:
         self.remarks = remarks(result, self.trainer.data, self.trainer.step) if self.settings.captions_file else []
         shown = result.sentences[:IN_SAMPLES], result.pictures[:IN_SAMPLES], result.captions[:IN_SAMPLES]
         self.console.try_to_write("samples", SAMPLES, lambda: round_trips(*shown, SAMPLES))
-        summary = os.path.join(self.settings.log_dir, "training_summary.txt")
-        self.console.try_to_write(
-            "summary", summary, lambda: write_atomically(summary, self.summary(results).encode("utf-8", "replace"))
-        )
+        path = os.path.join(self.settings.log_dir, "training_summary.txt")
+        text = "\n".join(self.summary(results)) + "\n"
+        self.console.try_to_write("summary", path, lambda: write_atomically(path, text.encode("utf-8", "replace")))
         return {path: result.exact_match for path, result in results.items()}
 
-    def summary(self, results):
-        """What training_summary.txt says; results: {path of a checkpoint: RoundTrips}, the model to use last."""
-        t, what = self.trainer, "unseen sentences, read from PNG files"
-        given = given_line(grounded_words(t.cycle, t.data.vocab), self.settings.grounding)
-        lines = [
-            *(
-                f"exact match on {len(r.sentences)} {what}: {100 * r.exact_match:.2f} % with {p}"
-                for p, r in reversed(results.items())
-            ),
-            f"best exact match while training: {100 * t.best:.2f} %",
-            f"seconds of training: {t.seconds:.0f}",
-            f"steps: {t.step}",
-            f"steps skipped for non-finite gradients: {int(t.skipped)}",
-            *([given] if given else []),
-            "",
-            "settings:",
-            *(f"  {name} = {value}" for name, value in dataclasses.asdict(self.settings).items()),
-        ]
-        return "\n".join(lines) + "\n"
+    def summary(self, results: dict[str, RoundTrips]) -> Iterable[str]:
+        """The lines of training_summary.txt; results: by checkpoint, the model to use last."""
+        t = self.trainer
+        for path, r in reversed(results.items()):
+            match = f"{100 * r.exact_match:.2f} % with {path}"
+            yield f"exact match on {len(r.sentences)} unseen sentences, read from PNG files: {match}"
+        yield f"best exact match while training: {100 * t.best:.2f} %"
+        yield f"seconds of training: {t.seconds:.0f}"
+        yield f"steps: {t.step}"
+        yield f"steps skipped for non-finite gradients: {int(t.skipped)}"
+        if given := given_line(grounded_words(t.cycle, t.data.vocab), self.settings.grounding):
+            yield given
+        yield "\nsettings:"
+        for name, value in dataclasses.asdict(self.settings).items():
+            yield f"  {name} = {value}"

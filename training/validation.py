@@ -5,28 +5,35 @@ from dataclasses import dataclass
 
 import torch
 
+from data_utils import CaptionsData
 from metrics import exact_match, verbatim_match, word_accuracy
+from models import Cycle
 from pictures import draw_sentences, read_pictures, through_png
+from runtime.signals import StopWhenSafe
+from text.vocabulary import Vocabulary
+from training.trainer import Trainer
 
-BLOCK = 50  # sentences between two looks for a signal
+BLOCK = 50  # sentences between two checks for a signal
+ENOUGH_STEPS = 1000  # after so many steps sentences of a captions file come back
+LOW_MATCH = 0.5  # exact match that more steps may raise
 
 
 @dataclass
 class RoundTrips:
-    """Sentences, their pictures (n, 3, 64, 64) and what was read back."""
+    """Sentences, their pictures (n, 3, 64, 64) in [0, 1] and the captions of these."""
 
-    sentences: list
+    sentences: list[str]
     pictures: torch.Tensor
-    captions: list
+    captions: list[str]
     log_prob: float = 0.0  # mean log probability of the captions, nats
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.exact_match = exact_match(self.sentences, self.captions)
         self.word_accuracy = word_accuracy(self.sentences, self.captions)
 
 
-def validate(trainer, sentences, signals):
-    """Draw sentences and read the pictures back -> RoundTrips. Raises Interrupted."""
+def validate(trainer: Trainer, sentences: list[str], signals: StopWhenSafe) -> RoundTrips:
+    """Draw sentences and caption the pictures. Raises Interrupted."""
     cycle, vocab, device = trainer.cycle, trainer.data.vocab, trainer.device
     pictures, captions, log_probs = [], [], []
     for start in range(0, len(sentences), BLOCK):
@@ -38,8 +45,10 @@ def validate(trainer, sentences, signals):
     return RoundTrips(sentences, torch.cat(pictures), captions, sum(log_probs) / len(log_probs))
 
 
-def validate_from_files(cycle, vocab, device, sentences, signals):
-    """As `validate`, but read from PNG files on disk, as a user would; without log probabilities. Raises Interrupted."""
+def validate_from_files(
+    cycle: Cycle, vocab: Vocabulary, device: torch.device, sentences: list[str], signals: StopWhenSafe
+) -> RoundTrips:
+    """As `validate`, but the pictures are read from PNG files, and there is no log probability. Raises Interrupted."""
     pictures, captions = [], []
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(sentences), 2 * BLOCK):
@@ -51,26 +60,19 @@ def validate_from_files(cycle, vocab, device, sentences, signals):
     return RoundTrips(sentences, torch.cat(pictures), captions)
 
 
-ENOUGH_STEPS, LITTLE = (
-    1000,
-    0.5,
-)  # steps after which real sentences come back; an exact match that may be for want of steps
-
-
-def remarks(result, data, steps):
-    """What a user should know of the RoundTrips of unseen sentences of a captions file, after so many steps: lines of text."""
+def remarks(result: RoundTrips, data: CaptionsData, steps: int) -> list[str]:
+    """Lines on the result for unseen sentences of a captions file, after so many steps."""
     pairs = list(zip(result.sentences, result.captions))
     known = [(a, b) for a, b in pairs if data.has_trained_words(a)]
     lines = []
     if known and len(known) < len(pairs):
         share = 100 * exact_match(*zip(*known))
-        lines.append(
-            f"exact match on the {len(known)} of {len(pairs)} unseen sentences with only words that training shows: {share:.2f} %"
-        )
+        subset = f"{len(known)} of {len(pairs)} unseen sentences with only words that occur in the training set"
+        lines.append(f"exact match on the {subset}: {share:.2f} %")
     if data.vocab.is_bpe:
         lines.append(f"come back as they were typed: {100 * verbatim_match(result.sentences, result.captions):.2f} %")
     else:
         lines.append("capitals, spaces and kinds of quotation marks are not compared; --tokenizer bpe brings them back")
-    if result.exact_match < LITTLE and steps < ENOUGH_STEPS:
+    if result.exact_match < LOW_MATCH and steps < ENOUGH_STEPS:
         lines.append(f"{steps} steps are few: real sentences come back after some {ENOUGH_STEPS}; give more --epochs")
     return lines

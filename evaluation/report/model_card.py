@@ -1,0 +1,171 @@
+"""The model card of a folder of weights: what the model is, how it was trained, and metrics measured on this machine."""
+
+import dataclasses
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from jinja2 import Environment, FileSystemLoader
+
+from checkpoints import EXPORT_FILES, load_export, load_model, settings_of
+from evaluation.protocol import open_model
+from evaluation.report.markdown import markdown_table
+from evaluation.report.page import TEMPLATES
+from evaluation.report.results_table import checkpoint_metrics, results_table
+from metrics import exact_match, verbatim_match, word_accuracy
+from pictures import draw_sentences, read_pictures
+from settings import PRESETS, Settings, resolve
+from text.grounding import given_line, grounded_words
+from text.vocabulary import SPECIALS
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "README.md"  # of a card, beside the weights
+EXAMPLE, EXAMPLE_OF_TEXT = "a large red ball in the left", "Two dogs' toys lie in the snow."
+LOADS = 5  # of which the median time is told
+
+
+def training_command(settings):
+    """The `train.py` command that gives these Settings, with a preset where one fits.
+
+    >>> training_command(Settings(seed=3, use_vae=True))
+    'python train.py --use_vae --seed 3'
+    >>> training_command(resolve({"captions_file": "my.txt"}, "quick"))
+    'python train.py --preset quick --captions_file my.txt'
+    """
+
+    def flags(preset):
+        typed = {"captions_file": settings.captions_file} if settings.captions_file else {}
+        base = dataclasses.asdict(resolve(typed, preset)) | {"captions_file": ""}
+        chosen = {name for name in ("n_cells", "z_dim") if not base[name]}  # by the run, from its sentences
+        out = ["--preset", preset] if preset else []
+        for f in dataclasses.fields(Settings):
+            value = getattr(settings, f.name)
+            if value == base[f.name] or f.metadata["group"] == "output" or f.name in {"device", "threads", *chosen}:
+                continue
+            if f.type is bool:
+                out.append(f"--{'' if value else 'no-'}{f.name}")
+            else:
+                out += [f"--{f.name}", str(value)]
+        return out
+
+    return shlex.join(["python", "train.py", *min(map(flags, ["", *PRESETS]), key=len)])
+
+
+def without_paths(state):
+    """A `model_state` that names no folder of the machine on which it was trained."""
+    s = Settings()
+    own = {name: os.path.basename(state["settings"].get(name) or "") for name in ("captions_file", "grounding")}
+    neutral = {name: getattr(s, name) for name in ("checkpoint_dir", "log_dir", "device", "threads")}
+    return {**state, "settings": {**state["settings"], **own, **neutral}}
+
+
+def cost_of_rounding(path, folder, sentences, seed):
+    """What the rounded weights of `folder` change beside the checkpoint at `path` that they were made of -> dict. Raises
+    CheckpointError."""
+    pictures, captions = [], []
+    cpu = torch.device("cpu")
+    for where in (path, folder):
+        cycle, vocab, _ = load_model(str(where), cpu)
+        pictures.append(draw_sentences(cycle, vocab, sentences, cpu))
+        captions.append(read_pictures(cycle, vocab, pictures[-1], cpu)[0])
+    return {
+        "n": len(sentences),
+        "seed": seed,
+        "captions_changed": sum(a != b for a, b in zip(*captions)),
+        "largest_change": int(((pictures[0] - pictures[1]).abs() * 255).round().max()),
+    }
+
+
+def metrics_of_captions(folder, n, seed, captions_file):
+    """The table of a model of a captions file. Raises CheckpointError, CaptionsFileError, OSError."""
+    model = open_model(str(folder), torch.device("cpu"), {"captions_file": captions_file})
+    sentences = model.sentences(n, "test", seed)
+    captions, _ = read_pictures(model.cycle, model.vocab, model.draw(sentences), model.device)
+    rows = [
+        ["exact match, `test`", f"{100 * exact_match(sentences, captions):.2f} %"],
+        ["verbatim: as it was typed, `test`", f"{100 * verbatim_match(sentences, captions):.2f} %"],
+        ["word accuracy, `test`", f"{100 * word_accuracy(sentences, captions):.2f} %"],
+    ]
+    return markdown_table([f"metric (n = {len(sentences)} unseen lines, seed {seed})", "value"], rows)
+
+
+def seconds_to_load(folder):
+    """Median seconds until the model of a folder is ready to draw, in a process that has torch loaded."""
+    taken = []
+    for _ in range(LOADS):
+        began = time.perf_counter()
+        load_model(str(folder), torch.device("cpu"))
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def seconds_of_command(folder, text):
+    """Seconds of generate.py from start to end, for one sentence. Raises CalledProcessError."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [
+            sys.executable,
+            str(ROOT / "generate.py"),
+            "--checkpoint",
+            str(folder),
+            "--text",
+            text,
+            "--out_dir",
+            out,
+        ]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+
+def machine():
+    """This machine in a few words."""
+    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, torch {torch.__version__}"
+
+
+def model_card(folder, n, seed, captions_file=None):
+    """Measure the model of a folder that `save_export` wrote -> its card, Markdown. Minutes.
+
+    n: different sentences of each split. Raises CheckpointError, CaptionsFileError, OSError.
+    """
+    folder = Path(folder)
+    state = load_export(str(folder))
+    settings = settings_of(state, str(folder))
+    if settings.captions_file:
+        table = metrics_of_captions(folder, n, seed, captions_file)
+        is_open = settings.tokenizer == "bpe"
+        example = EXAMPLE_OF_TEXT if is_open else " ".join(state["vocabulary"][len(SPECIALS) :][:3])
+    else:
+        table = results_table([checkpoint_metrics(str(folder), n, seed, torch.device("cpu"))], n, seed)
+        example = EXAMPLE
+    cycle, vocab, _ = load_model(str(folder), torch.device("cpu"))
+    shown = os.path.relpath(folder, ROOT) if ROOT in folder.resolve().parents else folder.name
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template("model_card.md.j2").render(
+        folder=shown.replace(os.sep, "/"),
+        settings=settings,
+        n=n,
+        seed=seed,
+        parameters=sum(t.numel() for t in state["model"].values()),
+        files={name: (folder / name).stat().st_size for name in EXPORT_FILES},
+        words=len(state["vocabulary"]) - len(SPECIALS),
+        max_words=state["max_words"],
+        load_seconds=seconds_to_load(folder),
+        loads=LOADS,
+        command_seconds=seconds_of_command(folder, example),
+        machine=machine(),
+        example=example,
+        command=training_command(settings),
+        training=state.get("training"),
+        given=given_line(grounded_words(cycle, vocab), settings.grounding),
+        half=state.get("half_precision"),
+        table=table,
+    )

@@ -1,0 +1,101 @@
+"""The section about fresh captioners: can the language be learned? And the baselines that need training."""
+
+from evaluation.baselines.captioners import CAPTIONER_LABELS, BaselineModel, fresh_captioner, train_captioners
+from evaluation.measures import robustness
+from evaluation.measures.round_trip import round_trip_id, round_trip_scores
+from evaluation.metric import OWN, metric
+from evaluation.sections.robustness import middle_strength
+from pictures import draw_sentences, read_pictures
+
+
+def captioners_section(model, protocol, seed, advance):
+    """Fresh captioners on frozen scene decoders: exact match against steps.
+
+    In the details also what the captioners of the baselines score on the splits and after corruption.
+    """
+    curves, scores, corruption = {}, {}, {}
+    frozen = {OWN: model.cycle.draw, **{name: baseline.draw for name, baseline in model.baselines(seed).items()}}
+    max_words = model.cycle.language_model.max_words
+    checks = model.sentences(protocol.checks, "test", seed + 2)
+
+    def step_done():
+        advance(1 / (len(frozen) * protocol.steps))
+
+    for decoder, draw in frozen.items():
+        captioners = {
+            build: fresh_captioner(build, model.vocab, max_words, seed, model.device) for build in protocol.captioners
+        }
+        curves[decoder] = train_captioners(captioners, draw, model, protocol, checks, seed, step_done)
+        if decoder == OWN:
+            continue
+        baseline = BaselineModel(draw, captioners["plain_convolutions"], max_words)
+        scores[decoder] = {}
+        for split in model.splits:
+            sentences = model.sentences(protocol.sentences, split, seed)
+            pictures = draw_sentences(baseline, model.vocab, sentences, model.device)
+            captions, _ = read_pictures(baseline, model.vocab, pictures, model.device)
+            for (name, slot), value in round_trip_scores(sentences, captions, model.lines is None).items():
+                scores[decoder][round_trip_id(name, slot, split)] = value
+        sentences = model.sentences(protocol.corrupted, "test", seed)
+        corruption[decoder] = robustness.corruption_curves(baseline, model.vocab, model.device, sentences, seed)
+    details = {"curves": curves, "scores": scores, "corruption": corruption, "steps": protocol.steps}
+    return {"metrics": _learning_metrics(curves, protocol, len(checks), seed), "details": details}
+
+
+def _learning_metrics(curves, protocol, n, seed):
+    """Curves {decoder: {captioner: [(step, exact match)]}} -> metrics of each captioner; n: sentences of a check."""
+    found = {}
+    for build in protocol.captioners:
+        for name, (label, summary, high, better) in CURVE_METRICS.items():
+            values = {decoder: summary(curve[build], protocol.steps) for decoder, curve in curves.items()}
+            unreached = "; none where it was never reached" if name == "steps_to_95" else ""
+            found |= metric(
+                f"captioner/{build}/{name}",
+                f"{CAPTIONER_LABELS[build]} · {label}",
+                values.pop(OWN),
+                n,
+                seed,
+                baselines=values,
+                high=high,
+                better=better,
+                group=build,
+                note=f"{protocol.steps} steps of 64 sentences{unreached}",
+            )
+    return found
+
+
+def _final(curve, _steps):
+    """Exact match after the last step, in [0, 1]."""
+    return curve[-1][1]
+
+
+def _area(curve, steps):
+    """Mean exact match over the steps, by the trapezoid rule from (0, 0): in [0, 1]."""
+    x = [0] + [step for step, _ in curve]
+    y = [0.0] + [value for _, value in curve]
+    return sum((b - a) * (v + w) / 2 for a, b, v, w in zip(x, x[1:], y, y[1:])) / steps
+
+
+def _steps_to_95(curve, _steps):
+    """The first step after which exact match is 95 % or more; None if there is none."""
+    return next((s for s, v in curve if v >= 0.95), None)
+
+
+CURVE_METRICS = {  # id: (label, function of a curve and the number of steps, highest value, better)
+    "final_exact_match": ("exact match at the end", _final, 1.0, "high"),
+    "area_under_curve": ("area under the curve", _area, 1.0, "high"),
+    "steps_to_95": ("steps to 95 %", _steps_to_95, None, "low"),
+}
+
+
+def add_trained_baselines(sections):
+    """Put what fresh captioners of the baselines score beside the model's own metrics, whole and corrupted, in place."""
+    details = sections["captioners"]["details"]
+    for decoder, scores in details["scores"].items():
+        for id, value in scores.items():
+            sections["circle"]["metrics"][id]["baselines"][f"{decoder}/fresh_captioner"] = value
+    for decoder, curves in details["corruption"].items():
+        for kind in sections["robustness"]["details"]["curves"]:
+            strength, value = middle_strength(curves[kind])
+            found = sections["robustness"]["metrics"][f"corruption/{kind}_{strength}"]
+            found["baselines"][f"{decoder}/fresh_captioner"] = value
