@@ -44,9 +44,8 @@ def watch(network: nn.Module) -> tuple[dict[str, str], list[tuple]]:
         title = f"{part}: {f'{len(modules)} x ' if many else ''}{type(modules[0]).__name__}"
 
         def note(module: nn.Module, args: tuple, output: object, title: str = title) -> None:
-            parts.setdefault(
-                title, shape(output) if isinstance(output, torch.Tensor) else tensors(output)[0].removeprefix("0 ")
-            )
+            shown = shape(output) if isinstance(output, torch.Tensor) else tensors(output)[0]
+            parts.setdefault(title, shown.removeprefix("0 "))
 
         modules[-1].register_forward_hook(note)
     network.register_forward_hook(lambda module, args, output: calls.append((args, output)))
