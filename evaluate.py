@@ -1,13 +1,15 @@
-"""What kind of language is it? A checkpoint -> metrics with baselines, and a page to look words up on.
+"""Evaluate a checkpoint: metrics with baselines, and a page with a dictionary.
 
     python evaluate.py --checkpoint checkpoints/best.pt --out_dir report
     python evaluate.py --checkpoint checkpoints/best.pt --out_dir report --quick     about two minutes
-    python evaluate.py --checkpoint a.pt b.pt c.pt --out_dir report                  mean, deviation, who reads whom
-    python evaluate.py --checkpoint best.pt --out_dir report --real_pictures photos  beside real pictures
+    python evaluate.py --checkpoint a.pt b.pt c.pt --out_dir report                  mean, deviation, cross-reading
+    python evaluate.py --checkpoint best.pt --out_dir report --real_pictures photos  compare with real pictures
 
-Writes metrics.json, report.md and index.html (open it with a double click). An interrupted evaluation goes on
-where it was with the same command.
+Writes metrics.json, report.md and index.html (open it with a double click). The same command resumes an interrupted
+evaluation.
 """
+
+from __future__ import annotations
 
 import os
 import sys
@@ -15,16 +17,18 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
 from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is loaded)
 
+import argparse
 import dataclasses
 import hashlib
 import itertools
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,67 +36,75 @@ from tqdm import tqdm
 
 from captions import FORMATS
 from checkpoints import EXPORT_FILES, add_checkpoint_flag, chosen_checkpoint
-from evaluation.picture_folder import open_real_pictures
-from evaluation.protocol import QUICK, Protocol, open_model
+from evaluation.picture_folder import RealPictures, open_real_pictures
+from evaluation.protocol import QUICK, ModelUnderTest, Protocol, open_model
 from evaluation.report.markdown import all_metrics, markdown
 from evaluation.report.page import render_page
-from evaluation.sections import captioners, cross_reading, cycle, information, language, legibility, robustness
 from evaluation.sections.alphabet import alphabet_section
+from evaluation.sections.captioners import add_trained_baselines, captioners_section
+from evaluation.sections.cross_reading import cross_reading, fresh_reading
+from evaluation.sections.cycle import cycle_section
+from evaluation.sections.information import bottleneck_section, coherence_section, language_model_section
+from evaluation.sections.language import meaning_section, structure_section
+from evaluation.sections.legibility import legibility_section
 from evaluation.sections.real_pictures import real_pictures_section
 from evaluation.sections.real_text import real_text_section
+from evaluation.sections.robustness import robustness_section
 from evaluation.sections.scenes import scenes_section
 from runtime.command_line import SMALLER_MODEL, Parser, UserError, exit_code, number, path_name
 from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, write_atomically
 from runtime.outputs import refuse_inputs, write_output
 
-FILES = (  # flags that are used instead of what the run had
+FILES = (  # flags that replace settings of the run
     "captions_file",
     "val_file",
     "test_file",
     "captions_column",
     "captions_format",
 )
-METRICS_FORMAT = 2  # of metrics.json; 1 had "figures" under their labels
+METRICS_FORMAT = 3  # of metrics.json; 2 had the section "circle" and "given" words
 OUTPUTS = ("metrics.json", "report.md", "index.html")
-PAGE_COST = 8  # beside the sections'
-FRESH_COST = 15  # of each of several models
+PAGE_COST = 8  # in the unit of `Section.cost`
+FRESH_COST = 15  # a model, if there are several
 
 
-class Section(NamedTuple):
-    """A part of the evaluation, whose results are one entry of metrics.json's "sections"."""
+@dataclass(frozen=True)
+class Section:
+    """A section of the evaluation, whose results are one entry of metrics.json's "sections"."""
 
-    run: Callable  # as `reading` says
-    cost: int  # its time beside the other sections', about
-    needs_slots: bool  # of the grammar
+    run: Callable  # as documented in evaluation/sections/__init__.py
+    cost: int  # its time relative to the other sections, roughly
+    needs_slots: bool = False  # of the grammar
     needs_lines: bool = False  # of a captions file
     needs_pictures: bool = False  # of --real_pictures
     needs_codes: bool = False  # of train.py --use_vq
 
-    def concerns(self, model):
-        """Whether it is about such models at all; what it lacks otherwise is said on the page."""
+    def applies_to(self, model: ModelUnderTest) -> bool:
+        """Whether the section applies to a model; a missing slot is listed as a reason instead."""
         lacks_lines = self.needs_lines and model.lines is None
         lacks_pictures = self.needs_pictures and model.real is None
-        return not (lacks_lines or lacks_pictures or self.needs_codes and not model.cycle.has_codes)
+        lacks_codes = self.needs_codes and not model.cycle.has_codes
+        return not (lacks_lines or lacks_pictures or lacks_codes)
 
 
 SECTIONS = {
-    "circle": Section(cycle.cycle_section, 6, False),
-    "real_text": Section(real_text_section, 10, False, True),
-    "scenes": Section(scenes_section, 30, True),
-    "legibility": Section(legibility.legibility_section, 20, True),
-    "robustness": Section(robustness.robustness_section, 8, False),
-    "structure": Section(language.structure_section, 10, False),
-    "meaning": Section(language.meaning_section, 8, True),
-    "bottleneck": Section(information.bottleneck_section, 6, False),
-    "alphabet": Section(alphabet_section, 3, False, needs_codes=True),
-    "language_model": Section(information.language_model_section, 2, False),
-    "coherence": Section(information.coherence_section, 2, False),
-    "real_pictures": Section(real_pictures_section, 15, False, needs_pictures=True),
-    "captioners": Section(captioners.captioners_section, 40, False),
+    "cycle": Section(cycle_section, 6),
+    "real_text": Section(real_text_section, 10, needs_lines=True),
+    "scenes": Section(scenes_section, 30, needs_slots=True),
+    "legibility": Section(legibility_section, 20, needs_slots=True),
+    "robustness": Section(robustness_section, 8),
+    "structure": Section(structure_section, 10),
+    "meaning": Section(meaning_section, 8, needs_slots=True),
+    "bottleneck": Section(bottleneck_section, 6),
+    "alphabet": Section(alphabet_section, 3, needs_codes=True),
+    "language_model": Section(language_model_section, 2),
+    "coherence": Section(coherence_section, 2),
+    "real_pictures": Section(real_pictures_section, 15, needs_pictures=True),
+    "captioners": Section(captioners_section, 40),
 }
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
-# What the other sections leave out for a captions file, by name
+# Metrics of the other sections that need the grammar
 WITHOUT_SLOTS = (
     "per-slot accuracy",
     "Soft",
@@ -115,7 +127,7 @@ WITHOUT_SLOTS = (
 class Progress:
     """A bar on a terminal, one line a section elsewhere."""
 
-    def __init__(self, total):
+    def __init__(self, total: int):
         self.bar = tqdm(
             total=total,
             disable=not sys.stderr.isatty(),
@@ -123,8 +135,8 @@ class Progress:
             dynamic_ncols=True,
         )
 
-    def start(self, name, cost):
-        """A part of the evaluation begins that costs so much of the total."""
+    def start(self, name: str, cost: int) -> None:
+        """Start a part of the evaluation."""
         self.name = name
         self.cost = cost
         self.share = 0.0  # of it that is done
@@ -132,36 +144,36 @@ class Progress:
         self.began = time.monotonic()
         self.bar.set_description(name)
 
-    def advance(self, share):
-        """A further share in [0, 1] of the part is done; what parts report beyond 1 is not counted."""
+    def advance(self, share: float) -> None:
+        """Add a share in [0, 1] of the part; the sum is clipped at 1."""
         share = min(share, 1.0 - self.share)
         self.share += share
         self.bar.update(self.cost * share * 0.99)
 
-    def end(self, cached=False):
-        """The part is done; cached: it was there already."""
+    def end(self, cached: bool = False) -> None:
+        """The part is done; cached: its result was in partial.json."""
         self.bar.update(max(0, self.before + self.cost - self.bar.n))
         if self.bar.disable:
             took = "from partial.json" if cached else f"{time.monotonic() - self.began:.0f} s"
             print(f"{self.name}: {took}", file=sys.stderr, flush=True)
 
-    def skip(self, cost):
-        """A part of that cost is left out."""
+    def skip(self, cost: int) -> None:
+        """Skip a part of that cost."""
         self.bar.update(cost)
 
-    def close(self):
-        """The evaluation is done: the bar is full."""
+    def close(self) -> None:
+        """Fill and close the bar."""
         self.bar.update(max(0, self.bar.total - self.bar.n))
         self.bar.close()
 
 
 class Partial:
-    """D/partial.json: the sections that are done, and what they belong to. Raises UserError."""
+    """D/partial.json: the results of finished sections, and the fingerprint of their evaluation. Raises UserError."""
 
-    def __init__(self, folder, fingerprint, force):
+    def __init__(self, folder: str, fingerprint: Any, force: bool):
         self.path = os.path.join(folder, "partial.json")
         self.sections = {}
-        self.fingerprint = json.loads(to_json(fingerprint))  # as it will come back from the file
+        self.fingerprint = json.loads(to_json(fingerprint))  # as it is read from the file
         if force or not os.path.lexists(self.path):
             return
         try:
@@ -174,14 +186,14 @@ class Partial:
                 f"{self.path} belongs to another evaluation; choose another --out_dir, or --force to begin anew"
             )
 
-    def store(self, name, result):
-        """Keep a section's result, on disk too. Raises OSError."""
+    def store(self, name: str, result: Any) -> None:
+        """Store a section's result in memory and on disk. Raises OSError."""
         self.sections[name] = json.loads(to_json(result))
         write_atomically(self.path, to_json({"fingerprint": self.fingerprint, "sections": self.sections}).encode())
 
 
-def to_json(value):
-    """JSON without NaN or infinity: a metric that is not finite is a fault, not a value."""
+def to_json(value: Any) -> str:
+    """JSON without NaN or infinity. Raises ValueError for a value that is not finite."""
 
     def plain(x):
         if isinstance(x, np.generic):
@@ -191,8 +203,8 @@ def to_json(value):
     return json.dumps(value, default=plain, allow_nan=False, ensure_ascii=False, indent=1)
 
 
-def digest(*paths):
-    """The first 16 hex digits of the SHA-256 of files together; of a folder that export.py wrote, of its two files."""
+def digest(*paths: str) -> str:
+    """The first 16 hex digits of the SHA-256 of files; an exported folder stands for its two files."""
     h = hashlib.sha256()
     in_folders = [
         [os.path.join(path, name) for name in EXPORT_FILES] if os.path.isdir(path) else [path] for path in paths
@@ -205,8 +217,8 @@ def digest(*paths):
 
 
 @lru_cache(maxsize=1)
-def version():
-    """A digest of the program's own modules in use: two results with the same one were measured alike."""
+def version() -> str:
+    """A digest of the program's imported modules: results with the same version were measured by the same code."""
     root = Path(__file__).resolve().parent
     folders = {root, *(p for p in root.iterdir() if p.is_dir())}
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
@@ -218,11 +230,13 @@ def version():
 # ---------------------------------------------------------------------------------------------
 
 
-def evaluate_model(model, number, protocol, seed, partial, progress):
-    """All sections of one ModelUnderTest -> ({section: result}, {section or metric: why it was left out})."""
+def evaluate_model(
+    model: ModelUnderTest, index: int, protocol: Protocol, seed: int, partial: Partial, progress: Progress
+) -> tuple[dict, dict[str, str]]:
+    """All sections of one model -> ({section: result}, {section or metric: the reason why it was left out})."""
     sections, left_out = {}, {}
     for name, section in SECTIONS.items():
-        if not section.concerns(model):
+        if not section.applies_to(model):
             progress.skip(section.cost)
             continue
         if section.needs_slots and model.lines is not None:
@@ -230,7 +244,7 @@ def evaluate_model(model, number, protocol, seed, partial, progress):
             progress.skip(section.cost)
             continue
         progress.start(name, section.cost)
-        key = f"{number}/{name}"
+        key = f"{index}/{name}"
         cached = key in partial.sections
         if not cached:
             partial.store(key, section.run(model, protocol, seed, progress.advance))
@@ -240,11 +254,11 @@ def evaluate_model(model, number, protocol, seed, partial, progress):
         left_out["corruptions made by torchvision"] = reason
     if model.lines is not None:
         left_out.update({name: NEEDS_SLOTS for name in WITHOUT_SLOTS})
-    captioners.add_trained_baselines(sections)
+    add_trained_baselines(sections)
     return sections, left_out
 
 
-def summarize(models):
+def summarize(models: list[dict]) -> dict[str, dict]:
     """Mean and standard deviation (n - 1) over models of every metric that all of them have -> {id: ...}."""
     of_models = [all_metrics(m) for m in models]
     out = {}
@@ -263,8 +277,10 @@ def summarize(models):
     return out
 
 
-def describe(args, protocol, models, real):
-    """What metrics.json says of the evaluation itself."""
+def describe(
+    args: argparse.Namespace, protocol: Protocol, models: list[ModelUnderTest], real: RealPictures | None
+) -> dict:
+    """The entries of metrics.json about the evaluation itself."""
     checkpoints = []
     for path, model in zip(args.checkpoint, models):
         checkpoints.append({"path": str(path), "sha256": digest(path), "settings": dataclasses.asdict(model.settings)})
@@ -280,8 +296,8 @@ def describe(args, protocol, models, real):
     }
 
 
-def evaluate(args):
-    """The whole evaluation -> metrics.json's content. Raises what `main` turns into one line."""
+def evaluate(args: argparse.Namespace) -> dict:
+    """The whole evaluation -> the content of metrics.json. Raises what `main` turns into one line."""
     began = time.monotonic()
     existing = [name for name in OUTPUTS if os.path.lexists(os.path.join(args.out_dir, name))]
     if existing and not args.force:
@@ -311,16 +327,18 @@ def evaluate(args):
     entries = []
     for i, model in enumerate(models):
         sections, left_out = evaluate_model(model, i, protocol, args.seed, partial, progress)
-        entries.append({"name": model.name, "given": model.given, "sections": sections, "left_out": left_out})
+        entries.append(
+            {"name": model.name, "grounded_words": model.grounded_words, "sections": sections, "left_out": left_out}
+        )
     result = {**about, "models": entries}
     if len(models) > 1:
         result["summary"] = summarize(entries)
         if "cross-reading" not in partial.sections:
-            partial.store("cross-reading", cross_reading.cross_reading(models, protocol, args.seed))
+            partial.store("cross-reading", cross_reading(models, protocol, args.seed))
         result["cross_reading"] = partial.sections["cross-reading"]
         progress.start("fresh captioners across models", FRESH_COST * several)
         if not (cached := "fresh-reading" in partial.sections):
-            partial.store("fresh-reading", cross_reading.fresh_reading(models, protocol, args.seed, progress.advance))
+            partial.store("fresh-reading", fresh_reading(models, protocol, args.seed, progress.advance))
         result["fresh_reading"] = partial.sections["fresh-reading"]
         progress.end(cached)
     progress.start("page", PAGE_COST)
@@ -338,7 +356,7 @@ def evaluate(args):
 # ---------------------------------------------------------------------------------------------
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("evaluate.py", __doc__)
     add_checkpoint_flag(parser, nargs="+")
     parser.add_argument(
@@ -391,7 +409,7 @@ def parse_arguments(argv):
         nargs="?",
         const=True,
         metavar="DIR",
-        help="compare scenes with the pictures in a folder; without DIR with photographs that scikit-learn, matplotlib and, where it "
+        help="compare scenes with the pictures in a folder; without DIR with photographs that scikit-learn, matplotlib and, if it "
         "is installed, scikit-image ship",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
@@ -405,15 +423,16 @@ def parse_arguments(argv):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    """Run the command line -> exit code: 0 done, 1 a failure, 130 or 143 interrupted. Raises SystemExit(2) for a wrong flag."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line -> exit code: 0 done, 1 a failure, 130 or 143 interrupted. Raises SystemExit(2) for a wrong
+    flag."""
     args = parse_arguments(argv)
-    left = f"the same command goes on with what is in {os.path.join(args.out_dir, 'partial.json')}"
-    return exit_code("evaluate.py", lambda: evaluate_and_tell(args), SMALLER_MODEL, left)
+    left = f"the same command resumes from {os.path.join(args.out_dir, 'partial.json')}"
+    return exit_code("evaluate.py", lambda: evaluate_and_report(args), SMALLER_MODEL, left)
 
 
-def evaluate_and_tell(args):
-    """The whole command. Returns the exit code. Raises what `evaluate` raises."""
+def evaluate_and_report(args: argparse.Namespace) -> int:
+    """Evaluate, and print the exact match. Returns the exit code. Raises what `evaluate` raises."""
     result = evaluate(args)
     metrics_path, report_path, page_path = (os.path.join(args.out_dir, name) for name in OUTPUTS)
     print(f"pages: {page_path}, {report_path}; numbers: {metrics_path}")

@@ -1,34 +1,46 @@
-"""Measures of a visual language. Pure functions of strings and arrays.
+"""Metrics of a visual language. Pure functions of strings and arrays.
 
-Each says its formula, reference, range and cost, and has a doctest. `docs/measures.md` tells what
-a value means; the scripts say on which sentences it was taken.
+Each docstring has the formula, the reference, the range and the cost, and a doctest. `docs/measures.md` explains what
+a value means.
 """
+
+from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from text.vocabulary import normalized, tokenize
 
 # ---------------------------------------------------------------------------------------------
-# What came back: lists of sentences, paired by position
+# Reconstruction: lists of sentences and their captions, paired by position
 # ---------------------------------------------------------------------------------------------
 
 
-def exact_match(originals, recovered):
-    """Share of sentences that came back word for word, in [0, 1]; capitals, spaces and kinds of quotation marks do not count.
+def is_exact(original: str, recovered: str) -> bool:
+    """Whether a caption has the same words as a sentence; capitals, spaces and the style of quotation marks are
+    ignored.
+
+    >>> is_exact("A red ball.", "a red ball ."), is_exact("a blue box", "a blue ball")
+    (True, False)
+    """
+    return normalized(original) == normalized(recovered)
+
+
+def exact_match(originals: Sequence[str], recovered: Sequence[str]) -> float:
+    """Share of sentences whose caption `is_exact`, in [0, 1].
 
     >>> exact_match(["A red ball.", "a blue box"], ["a red ball .", "a blue ball"])
     0.5
     """
-    return sum(normalized(a) == normalized(b) for a, b in zip(originals, recovered, strict=True)) / max(
-        1, len(originals)
-    )
+    return sum(is_exact(a, b) for a, b in zip(originals, recovered, strict=True)) / max(1, len(originals))
 
 
-def verbatim_match(originals, recovered):
-    """Share of sentences that came back as they were typed, in [0, 1].
+def verbatim_match(originals: Sequence[str], recovered: Sequence[str]) -> float:
+    """Share of sentences whose caption is the same text, character by character, in [0, 1].
 
     >>> verbatim_match(["A red ball.", "a blue box"], ["a red ball.", "a blue box"])
     0.5
@@ -36,8 +48,8 @@ def verbatim_match(originals, recovered):
     return sum(a == b for a, b in zip(originals, recovered, strict=True)) / max(1, len(originals))
 
 
-def word_accuracy(originals, recovered):
-    """Share of places at which the same word stands, in [0, 1]; a missing or extra word counts as wrong.
+def word_accuracy(originals: Sequence[str], recovered: Sequence[str]) -> float:
+    """Share of positions with the same word, in [0, 1]; a missing or extra word counts as wrong.
 
     >>> word_accuracy(["a red ball"], ["a red"])
     0.6666666666666666
@@ -50,22 +62,17 @@ def word_accuracy(originals, recovered):
     return right / max(1, places)
 
 
-def edit_distance(a, b):
-    """Fewest insertions, deletions and replacements that turn one sequence into the other (Levenshtein
-    1966): 0 ... the longer length. Cost O(len(a) len(b)).
+def edit_distance(a: Sequence, b: Sequence) -> int:
+    """Fewest insertions, deletions and substitutions that turn one sequence into the other (Levenshtein 1966): 0 ...
+    the longer length. Cost O(len(a) len(b)).
 
     >>> edit_distance("a red ball".split(), "a big red box".split())
     2
     """
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        corner, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
-    return row[-1]
+    return Levenshtein.distance(a, b)
 
 
-def word_error_rate(originals, recovered):
+def word_error_rate(originals: Sequence[str], recovered: Sequence[str]) -> float:
     """Edit distance in words over the words of the originals: 0 is perfect; above 1 is possible.
 
     >>> word_error_rate(["a red ball", "a box"], ["a blue ball", "a box"])
@@ -75,8 +82,13 @@ def word_error_rate(originals, recovered):
     return sum(edit_distance(a, b) for a, b in pairs) / max(1, sum(len(a) for a, _ in pairs))
 
 
-def slot_hits(slots_of, originals, recovered, name_of=str):
-    """For every slot, [(the original's word, the caption's word in it)]; "" where the caption has no such slot.
+def slot_hits(
+    slots_of: Callable[[str], dict],
+    originals: Sequence[str],
+    recovered: Sequence[str],
+    name_of: Callable[[str], str] = str,
+) -> dict[str, list[tuple[str, str]]]:
+    """For every slot, [(the original's word, the caption's word in it)]; "" if the caption lacks the slot.
 
     slots_of: sentence -> {slot: word}, empty for a sentence without slots; slots of one name_of(slot) count together.
 
@@ -91,10 +103,10 @@ def slot_hits(slots_of, originals, recovered, name_of=str):
     return hits
 
 
-def slot_accuracies(hits):
+def slot_accuracies(hits: dict[str, list[tuple[str, str]]]) -> tuple[dict[str, float], float]:
     """`slot_hits` -> ({slot: accuracy}, Soft), each in [0, 1].
 
-    Soft is the mean over slots, so that a slot of few sentences weighs as much as one of all.
+    Soft is the mean over slots: a slot of few sentences has the same weight as a slot of all sentences.
 
     >>> slot_accuracies({"color": [("red", "red"), ("red", "pink")], "object": [("box", "box")]})
     ({'color': 0.5, 'object': 1.0}, 0.75)
@@ -103,8 +115,8 @@ def slot_accuracies(hits):
     return each, float(np.mean(list(each.values()))) if each else 0.0
 
 
-def hard_slots(slots_of, originals, recovered):
-    """Per sentence: 1.0 if every slot came back, else 0.0. Its mean is Hard, in [0, 1], at least exact match.
+def hard_slots(slots_of: Callable[[str], dict], originals: Sequence[str], recovered: Sequence[str]) -> list[float]:
+    """Per sentence: 1.0 if every slot is read right, else 0.0. The mean is Hard, in [0, 1], at least exact match.
 
     >>> hard_slots(lambda s: {"color": s.split()[1]}, ["a red ball", "a red box"], ["the red", "a pink box"])
     [1.0, 0.0]
@@ -112,8 +124,9 @@ def hard_slots(slots_of, originals, recovered):
     return [float(slots_of(a).items() <= slots_of(b).items()) for a, b in zip(originals, recovered, strict=True)]
 
 
-def confusion_matrix(pairs, words):
-    """Counts (len(words), len(words) + 1): row the original's word, column what was read; the last is any other.
+def confusion_matrix(pairs: Sequence[tuple[str, str]], words: Sequence[str]) -> np.ndarray:
+    """Counts (len(words), len(words) + 1): row: the original's word; column: the word that was read, the last for any
+    other.
 
     >>> confusion_matrix([("red", "red"), ("red", "ball"), ("pink", "red")], ["red", "pink"]).tolist()
     [[1, 0, 1], [1, 0, 0]]
@@ -124,12 +137,18 @@ def confusion_matrix(pairs, words):
     return out
 
 
-def bootstrap_interval(values, seed, weights=None, resamples=1000, level=0.95):
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray,
+    seed: int,
+    weights: Sequence[float] | np.ndarray | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
     """Percentile bootstrap (Efron 1979) of sum(values) / sum(weights): (low, high). Cost O(n resamples).
 
     values and weights (n,), or (n, columns) for the mean over columns of their ratios; weights default to 1,
-    which makes it the mean. Items are resampled whole. At exactly 0 or 1 resampling sees no doubt at all;
-    there the interval is Wilson's (1927), for shares.
+    which makes it the mean. Rows are resampled. If the ratio is exactly 0 or 1, a bootstrap interval has no width;
+    the interval is then Wilson's (1927) for shares.
 
     >>> low, high = bootstrap_interval([1.0] * 90 + [0.0] * 10, seed=0)
     >>> low < 0.9 < high, bootstrap_interval([1.0] * 100, seed=0)[0] < 0.97
@@ -148,7 +167,8 @@ def bootstrap_interval(values, seed, weights=None, resamples=1000, level=0.95):
         n = len(values)  # sentences are what is sampled, not words
         interval = binomtest(int(found * n), n).proportion_ci(level, "wilson")
         return float(interval.low), float(interval.high)
-    rng, means = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    means = []
     for _ in range(resamples):
         pick = rng.integers(len(values), size=len(values))
         total = weights[pick].sum(0)
@@ -158,29 +178,31 @@ def bootstrap_interval(values, seed, weights=None, resamples=1000, level=0.95):
 
 
 # ---------------------------------------------------------------------------------------------
-# Structure: do like sentences have like pictures, and do parts of one go with parts of the other?
+# Structure: do similar sentences have similar pictures, and do parts of sentences set parts of pictures?
 # ---------------------------------------------------------------------------------------------
 
 
-def pairwise_rmse(features):
+def pairwise_rmse(features: np.ndarray) -> np.ndarray:
     """Root mean square distance of rows (n, F) -> condensed (n (n - 1) / 2,), >= 0. Cost O(n^2 F).
 
     >>> pairwise_rmse(np.array([[0.0, 0.0], [1.0, 1.0]])).tolist()
     [1.0]
     """
     features = np.asarray(features, np.float64)
-    features = features - features.mean(0)  # distances stay, and subtracting large squares does not
+    features = features - features.mean(0)  # the same distances, without differences of large squares
     square = (features**2).sum(1)
     gram = square[:, None] + square[None] - 2 * features @ features.T
     return np.sqrt(np.maximum(gram, 0) / features.shape[1])[np.triu_indices(len(features), 1)]
 
 
-def topographic_similarity(meaning, form, seed=0, permutations=999):
+def topographic_similarity(
+    meaning: np.ndarray, form: np.ndarray, seed: int | np.random.Generator = 0, permutations: int = 999
+) -> tuple[float, float]:
     """(rho, p): Spearman's rho in [-1, 1] between two condensed distance matrices (Brighton & Kirby 2006).
 
-    p is Mantel's (1967): the share of `permutations` reorderings of the items under which rho is at
-    least as large; pairs share items, so a p that takes pairs as independent is far too small. `seed` may be
-    a numpy Generator. Two constant lists have rho 0. Cost O(n^2 permutations).
+    p is Mantel's (1967): the share of `permutations` of the items with a rho at least as large. Pairs share items, so a
+    test that treats pairs as independent gives a p that is far too small. rho is 0 if a matrix is constant. Cost O(n^2
+    permutations).
 
     >>> x = pairwise_rmse(np.arange(12.0)[:, None])
     >>> rho, p = topographic_similarity(x, x, permutations=99)
@@ -190,15 +212,19 @@ def topographic_similarity(meaning, form, seed=0, permutations=999):
     from scipy.spatial.distance import squareform  # a second to import both, and training has no use for them
     from scipy.stats import rankdata
 
-    meaning, form = rankdata(meaning), rankdata(form)
-    meaning, form = meaning - meaning.mean(), form - form.mean()
+    meaning = rankdata(meaning)
+    meaning = meaning - meaning.mean()
+    form = rankdata(form)
+    form = form - form.mean()
     scale = math.sqrt(float((meaning**2).sum() * (form**2).sum()))
     if scale == 0:
         return 0.0, 1.0
     found = float(meaning @ form) / scale
-    square, n = squareform(form), len(squareform(form))
+    square = squareform(form)
+    n = len(square)
     rows, columns = np.triu_indices(n, 1)
-    rng, at_least = np.random.default_rng(seed), 1
+    rng = np.random.default_rng(seed)
+    at_least = 1
     for _ in range(permutations):
         order = rng.permutation(n)
         at_least += float(meaning @ square[order[rows], order[columns]]) / scale >= found - 1e-12
@@ -218,12 +244,12 @@ def _joint_entropies(x, y):
     return entropy(cx), entropy(cy), entropy(cxy)
 
 
-def positional_disentanglement(meanings, messages):
-    """posdis (Chaabouni et al. 2020): mean over places j of (I1 - I2) / H(symbol at j), in [0, 1], I1 and
-    I2 the largest mutual informations with one attribute each. Places that never vary are left out.
+def positional_disentanglement(meanings: np.ndarray, messages: np.ndarray) -> float:
+    """posdis (Chaabouni et al. 2020): mean over positions j of (I1 - I2) / H(symbol at j), in [0, 1], where I1 and I2
+    are the two largest mutual informations with an attribute. Positions that never vary are left out.
 
-    meanings (n, attributes), messages (n, places), integers. A language with one place for each
-    attribute scores 1. Few samples bias it: subtract `shuffled_null`. Cost O(n places attributes).
+    meanings (n, attributes), messages (n, positions), integers. A language with one position for each attribute scores
+    1. Small samples bias it: subtract `shuffled_null`. Cost O(n positions attributes).
 
     >>> m = np.array([[a, b] for a in range(3) for b in range(3)])
     >>> positional_disentanglement(m, m), positional_disentanglement(m, m.sum(1, keepdims=True) * 0)
@@ -241,8 +267,8 @@ def positional_disentanglement(meanings, messages):
     return float(np.mean(gaps)) if gaps else 0.0
 
 
-def bag_of_symbols_disentanglement(meanings, messages):
-    """bosdis (Chaabouni et al. 2020): posdis of how often each symbol occurs, wherever it stands; in [0, 1].
+def bag_of_symbols_disentanglement(meanings: np.ndarray, messages: np.ndarray) -> float:
+    """bosdis (Chaabouni et al. 2020): posdis of the number of times each symbol occurs in a message; in [0, 1].
 
     >>> m = np.array([[a, b] for a in range(3) for b in range(3)])
     >>> round(bag_of_symbols_disentanglement(m, m + [[0, 3]]), 6)
@@ -253,18 +279,23 @@ def bag_of_symbols_disentanglement(meanings, messages):
     return positional_disentanglement(meanings, counts)
 
 
-def shuffled_null(measure, meanings, messages, seed, rounds=10):
-    """Mean of measure(meanings, messages) with the messages dealt out at random: what chance and few
-    samples alone would score.
+def shuffled_null(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    meanings: np.ndarray,
+    messages: np.ndarray,
+    seed: int,
+    rounds: int = 10,
+) -> float:
+    """Mean of metric(meanings, messages) over random permutations of the messages: its value under chance in a sample
+    of this size.
 
     >>> m = np.array([[a, b] for a in range(5) for b in range(5)] * 8)
     >>> shuffled_null(positional_disentanglement, m, m, seed=0) < 0.1
     True
     """
     rng = np.random.default_rng(seed)
-    return float(
-        np.mean([measure(meanings, np.asarray(messages)[rng.permutation(len(messages))]) for _ in range(rounds)])
-    )
+    messages = np.asarray(messages)
+    return float(np.mean([metric(meanings, messages[rng.permutation(len(messages))]) for _ in range(rounds)]))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -272,11 +303,11 @@ def shuffled_null(measure, meanings, messages, seed, rounds=10):
 # ---------------------------------------------------------------------------------------------
 
 
-def vendi_score(distances, scale, q=1.0):
-    """Effective number of different things (Friedman & Dieng 2023; order q: Pasarkar & Dieng 2024), in [1, n].
+def vendi_score(distances: np.ndarray, scale: float, q: float = 1.0) -> float:
+    """Effective number of different items (Friedman & Dieng 2023; order q: Pasarkar & Dieng 2024), in [1, n].
 
-    exp of the Renyi entropy of order q of the eigenvalues of K / n, K = exp(-(d / scale)^2) on condensed
-    distances. q = 1 is Shannon's, infinity counts only the most common kind. Cost O(n^3).
+    exp of the Renyi entropy of order q of the eigenvalues of K / n, K = exp(-(d / scale)^2) on condensed distances d. q
+    = 1 is Shannon's entropy; at infinity only the largest eigenvalue counts. Cost O(n^3).
 
     >>> round(vendi_score(np.zeros(6), 1.0), 3), round(vendi_score(np.full(6, 99.0), 1.0), 3)
     (1.0, 4.0)
@@ -293,9 +324,9 @@ def vendi_score(distances, scale, q=1.0):
     return float((values**q).sum() ** (1 / (1 - q)))
 
 
-def active_units(mu, threshold=0.01):
-    """Number of latents whose posterior mean varies over sentences by more than `threshold` (Burda et al.
-    2016), 0 ... mu.shape[1]; mu (n, latents).
+def active_units(mu: np.ndarray, threshold: float = 0.01) -> int:
+    """Number of latent dimensions whose posterior mean has a variance over sentences above `threshold` (Burda et al.
+    2016), 0 ... z_dim; mu (n, z_dim).
 
     >>> active_units(np.array([[0.0, 1.0], [0.0, -1.0]]))
     1
@@ -303,8 +334,8 @@ def active_units(mu, threshold=0.01):
     return int((np.asarray(mu).var(0) > threshold).sum())
 
 
-def bits_through(text_bits, captioner_nats):
-    """I(text; picture) >= H(text) - cross-entropy of a captioner (Barber & Agakov 2003), bits, cut off at 0.
+def bits_through(text_bits: float, captioner_nats: float) -> float:
+    """I(text; picture) >= H(text) - cross-entropy of a captioner (Barber & Agakov 2003), in bits, at least 0.
 
     >>> bits_through(10.0, math.log(2))
     9.0
@@ -313,12 +344,13 @@ def bits_through(text_bits, captioner_nats):
 
 
 # ---------------------------------------------------------------------------------------------
-# Words and pictures by themselves
+# Sentences and pictures by themselves
 # ---------------------------------------------------------------------------------------------
 
 
-def majority_sentence(sentences):
-    """The most common word at each place, up to the most common length: the best caption that looks at nothing.
+def majority_sentence(sentences: Sequence[str]) -> str:
+    """The most common word at each position of the sentences of the most common length: a caption that needs no
+    picture.
 
     >>> majority_sentence(["a red ball", "a red box", "a blue ball"])
     'a red ball'
@@ -329,7 +361,7 @@ def majority_sentence(sentences):
     return " ".join(Counter(column).most_common(1)[0][0] for column in zip(*rows))
 
 
-def total_variation(pictures):
+def total_variation(pictures: np.ndarray) -> float:
     """Mean absolute difference of neighboring pixels, in [0, 1]; pictures (n, 3, h, w) in [0, 1] (Rudin et al. 1992).
 
     >>> total_variation(np.zeros((1, 3, 8, 8)))
@@ -339,10 +371,10 @@ def total_variation(pictures):
     return float((np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()) / 2)
 
 
-def spectral_slope(pictures):
-    """Slope of log power against log frequency of the luminance, radially averaged (Field 1987); white noise
-    has 0, photographs about -2, smoother pictures less. Flat pictures have no spectrum: nan is never
-    returned, they score 0. Cost O(n h w log(h w)).
+def spectral_slope(pictures: np.ndarray) -> float:
+    """Slope of log power against log frequency of the luminance, radially averaged (Field 1987): 0 for white noise,
+    about -2 for photographs, lower for smoother pictures; 0 for flat pictures, which have no spectrum. Cost O(n h w
+    log(h w)).
 
     >>> noise = np.random.default_rng(0).random((20, 3, 64, 64))
     >>> abs(spectral_slope(noise)) < 0.1
@@ -360,9 +392,10 @@ def spectral_slope(pictures):
     return float(np.polyfit(np.log(rings), np.log(mean + 1e-9 * mean.max()), 1)[0])
 
 
-def kernel_distance(a, b):
-    """Unbiased squared maximum mean discrepancy of features (n, F) and (m, F) under the kernel (x y / F + 1)^3 (Binkowski et al.
-    2018, who take Inception's features). 0 for one distribution; luck can make it negative. Cost O((n + m)^2 F).
+def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy of features (n, F) and (m, F) under the kernel (x y / F + 1)^3
+    (Binkowski et al. 2018, who use Inception features). Its expectation is 0 for equal distributions; estimates may be
+    negative. Cost O((n + m)^2 F).
 
     >>> rng = np.random.default_rng(0)
     >>> a, b, far = rng.random((200, 8)), rng.random((200, 8)), 1 + rng.random((200, 8))

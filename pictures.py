@@ -43,6 +43,15 @@ def rows_of(vocab: Vocabulary, sentences: Sequence[str], most: int | None = None
     return [vocab.encode_known(s)[:most] or [PAD] for s in sentences]
 
 
+def batches_of_ids(
+    vocab: Vocabulary, sentences: Sequence[str], device: torch.device | str, most: int | None = None
+) -> Iterator[torch.Tensor]:
+    """Sentences -> their token ids on a device, (B, T) for at most BATCH sentences at a time. most: as for `rows_of`."""
+    rows = rows_of(vocab, sentences, most)
+    for i in range(0, len(rows), BATCH):
+        yield pad(rows[i : i + BATCH]).to(device)
+
+
 def draw_sentences(
     cycle: Cycle, vocab: Vocabulary, sentences: Sequence[str], device: torch.device | str
 ) -> torch.Tensor:
@@ -50,11 +59,9 @@ def draw_sentences(
 
     Unknown words, and tokens beyond the longest sentence of the model, are left out.
     """
-    rows = rows_of(vocab, sentences, cycle.max_tokens)
-    parts = [cycle.draw(pad(rows[i : i + BATCH]).to(device)).picture for i in range(0, len(rows), BATCH)]
-    if not parts:
-        return torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
-    return round_8bit(torch.cat([p.float().cpu() for p in parts]))
+    batches = batches_of_ids(vocab, sentences, device, cycle.max_tokens)
+    parts = [cycle.draw(ids).picture.float().cpu() for ids in batches]
+    return round_8bit(torch.cat(parts)) if parts else torch.zeros(0, 3, PICTURE_SIZE, PICTURE_SIZE)
 
 
 @torch.no_grad()
@@ -62,12 +69,10 @@ def codes_of_sentences(
     cycle: Cycle, vocab: Vocabulary, sentences: Sequence[str], device: torch.device | str
 ) -> list[str]:
     """Sentences -> their scenes written in codes (`decoders/codes.py`), of a model with `Cycle.has_codes`."""
-    rows = rows_of(vocab, sentences, cycle.max_tokens)
     out = []
-    for part in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
-        ids = pad(part).to(device)
+    for ids in batches_of_ids(vocab, sentences, device, cycle.max_tokens):
         scene = cycle.draw(ids)
-        out += [cycle.scene_decoder.write_codes(scene, ids, row) for row in range(len(part))]
+        out += [cycle.scene_decoder.write_codes(scene, ids, row) for row in range(len(ids))]
     return out
 
 

@@ -1,30 +1,38 @@
-"""Is a picture a scene of this model at all? Its caption is drawn again, and the two pictures are compared.
+"""Is a picture a scene of this model? Its caption is drawn again, and the two pictures are compared.
 
-A captioner says something to every picture, and networks are often sure of what they say to foreign ones (Nguyen et al. 2015);
-the likelihoods of generative models fail there, too (Nalisnick et al. 2019). A picture that comes back from its own code is a
-better sign (An & Cho 2015), the more so the less the code holds: no real picture fits into a sentence. Nothing is trained for it.
+A captioner has a caption for every picture, and networks are often confident about foreign pictures (Nguyen et al.
+2015); so are the likelihoods of generative models (Nalisnick et al. 2019). The reconstruction error is a better sign
+(An & Cho 2015), and the better the less the code holds: no real picture fits into a sentence. No network is trained for
+this check.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from channel import add_noise, blur, jpeg, round_8bit, shift
+from models import Cycle
 from pictures import INVENTION, draw_sentences, read_pictures
+from settings import Settings
 from text.grammar import different_sentences
 
-SENTENCES, SEED = 60, 0  # of the calibration
-MOST = 24  # words or pieces of a sentence that the language model invents for it
-COARSE = 4  # px: the pictures are compared by squares of this side, so that noise counts little
-MOVED = (-2, 0, 2)  # px across and down: a scene that arrives a little out of place is a scene
-LEAST = 0.01  # shares of the variance below this one count as equal
+SENTENCES = 60  # of the calibration
+SEED = 0
+MOST = 24  # words or tokens of a sentence that the language model invents for it
+COARSE = 4  # px, the side of the squares by which pictures are compared, so that noise counts little
+MOVED = (-2, 0, 2)  # px across and down, the shifts that are ignored
+LEAST = 0.01  # smaller shares of the variance count as this one
 
 
-def unexplained(pictures, redrawn):
-    """What a picture's caption does not explain: mean squared difference of pictures (n, 3, 64, 64) in [0, 1] and of what is
-    drawn from their captions, where it fits best, divided by the variance of the picture, at 16x16 pixels -> (n,), 0 for the same
-    picture, about 2 for any two, more for plain pictures."""
+def unexplained(pictures: torch.Tensor, redrawn: torch.Tensor) -> torch.Tensor:
+    """The share of a picture's variance that its caption does not explain, at 16x16 pixels -> (n,): mean squared
+    difference of pictures (n, 3, 64, 64) in [0, 1] and of the pictures that are drawn from their captions, at the best
+    shift, divided by the variance of the picture. 0 for equal pictures, about 2 for unrelated ones, more for plain
+    pictures."""
     a = F.avg_pool2d(pictures, COARSE)
     variance = (a - a.mean((2, 3), keepdim=True)).square().mean((1, 2, 3))
     moved = (F.avg_pool2d(shift(redrawn, dx, dy), COARSE) for dx in MOVED for dy in MOVED)
@@ -33,18 +41,18 @@ def unexplained(pictures, redrawn):
 
 @dataclass
 class SceneCheck:
-    """Turns what a caption leaves unexplained into a probability, for one model, by logistic regression (Platt 1999)."""
+    """Maps the unexplained share to a probability for one model, by logistic regression (Platt 1999)."""
 
     offset: float  # of the log odds that a picture is a scene of the model
     slope: float  # of the log odds over log(unexplained), <= 0
 
     @classmethod
-    def of(cls, cycle, vocab, settings, device):
-        """Calibrated on sentences of `val`; for a model of a captions file, which may not be there, on sentences that its language
-        model invents.
+    def of(cls, cycle: Cycle, vocab: Any, settings: Settings, device: torch.device) -> SceneCheck:
+        """Calibrate on sentences of `val`, or, for a model of a captions file, which may be missing, on sentences that
+        its language model invents.
 
-        Scenes, as they are and after JPEG 50, a blur of 1 px, noise of 0.1 and a shift of 2 px, are told from the same pictures
-        beside the caption of another sentence. Both count as equally likely.
+        The positive examples are scenes, also after JPEG 50, a blur of 1 px, noise of 0.1 and a shift of 2 px; the
+        negative examples are the same pictures with the caption of another sentence. Both are equally likely.
         """
         pictures = draw_sentences(cycle, vocab, some_sentences(cycle, vocab, settings, device), device)
         noisy = add_noise(pictures, 0.1, torch.Generator().manual_seed(SEED))
@@ -56,15 +64,16 @@ class SceneCheck:
         offset, slope = logistic_regression(log_unexplained(left), is_scene.double())
         return cls(offset, min(0.0, slope))
 
-    def probability(self, left):
-        """What captions leave unexplained, (n,) -> how likely the pictures are scenes of the model, (n,) in [0, 1]."""
+    def probability(self, left: torch.Tensor) -> torch.Tensor:
+        """`unexplained` shares (n,) -> the probabilities that the pictures are scenes of the model, (n,) in [0, 1]."""
         return torch.sigmoid(self.offset + self.slope * log_unexplained(left))
 
 
-def logistic_regression(x, label, steps=30):
-    """x (n,), label (n,) 0 or 1, float64 -> offset and slope of the log odds of 1, by Newton's method. A penalty of slope^2 / 2
-    keeps the slope finite where the labels can be told apart without a fault."""
-    design, penalty = torch.stack([torch.ones_like(x), x], 1), torch.tensor([0.0, 1.0], dtype=x.dtype)  # (n, 2), (2,)
+def logistic_regression(x: torch.Tensor, label: torch.Tensor, steps: int = 30) -> list[float]:
+    """x (n,), label (n,) 0 or 1, float64 -> offset and slope of the log odds of 1, by Newton's method. A penalty of
+    slope^2 / 2 keeps the slope finite if the labels are separable."""
+    design = torch.stack([torch.ones_like(x), x], 1)  # (n, 2)
+    penalty = torch.tensor([0.0, 1.0], dtype=x.dtype)
     weights = torch.zeros(2, dtype=x.dtype)
     for _ in range(steps):
         p = torch.sigmoid(design @ weights)  # (n,)
@@ -74,13 +83,13 @@ def logistic_regression(x, label, steps=30):
     return weights.tolist()
 
 
-def log_unexplained(left):
+def log_unexplained(left: torch.Tensor) -> torch.Tensor:
     """Natural logarithm of (n,) shares of variance."""
     return left.double().clamp(min=LEAST).log()
 
 
-def some_sentences(cycle, vocab, settings, device):
-    """Sentences of the model's language that need nothing but the model."""
+def some_sentences(cycle: Cycle, vocab: Any, settings: Settings, device: torch.device) -> list[str]:
+    """Sentences of the model's language, without its captions file."""
     if not settings.captions_file:
         return different_sentences(SENTENCES, "val", SEED)
     rng = torch.Generator(device).manual_seed(SEED)

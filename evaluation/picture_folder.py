@@ -1,4 +1,7 @@
-"""Real pictures to compare scenes with: any folder of picture files, or the photographs that packages in use ship."""
+"""Real pictures to compare scenes with: any folder of picture files, or the photographs that installed packages
+ship."""
+
+from __future__ import annotations
 
 import hashlib
 import importlib.util
@@ -14,8 +17,8 @@ from decoders.base import PICTURE_SIZE
 from pictures import PictureError, from_image, open_picture, printable
 from runtime.command_line import UserError
 
-LEAST = 2  # so that some pictures can be compared with others
-LARGEST_SIDE = 2048  # px; larger pictures are made smaller before they are cropped, so that memory stays flat
+LEAST = 2  # pictures, for a comparison of halves
+LARGEST_SIDE = 2048  # px; larger pictures are scaled down before they are cropped, so that memory stays flat
 # Photographs in the installed packages: (package, folder, names). Drawings, plots and second views are left out.
 SHIPPED = (
     ("sklearn", "datasets/images", "china.jpg flower.jpg"),
@@ -35,28 +38,28 @@ class RealPictures:
 
     source: str  # the folder, or the packages
     folder: str | None  # None for those of packages
-    paths: list  # of the pictures that could be read
+    paths: list[str]  # of the readable pictures
     crops: torch.Tensor  # (n, 3, 64, 64) in [0, 1]
-    picture_of_crop: np.ndarray  # (n,) numbers of paths
-    left_out: list  # why, a line for each file that is no picture
+    picture_of_crop: np.ndarray  # (n,) indices of paths
+    left_out: list[str]  # a line for each file that is no picture, with the reason
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.crops)
 
     @property
-    def digest(self):
-        """Tells these crops from others."""
+    def digest(self) -> str:
+        """A digest of the crops."""
         return hashlib.sha256((self.crops * 255).round().byte().numpy().tobytes()).hexdigest()[:16]
 
-    def description(self):
-        """What was read, in lines for people."""
+    def description(self) -> list[str]:
+        """Lines about the pictures for the user."""
         lines = [f"real pictures: {len(self)} crops of {len(self.paths)} pictures, {self.source}"]
         if self.left_out:
             lines.append(f"{len(self.left_out)} files there are left out; the first: {self.left_out[0]}")
         return lines
 
 
-def shipped_pictures():
+def shipped_pictures() -> tuple[list[str], list[str]]:
     """(packages that are installed, paths of the photographs that they ship)."""
     packages, paths = [], []
     for package, folder, names in SHIPPED:
@@ -70,7 +73,7 @@ def shipped_pictures():
     return packages, paths
 
 
-def files_of(folder):
+def files_of(folder: str) -> list[str]:
     """Paths of the files in a folder and its subfolders, hidden ones left out, sorted. Raises UserError."""
     if not os.path.isdir(folder):
         what = "is a file" if os.path.exists(folder) else "does not exist"
@@ -84,11 +87,11 @@ def files_of(folder):
     return paths
 
 
-def open_real_pictures(folder, n, seed):
-    """About n crops of the pictures in a folder, or without one (True) of those that packages ship -> RealPictures.
+def open_real_pictures(folder: str | bool, n: int, seed: int) -> RealPictures:
+    """About n crops of the pictures in a folder, or of those that packages ship (True).
 
-    As many of each picture, two or more; of more than n / 2 pictures, so many are drawn by lot, the same for the same seed.
-    Raises UserError.
+    Two or more crops of each picture, equally many; of more than n / 2 pictures, n / 2 are chosen at random by the
+    seed. Raises UserError.
     """
     rng, left_out = np.random.default_rng([seed, 41]), []
     if folder is True:
@@ -121,16 +124,16 @@ def open_real_pictures(folder, n, seed):
     return RealPictures(source, None if folder is True else folder, used, torch.cat(crops), picture_of_crop, left_out)
 
 
-def no_larger(image):
+def no_larger(image: Image.Image) -> Image.Image:
     """A Pillow image with sides of at most 2,048 px."""
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     return image
 
 
-def crops_of(image, n, rng):
-    """n squares of a Pillow image at random places, made 64x64 -> (n, 3, 64, 64) in [0, 1].
+def crops_of(image: Image.Image, n: int, rng: np.random.Generator) -> torch.Tensor:
+    """n random square crops of a Pillow image, scaled to 64x64 -> (n, 3, 64, 64) in [0, 1].
 
-    Their sides are between 64 px and the shorter side of the picture, on a logarithmic scale: near and far views alike.
+    Their sides are between 64 px and the shorter side of the picture, uniform on a logarithmic scale.
     """
     shorter = min(image.size)
     out = []

@@ -36,7 +36,6 @@ COLUMNS = {  # metric's id: heading
     "legibility/swap_visible_min": "ΔE",
     "legibility/swap_overlap_min": "IoU",
     "legibility/topographic_similarity": "topsim",
-    "legibility/silhouettes": "silhouettes",
 }
 SENTENCES = 500  # of `val`: what chooses a recipe never looks at a test split
 SEED = 901  # of the sentences; training never uses it

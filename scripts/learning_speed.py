@@ -26,7 +26,7 @@ def learning_curve(path, args):
     captioner = fresh_captioner(args.captioner, model.vocab, model.max_words, args.seed, model.device)
     checks = model.sentences(protocol.checks, "test", args.seed)
     fresh = {"fresh": captioner}
-    return train_captioners(fresh, model.cycle.draw, model, protocol, checks, args.seed, score=word_accuracy)["fresh"]
+    return train_captioners(fresh, model, protocol, checks, args.seed, score=word_accuracy)["fresh"]
 
 
 def tell(args):

@@ -39,9 +39,7 @@ def measure(args):
     print(*tables(scores, groups), sep="\n\n", end="\n\n")
     pictures, rows = model.draw(sentences), []
     for kind, strength in CORRUPTED:
-        exact = robustness.exact_match_after(
-            model.cycle, model.vocab, model.device, sentences, pictures, kind, strength, args.seed
-        )
+        exact = robustness.exact_match_after(model.read, sentences, pictures, kind, strength, args.seed)
         rows.append([f"{kind} {strength}", f"{exact:.4g}"])
     print(markdown_table(["exact match after", ""], rows), end="\n\n")
     print_legibility(legibility_scores(model, sentences, args.swaps, args.seed))

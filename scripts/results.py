@@ -6,7 +6,7 @@ seeds that no training uses for validation.
 
 import sys
 
-from evaluation.report.results_table import checkpoint_metrics, lines_of_given, results_table
+from evaluation.report.results_table import checkpoint_metrics, grounding_lines_of, results_table
 from runtime.command_line import Parser, exit_code, number
 from runtime.devices import choose_device, set_threads
 
@@ -20,7 +20,7 @@ def tell(args):
             [checkpoint_metrics(path, args.n, args.seed, device) for path in args.checkpoints], args.n, args.seed
         )
     )
-    for line in lines_of_given(args.checkpoints, device):
+    for line in grounding_lines_of(args.checkpoints, device):
         print(f"\n{line}")
     return 0
 

@@ -10,6 +10,7 @@ import evaluate
 from evaluation.protocol import open_model
 from evaluation.report import page
 from evaluation.report.markdown import markdown
+from evaluation.report.page_glyphs import alphabet_sheet
 from evaluation.sections import alphabet
 
 ONE_EACH = {"a": np.diag([3, 1, 2]), "b": np.diag([4, 4])}
@@ -57,14 +58,14 @@ def test_a_model_with_codes_is_measured_and_its_codes_are_shown(decoder):
     assert metrics["alphabet/used"]["value"] == pytest.approx(len(letters) / n_codes)
     assert metrics["alphabet/purity_of_words"]["value"] == 1 or decoder == "glyphs"
     assert metrics["alphabet/bits_by_frequency"]["value"] <= metrics["alphabet/bits"]["value"]
-    sheet = dict(alphabet.alphabet_sheet(model, letters))
+    sheet = dict(alphabet_sheet(model, letters))
     assert sum(len(of) for of in sheet.values()) == len(letters)
     assert all(x["picture"].startswith("data:image/png") and x["words"] for of in sheet.values() for x in of)
 
 
 def test_a_model_without_codes_has_no_such_section():
-    assert not evaluate.SECTIONS["alphabet"].concerns(open_model(blank(), torch.device("cpu")))
-    assert evaluate.SECTIONS["alphabet"].concerns(open_model(blank(use_vq=True), torch.device("cpu")))
+    assert not evaluate.SECTIONS["alphabet"].applies_to(open_model(blank(), torch.device("cpu")))
+    assert evaluate.SECTIONS["alphabet"].applies_to(open_model(blank(use_vq=True), torch.device("cpu")))
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +87,8 @@ def test_page_and_report_show_each_code_in_use_with_its_words(monkeypatch):
         "metrics": {},
         "details": {"confusion": {}, "curves": {"this_model": {"": [[1, 0.0]]}}, "steps": 1, "clean": 1.0},
     }
-    sections = {"circle": empty, "captioners": empty, "alphabet": section}
-    entry = {"name": model.name, "sections": sections, "left_out": {}, "given": model.given}
+    sections = {"cycle": empty, "captioners": empty, "alphabet": section}
+    entry = {"name": model.name, "sections": sections, "left_out": {}, "grounded_words": model.grounded_words}
     about = {"seed": 0, "version": "0", "torch": "2", "quick": True, "protocol": {"steps": 1}, "seconds": 0.0}
     result = {
         **about,

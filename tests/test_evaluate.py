@@ -68,7 +68,7 @@ def test_all_sections_splits_and_slots_are_there(evaluation):
     assert set(sections) == {
         name for name, section in evaluate.SECTIONS.items() if not section.needs_lines | section.needs_codes
     }
-    ids = set(sections["circle"]["metrics"])
+    ids = set(sections["cycle"]["metrics"])
     for split in ("test", "test_pairs", "test_ood", "test_frames"):
         assert {
             f"exact_match/{split}",
@@ -76,19 +76,19 @@ def test_all_sections_splits_and_slots_are_there(evaluation):
             f"slot_accuracy/{split}/color",
             f"slot_accuracy/{split}/position",
         } <= ids
-    beside = sections["circle"]["metrics"]["exact_match/test"]["baselines"]
+    beside = sections["cycle"]["metrics"]["exact_match/test"]["baselines"]
     assert {"chance", "majority", "blank_picture", "other_picture"} <= set(beside)
     assert {"random_decoder/fresh_captioner", "hand_made/fresh_captioner"} <= set(beside)
     assert sections["captioners"]["details"]["steps"] == 3
-    counts = np.array(sections["circle"]["details"]["confusion"]["test"]["color"]["counts"])
-    assert counts.shape == (11, 12) and counts.sum() == sections["circle"]["metrics"]["slot_accuracy/test/color"]["n"]
+    counts = np.array(sections["cycle"]["details"]["confusion"]["test"]["color"]["counts"])
+    assert counts.shape == (11, 12) and counts.sum() == sections["cycle"]["metrics"]["slot_accuracy/test/color"]["n"]
 
 
 @pytest.mark.slow
 def test_report_tells_the_metrics_of_the_json(evaluation):
     folder, result = evaluation
     text = (folder / "report.md").read_text(encoding="utf-8")
-    value = result["models"][0]["sections"]["circle"]["metrics"]["word_accuracy/test"]["value"]
+    value = result["models"][0]["sections"]["cycle"]["metrics"]["word_accuracy/test"]["value"]
     assert f"**{100 * value:.1f}\u00a0%**" in text and "Robustness" in text and f"seed {result['seed']}" in text
     assert not (folder / "partial.json").exists()
 
@@ -127,12 +127,12 @@ def test_interrupted_evaluation_goes_on(evaluation, tiny_run, tmp_path, monkeypa
         patch.setitem(evaluate.SECTIONS, "meaning", evaluate.Section(interrupted, 1, True))
         assert evaluate.main(arguments) == 130
     done = json.loads((tmp_path / "partial.json").read_text(encoding="utf-8"))["sections"]
-    assert "0/circle" in done and "0/meaning" not in done and not (tmp_path / "metrics.json").exists()
+    assert "0/cycle" in done and "0/meaning" not in done and not (tmp_path / "metrics.json").exists()
 
     def again(*_):
         raise AssertionError("measured twice")
 
-    monkeypatch.setitem(evaluate.SECTIONS, "circle", evaluate.Section(again, 1, False))
+    monkeypatch.setitem(evaluate.SECTIONS, "cycle", evaluate.Section(again, 1))
     assert evaluate.main(arguments) == 0
     result = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     whole = copy.deepcopy(evaluation[1])
@@ -158,14 +158,14 @@ def test_several_checkpoints_read_each_other(tiny_run, tmp_path, monkeypatch, sm
     assert evaluate.main(["--checkpoint", *paths, "--out_dir", str(tmp_path), "--quick", "--threads", "1"]) == 0
     result = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     matrix = result["cross_reading"]
-    own = [m["sections"]["circle"]["metrics"]["word_accuracy/test"]["value"] for m in result["models"]]
+    own = [m["sections"]["cycle"]["metrics"]["word_accuracy/test"]["value"] for m in result["models"]]
     assert len(matrix) == len(matrix[0]) == 2 and all(0 <= v <= 1 for row in matrix for v in row)
     assert result["summary"]["word_accuracy/test"]["mean"] == pytest.approx(np.mean(own))
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "Who reads whom" in report and "Fresh captioners, taught by" in report
+    assert "Cross-reading" in report and "Fresh captioners, trained on" in report
     fresh = result["fresh_reading"]
     assert fresh["n"] == SMALL.sentences and fresh["steps"] == SMALL.steps
-    for name in ("exact_match", "share", "share_by_luck"):
+    for name in ("exact_match", "share", "share_by_chance"):
         assert len(fresh[name]) == 2 and all(0 <= v <= 1 for row in fresh[name] for v in row)
     assert "Who can be learned from whom" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
@@ -231,7 +231,7 @@ def test_a_renamed_label_changes_the_shown_text_only(evaluation):
     result = evaluation[1]
     renamed, old = renamed_labels(result)
     sections = renamed["models"][0]["sections"]
-    for metric in [*sections["circle"]["metrics"].values(), *sections["robustness"]["metrics"].values()]:
+    for metric in [*sections["cycle"]["metrics"].values(), *sections["robustness"]["metrics"].values()]:
         metric["baselines"] = {id: v for id, v in metric["baselines"].items() if not id.endswith("/fresh_captioner")}
     captioners.add_trained_baselines(sections)
     for (id, metric), (same_id, other) in zip(metrics_of(result), metrics_of(renamed)):

@@ -1,7 +1,6 @@
 """The evaluation tells a language from none, and from a trick: a cheat, and languages painted by hand."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from evaluation_cases import run_section
 
+from captioners.base import Reading
 from data_utils import EOS, GrammarData, Vocabulary
 from decoders.base import Scene
-from evaluation.baselines.captioners import BaselineModel
+from evaluation.baselines.decoders import BaselineModel
 from evaluation.measures import legibility
 from evaluation.measures.legibility import FOUR_SLOTS
 from evaluation.protocol import ModelUnderTest
 from settings import Settings
-from text.grammar import SLOT_WORDS, parse
+from text.grammar import SLOT_WORDS, parse, render
 from text.word_classes import find_word_classes
 
 
@@ -32,27 +32,27 @@ class LowestBit:
         pixels = torch.full((len(ids), 3 * 64 * 64), 128)
         pixels[:, : self.places * 8] += bits.flatten(1)
         none = torch.zeros(len(ids), 1)
-        return Scene(pixels.view(-1, 3, 64, 64) / 255, none, none, none[:, 0])
+        return Scene(pixels.view(-1, 3, 64, 64) / 255, none, none, none[:, 0], ids < 0, ids[:, :0])
 
     def read(self, picture, temperature=0.0, rng=None):
         bits = (picture * 255).round().long().flatten(1)[:, : self.places * 8].view(len(picture), self.places, 8) & 1
         words = (bits << torch.arange(8)).sum(2)
         words = torch.where(words < len(Vocabulary.of_grammar()), words, 3)
-        return torch.where(words == 0, EOS, words), torch.zeros(len(picture)), torch.full((*words.shape, 64), 1 / 64)
+        zero = torch.zeros(words.shape)
+        return Reading(torch.where(words == 0, EOS, words), zero[:, 0], zero, torch.full((*words.shape, 64), 1 / 64))
 
 
 @pytest.fixture(scope="module")
 def cheat():
     vocab, trick = Vocabulary.of_grammar(), LowestBit(24)
-    cycle = BaselineModel(trick.draw, trick)
-    cycle.language_model = SimpleNamespace(max_words=24)  # of which the random scene decoder beside it needs to know
+    cycle = BaselineModel(trick.draw, trick, 24)
     cycle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(vocab))
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, channel=False)
     return ModelUnderTest(cycle=cycle, vocab=vocab, settings=settings, device=torch.device("cpu"), name="cheat")
 
 
 def test_cheat_comes_back_whole_and_is_caught_by_corruption(cheat):
-    metrics = run_section("circle", cheat, sentences=60)["metrics"]
+    metrics = run_section("cycle", cheat, sentences=60)["metrics"]
     assert metrics["exact_match/test"]["value"] == 1.0 and metrics["exact_match/test_ood"]["value"] == 1.0
     curves = run_section("robustness", cheat, corrupted=30)["details"]["curves"]
     for kind in ("jpeg", "blur", "noise", "resample", "low_pass"):
@@ -61,7 +61,7 @@ def test_cheat_comes_back_whole_and_is_caught_by_corruption(cheat):
 
 
 def test_cheat_cannot_be_read_by_a_person(cheat):
-    own = legibility.legibility_metrics(cheat.cycle, cheat.vocab, cheat.device, 0, True)
+    own = legibility.legibility_metrics(cheat.draw, 0, True)
     assert own["legibility/color_histogram_64"] < 0.25
     assert own["legibility/swap_changed_mean"] == 0 and own["legibility/swap_visible_min"] < 1
     assert own["legibility/naive_4_mean"] < 0.2  # chance is 0.134
@@ -101,12 +101,11 @@ class Painted:
                 y, x = 32 * (k // 2), 32 * (k % 2)
                 picture[:, y : y + 32, x : x + 32] = self.PALETTE[number % 12, :, None, None]
         none = torch.zeros(len(ids), 1)
-        return Scene(pictures, none, none, none[:, 0])
+        return Scene(pictures, none, none, none[:, 0], ids < 0, ids[:, :0])
 
 
 def painted(message):
-    cycle = BaselineModel(Painted(message))
-    cycle.language_model = SimpleNamespace(max_words=24)
+    cycle = BaselineModel(Painted(message), max_tokens=24)
     cycle.word_classes = find_word_classes(GrammarData(1000, 0).some_sentences(2000), len(Vocabulary.of_grammar()))
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
     vocab = Vocabulary.of_grammar()
@@ -135,7 +134,7 @@ def languages():
         rng = np.random.default_rng(0)
 
         def draw(slots, model=model):
-            return legibility.draw_slots(model.cycle, model.vocab, model.device, slots)
+            return model.draw([render(s) for s in slots])
 
         out[name]["naive"] = legibility.few_shot_accuracy(draw, "color", 4, legibility._pixels, rng, 150)
         out[name]["swaps"] = legibility.swaps(draw, "color", rng, pairs=30)

@@ -15,7 +15,7 @@ STAR = (4, 0)
 
 
 def only(picture):
-    (found,) = measure_scene(picture).things
+    (found,) = measure_scene(picture).objects
     return found
 
 
@@ -67,33 +67,33 @@ def test_an_outline_does_not_depend_on_place_size_or_color():
 @pytest.mark.parametrize("wave", [(0.6, 0.0), (0.0, 0.6), (0.5, 0.5), (0.5, -0.5)])
 def test_stripes_are_ground_and_their_wave_is_measured(wave):
     found = measure_scene(scene([thing(radius=8)], ((0.2, 0.2, 0.2), 0.08, wave)))
-    assert len(found.things) == 1
-    assert found.ground.frequency == pytest.approx(wave, abs=0.06)
+    assert len(found.objects) == 1
+    assert found.background.frequency == pytest.approx(wave, abs=0.06)
     tones = to_lab(np.array([[0.28] * 3, [0.12] * 3]))[:, 0]
-    assert found.ground.strength == pytest.approx(np.ptp(tones) / 2, rel=0.15)
-    assert np.linalg.norm(found.ground.lab - to_lab(np.array([0.2] * 3))) < 2
+    assert found.background.strength == pytest.approx(np.ptp(tones) / 2, rel=0.15)
+    assert np.linalg.norm(found.background.lab - to_lab(np.array([0.2] * 3))) < 2
 
 
 def test_an_empty_ground_has_no_things_and_no_stripes():
     found = measure_scene(scene([]))
-    assert found.things == [] and found.ground.strength < 0.1
-    assert np.linalg.norm(found.ground.lab - to_lab(np.array(PLAIN[0]))) < 1
+    assert found.objects == [] and found.background.strength < 0.1
+    assert np.linalg.norm(found.background.lab - to_lab(np.array(PLAIN[0]))) < 1
 
 
 @pytest.mark.parametrize("centers", [[(14, 50), (48, 12)], [(16, 14), (48, 18), (32, 48)]])
 def test_things_come_in_the_order_of_sentences(centers):
     shuffled = [centers[i] for i in (1, 0, 2) if i < len(centers)]
     found = measure_scene(scene([thing(c) for c in shuffled]))
-    assert np.stack([t.center for t in found.things]) == pytest.approx(np.array(centers), abs=0.3)
+    assert np.stack([t.center for t in found.objects]) == pytest.approx(np.array(centers), abs=0.3)
 
 
 def test_specks_are_no_things_and_near_parts_are_one():
-    assert len(measure_scene(scene([thing(radius=8), thing((8, 8), radius=1.2)])).things) == 1
+    assert len(measure_scene(scene([thing(radius=8), thing((8, 8), radius=1.2)])).objects) == 1
     halves = scene([thing(radius=8)])
     halves[:, :, 32:34] = torch.tensor(PLAIN[0])[:, None, None]
-    assert len(measure_scene(halves).things) == 1
+    assert len(measure_scene(halves).objects) == 1
     halves[:, :, 30:36] = torch.tensor(PLAIN[0])[:, None, None]
-    assert len(measure_scene(halves).things) == 2
+    assert len(measure_scene(halves).objects) == 2
 
 
 def test_noise_and_jpeg_change_little():
@@ -103,8 +103,8 @@ def test_noise_and_jpeg_change_little():
     to_image(picture).save(file, "JPEG", quality=85)
     for changed in (noisy, from_image(Image.open(file))):
         found = measure_scene(changed)
-        assert len(found.things) == 2
-        for a, b in zip(measure_scene(picture).things, found.things):
+        assert len(found.objects) == 2
+        for a, b in zip(measure_scene(picture).objects, found.objects):
             assert np.linalg.norm(a.lab - b.lab) < 12 and np.linalg.norm(a.center - b.center) < 0.5
             assert a.area == pytest.approx(b.area, rel=0.12) and iou(a, b) > 0.8
             assert np.linalg.norm(a.shading - b.shading) < 0.1
@@ -113,5 +113,5 @@ def test_noise_and_jpeg_change_little():
 def test_a_picture_without_a_ground_is_measured_all_the_same():
     rng = torch.Generator().manual_seed(0)
     found = measure_scene(torch.rand(3, 64, 64, generator=rng))
-    assert np.isfinite(found.ground.lab).all()
+    assert np.isfinite(found.background.lab).all()
     measure_scene(torch.zeros(3, 64, 64))

@@ -53,12 +53,12 @@ def test_a_captioner_reads_its_teacher_and_whoever_draws_alike():
     other = model_under_test(Cycle(settings, len(vocab), GrammarData.max_words, cycle.word_classes), vocab, settings)
     protocol = dataclasses.replace(SMALL, steps=100, every=100)
     found = mutual.fresh_reading([one, other, model_under_test(*tiny_cycle())], protocol, 0)
-    exact, share, luck = (found[name] for name in ("exact_match", "share", "share_by_luck"))
+    exact, share, by_chance = (found[name] for name in ("exact_match", "share", "share_by_chance"))
     assert found["share_is"] == "word_accuracy" and found["n"] == len(TAUGHT) and found["steps"] == 100
     assert share[0][2] == share[0][0] == share[2][0] and exact[0][2] == exact[0][0]
     for taught, stranger in ((0, 1), (1, 0)):
         assert exact[taught][taught] > 0.7 > exact[taught][stranger]
-        assert share[taught][taught] > luck[taught][taught] + 0.2
+        assert share[taught][taught] > by_chance[taught][taught] + 0.2
 
 
 def test_models_of_other_words_are_left_out():
@@ -96,7 +96,7 @@ def test_the_script_trains_each_seed_once_and_prints_the_matrices(tmp_path, monk
     ]
     assert mutual_intelligibility.main(command) == 0
     out = capsys.readouterr().out
-    assert out.count("\n| seed 3 |") == 4 and "by luck" in out and "(n = 24, seed 501)" in out
+    assert out.count("\n| seed 3 |") == 4 and "by by_chance" in out and "(n = 24, seed 501)" in out
     kept = json.loads((tmp_path / "mutual.json").read_text(encoding="utf-8"))
     assert kept["seeds"] == [3, 4] and len(kept["own"]) == len(kept["fresh"]["share"]) == 2
     weights = (tmp_path / "seed_3" / "checkpoints" / "best.pt").read_bytes()

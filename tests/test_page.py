@@ -18,7 +18,7 @@ from conftest import TINY, run_forked
 from evaluation_cases import SMALL
 
 from data_utils import CaptionsData
-from evaluation.metric import metric
+from evaluation.metric import OWN, Metrics
 from evaluation.protocol import ModelUnderTest, open_model
 from evaluation.report import page, page_data, page_glyphs, page_inside
 from models import Cycle
@@ -32,7 +32,9 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: 
 
 def nine(id, label, value, **more):
     """A metric of nine items beside chance."""
-    return metric(id, label, value, 9, 0, baselines={"chance": 0.1}, better="high", **more)
+    found = Metrics(0)
+    found.add(id, label, {OWN: value, "chance": 0.1}, 9, better="high", **more)
+    return found
 
 
 def result_of(model):
@@ -41,7 +43,7 @@ def result_of(model):
     confusion = {"test": {"color": {"words": words, "counts": [[8, 2, 0], [0, 9, 1]]}}} if model.lines is None else {}
     curves = {"jpeg": {"trained_on": True, "strengths": [90, 5], "exact_match": [0.9, 0.1], "halves_at": 5}}
     sections = {
-        "circle": {
+        "cycle": {
             "metrics": nine("exact_match/test", "exact match", 0.9, interval=[0.8, 1.0], split="test"),
             "details": {"confusion": confusion},
         },
@@ -56,7 +58,12 @@ def result_of(model):
             "details": {"curves": {"this_model": {"plain_convolutions": [[2, 0.1], [3, 0.4]]}}, "steps": 3},
         },
     }
-    entry = {"name": model.name, "given": model.given, "sections": sections, "left_out": {"Soft": "<needs & slots>"}}
+    entry = {
+        "name": model.name,
+        "grounded_words": model.grounded_words,
+        "sections": sections,
+        "left_out": {"Soft": "<needs & slots>"},
+    }
     about = {
         "seed": 7,
         "version": "0123abcd",
@@ -159,7 +166,7 @@ def test_names_are_text_not_markup(built):
 
 def test_swaps_change_one_word_only(model):
     entries, means = page_data.grammar_words(
-        model, 7, result_of(model)["models"][0]["sections"]["circle"]["details"]["confusion"]
+        model, 7, result_of(model)["models"][0]["sections"]["cycle"]["details"]["confusion"]
     )
     assert means.shape == (47, 3, 64, 64)
     for entry in entries[::7]:
@@ -226,24 +233,26 @@ def test_several_models_stand_side_by_side(model, built):
     result = result_of(model)
     other = copy.deepcopy(result["models"][0])
     other["name"] = "runs/b/last.pt"
-    other["sections"]["circle"]["metrics"]["exact_match/test"]["value"] = 0.7
+    other["sections"]["cycle"]["metrics"]["exact_match/test"]["value"] = 0.7
     result = {**result, "models": [*result["models"], other], "cross_reading": [[0.9, None], [0.25, 0.7]]}
     text = page.render_page(result, model, SMALL, 7)
-    assert "80.0\u00a0% ± 14.1\u00a0%" in text and "Who reads whom" in text and "25.0\u00a0%" in text
+    assert "80.0\u00a0% ± 14.1\u00a0%" in text and "Cross-reading" in text and "25.0\u00a0%" in text
     assert "come from the first, <b>checkpoints/last.pt</b>" in text and "b/last.pt reads" in text
     assert text.count('class="peer"') == 2  # exact match and jpeg; the third metric was never reached
-    assert "Who reads whom" not in built.read_text(encoding="utf-8")
+    assert "Cross-reading" not in built.read_text(encoding="utf-8")
 
 
 def test_a_renamed_label_changes_the_shown_text_only(model, built):
     result = result_of(model)
-    result["models"][0]["sections"]["circle"]["metrics"]["exact_match/test"]["label"] = "renamed"
+    result["models"][0]["sections"]["cycle"]["metrics"]["exact_match/test"]["label"] = "renamed"
     result["models"][0]["sections"]["robustness"]["metrics"]["corruption/jpeg_50"]["label"] = "renamed too"
     text = page.render_page(result, model, SMALL, 7)
     assert 'name">renamed ↑<' in text and 'name">renamed too ↑<' in text
     before = built.read_text(encoding="utf-8")
     tiles = re.search(r'<ul class="tiles">.*?</ul>', before, re.S)[0]
-    assert "come back word for word" in tiles and "JPEG at quality 50" in tiles and tiles in text  # found by their ids
+    assert (
+        "unseen sentences are read exactly" in tiles and "JPEG at quality 50" in tiles and tiles in text
+    )  # found by their ids
     text = text.replace("renamed too", "jpeg 50").replace("renamed", "exact match")
     assert text == before
 
@@ -276,13 +285,13 @@ def model_in_line(path, lines, tokenizer, vocab_size=0):
     )
 
 
-def test_a_dictionary_of_marks_spells_rare_words_from_the_marks_of_pieces(tmp_path):
+def test_a_dictionary_of_glyphs_spells_rare_words_from_the_glyphs_of_tokens(tmp_path):
     lines = [f"A dog saw {n} dogs." for n in range(60)]
     other = model_in_line(tmp_path / "lines.txt", [*lines, "Zebras and zephyrs."], "bpe", 300)
     entries, sheet = page_glyphs.glyph_dictionary(other, {"dog": (4, 3, Counter({"cat": 1}))})
     found = {e["word"]: e for e in entries}
     assert len(found["dog"]["glyphs"]) == 1 < len(found["41"]["glyphs"]) and found["dog"]["accuracy"] == 0.75
-    assert found["dog"]["slot"] == "word" and found["z"]["slot"] == "piece of words" and "<00>" in found
+    assert found["dog"]["slot"] == "word" and found["z"]["slot"] == "part of words" and "<00>" in found
     drawn, columns = page_glyphs.one_sheet(
         page_glyphs.pictures_of_glyphs(other.cycle, range(3, len(other.vocab)), other.device)
     )

@@ -6,16 +6,16 @@ import torch
 
 from evaluation.measures import word_legibility as real_legibility
 from evaluation.measures.word_legibility import (
+    LEGIBILITY,
     changes,
     content_places,
     glyph_overlap,
-    glyphs_of_tokens,
     legibility_scores,
+    visible_glyphs,
     word_swaps,
     words_in_contexts,
 )
 from evaluation.metric import OWN
-from evaluation.sections.real_text import legibility_of_words
 from text.vocabulary import Vocabulary, tokenize
 
 ANIMALS = ["horse", "tiger", "zebra", "whale", "camel", "otter"]
@@ -81,8 +81,8 @@ def test_a_mark_is_found_again_in_any_place_and_among_any_marks():
     model = InPlaces()
     rows = words_in_contexts(content_places(TEXTS), model.vocab, np.random.default_rng(0))
     assert len(rows) == 8 and len({len(row) for row in rows}) == 1
-    values, _ = legibility_scores(model, TEXTS, 12, 0)["mark_overlap"]
-    shaky, _ = legibility_scores(InPlaces(shaky=True), TEXTS, 12, 0)["mark_overlap"]
+    values, _ = legibility_scores(model, TEXTS, 12, 0)["glyph_overlap"]
+    shaky, _ = legibility_scores(InPlaces(shaky=True), TEXTS, 12, 0)["glyph_overlap"]
     assert values[OWN] > 0.93 and values["other_words"] < 0.75 and shaky[OWN] < 0.75
 
 
@@ -91,20 +91,13 @@ def test_marks_that_move_between_pixels_stay_the_same():
     for i, shift in enumerate((0.0, 0.25, 0.5)):
         ramp = (torch.arange(64.0) - 20 - shift).abs()
         glyphs[0, i] = torch.sigmoid(2 * (3 - ramp))[None, :, None] * torch.sigmoid(2 * (3 - ramp))[None, None]
-    assert glyph_overlap(glyphs_of_tokens(glyphs)[:1])[0] > 0.93
+    assert glyph_overlap(visible_glyphs(glyphs)[:1])[0] > 0.93
 
 
-def test_metrics_stand_beside_baselines_and_are_left_out_where_nothing_can_be_swapped():
-    found = legibility_of_words(InPlaces(), TEXTS, 12, 0)
-    assert {id.removeprefix("real_text/") for id in found} == {
-        "swap_changed",
-        "swap_changed_in_place",
-        "swap_visible",
-        "mark_overlap",
-    }
-    assert (
-        found["real_text/swap_changed"]["baselines"] == {"random_decoder": 0.0}
-        and 0 < found["real_text/swap_changed"]["value"] < 0.1
-    )
-    assert set(found["real_text/mark_overlap"]["baselines"]) == {"random_decoder", "other_words"}
-    assert legibility_of_words(InPlaces(), ["to be or not to be"] * 3, 12, 0) == {}
+def test_values_are_beside_baselines_and_are_left_out_if_nothing_can_be_swapped():
+    found = legibility_scores(InPlaces(), TEXTS, 12, 0)
+    assert set(found) == set(LEGIBILITY)
+    changed, n = found["swap_changed"]
+    assert n == 12 and changed["random_decoder"] == 0 and 0 < changed[OWN] < 0.1
+    assert set(found["glyph_overlap"][0]) == {OWN, "random_decoder", "other_words"}
+    assert legibility_scores(InPlaces(), ["to be or not to be"] * 3, 12, 0) == {}

@@ -142,8 +142,8 @@ def test_statistics_of_pictures_that_are_known():
     assert regions[:2].tolist() == [1, 2] and regions[2] == 2 and regions[3] < 5
     edges = picture_statistics.edge_density(pictures)
     assert edges[0] == 0 and edges[1] == pytest.approx(64 / (2 * 64 * 63)) and edges[3] > 0.95
-    share, things, contrast = picture_statistics.figure_and_ground(pictures)
-    assert things[[0, 2]].tolist() == [0, 1] and contrast[0] == 0 < 30 < contrast[2]
+    share, objects, contrast = picture_statistics.foreground_and_background(pictures)
+    assert objects[[0, 2]].tolist() == [0, 1] and contrast[0] == 0 < 30 < contrast[2]
     assert share[0] == 0 and share[2] == pytest.approx(np.pi * 10**2 / 64**2, rel=0.15)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from evaluation.measures.text_scores import corrupted_in_a_row, shuffled_words, text_scores
+from evaluation.protocol import Protocol
 from evaluation.sections.real_text import groups_of, real_text_section
 from text.bpe import BpeVocabulary
 
@@ -15,7 +16,7 @@ class Copier:
     """A model under test that hides a sentence's number in the color of its picture, and reads it there."""
 
     cycle = device = None
-    vocab, max_words = BpeVocabulary.of(TEXTS, 300), 90
+    vocab, max_tokens = BpeVocabulary.of(TEXTS, 300), 90
 
     def __init__(self, wrong=()):
         self.wrong, self.known = wrong, list(TEXTS)
@@ -40,20 +41,11 @@ class Copier:
             return "zebra" not in sentence
 
 
-@pytest.fixture
-def section(monkeypatch):
-    def run(model):
-        monkeypatch.setattr(
-            "evaluation.sections.real_text.read_pictures", lambda c, v, pictures, d: (model.read(pictures), None)
-        )
-        monkeypatch.setattr(
-            "evaluation.sections.real_text.draw_sentences", lambda c, v, sentences, d: model.draw(sentences)
-        )
-        protocol = type("P", (), {"sentences": 3, "corrupted": 3})
-        found = real_text_section(model, protocol, 0, lambda share: None)
-        return {name.removeprefix("real_text/"): m for name, m in found["metrics"].items()}
-
-    return run
+def section(model):
+    """The metrics of the section for real sentences, without the prefix of their ids."""
+    protocol = Protocol(sentences=3, corrupted=3)
+    found = real_text_section(model, protocol, 0, lambda share: None)
+    return {name.removeprefix("real_text/"): m for name, m in found["metrics"].items()}
 
 
 def test_capitals_and_spaces_count_for_verbatim_alone():
@@ -83,11 +75,11 @@ def test_a_picture_goes_through_all_corruptions():
     assert torch.equal(after, corrupted_in_a_row(picture, 0))
 
 
-def test_the_section_says_what_comes_back_and_what_a_blank_picture_gives(section):
+def test_the_section_says_what_comes_back_and_what_a_blank_picture_gives():
     found = section(Copier(wrong=(2,)))
     assert found["exact_match"]["value"] == found["verbatim"]["value"] == pytest.approx(2 / 3)
     assert found["exact_match"]["baselines"]["other_picture"] == 0
-    assert found["exact_match"]["baselines"]["hand_made_code"] == 1
+    assert found["exact_match"]["baselines"]["binary_code"] == 1
     assert (
         found["of/new_words"]["value"] == 0
         and found["of/trained_words"]["value"] == 1

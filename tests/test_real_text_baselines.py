@@ -12,7 +12,7 @@ from captioners.grid import GlyphCaptionNetwork
 from captions.dataset import CaptionsData
 from captions.reader import some_captions
 from checkpoints import model_state, save
-from evaluation.baselines.printed_text import Letters
+from evaluation.baselines.printed_text import PrintedText
 from evaluation.baselines.trained_text import baseline_scores, fresh_baseline, train_baseline
 from evaluation.protocol import open_model
 from models import Cycle
@@ -45,9 +45,9 @@ def checkpoint(tmp_path_factory):
 
 
 def test_letters_are_as_large_as_nearly_all_texts_allow():
-    short, long = Letters(LINES), Letters(LINES + ["x" * 120] * 20)
+    short, long = PrintedText(LINES), PrintedText(LINES + ["x" * 120] * 20)
     assert (long.columns, long.rows, long.width, long.height) == (16, 8, 4, 8) and short.width > 6 and short.height > 8
-    assert short.places >= max(map(len, LINES)) and Letters(["x" * 5000]).places == 160
+    assert short.places >= max(map(len, LINES)) and PrintedText(["x" * 5000]).places == 160
     one, two, cut, whole = long.draw(["A red dog.", "A red hog.", "x" * 128 + "yz", "x" * 128])
     changed = (one != two).any(0).nonzero()
     assert (
@@ -128,8 +128,8 @@ def test_the_script_trains_and_prints_tables(checkpoint, tmp_path):
 
 def test_another_kind_of_model_is_refused(checkpoint):
     model = open_model(checkpoint, torch.device("cpu"))
-    model.settings = dataclasses.replace(model.settings, layout="kinds")
-    with pytest.raises(ValueError, match="marks in line"):
+    model.settings = dataclasses.replace(model.settings, use_vq=True)
+    with pytest.raises(ValueError, match="glyphs in reading order"):
         fresh_baseline("vector", model, 0)
 
 

@@ -8,7 +8,7 @@ from drawings import BODY_COLORS, RADII, compositional, holistic, only_the_first
 
 from evaluation.measures.measured_scene import to_lab
 from evaluation.measures.scenes import (
-    KINDS,
+    WORD_CLASSES,
     binding,
     binding_pairs,
     count_accuracy,
@@ -23,7 +23,7 @@ from evaluation.measures.scenes import (
 from text.grammar import SLOTS, parse, render
 
 MAIN = {
-    "size": "shading", "color": "color", "object": "outline", "action": "rim", "position": "place", "background": "ground",
+    "size": "shading", "color": "color", "object": "outline", "action": "rim", "position": "place", "background": "background",
     "relation": "size",
 }  # fmt: skip
 
@@ -32,14 +32,14 @@ def test_count_accuracy():
     assert count_accuracy(compositional, 0, 8) == {
         "n": 24,
         "accuracy": 1.0,
-        "by_things": {1: 1.0, 2: 1.0, 3: 1.0},
+        "by_objects": {1: 1.0, 2: 1.0, 3: 1.0},
         "read": None,
     }
     found = count_accuracy(only_the_first, 0, 8, read=lambda pictures: ["a ball and a cube"] * len(pictures))
     assert found == {
         "n": 24,
         "accuracy": pytest.approx(1 / 3),
-        "by_things": {1: 1.0, 2: 0.0, 3: 0.0},
+        "by_objects": {1: 1.0, 2: 0.0, 3: 0.0},
         "read": pytest.approx(1 / 3),
     }
 
@@ -80,7 +80,7 @@ def test_binding_needs_both_sentences_back():
 
 def test_swaps_and_given_words_stay_within_training():
     rng = np.random.default_rng(0)
-    for kind, words in KINDS.items():
+    for kind, words in WORD_CLASSES.items():
         for a, b in random_swaps(20, kind, rng):
             (name,) = [k for k in SLOTS if a.get(k) != b.get(k)]
             assert name.rstrip("23") == kind and is_seen(a) and is_seen(b) and parse(render(b)) == b
@@ -91,17 +91,17 @@ def test_swaps_and_given_words_stay_within_training():
 
 def test_one_word_changes_one_property_where_pictures_are_compositional():
     found = one_word_one_property(compositional, 0, 6)
-    assert found["main"] == MAIN and found["share"] >= 0.9 and found["n"] == 6 * len(KINDS)
+    assert found["main"] == MAIN and found["share"] >= 0.9 and found["n"] == 6 * len(WORD_CLASSES)
     for kind, name in MAIN.items():
         assert found["table"][kind][name] >= 0.9
         assert max(v for k, v in found["table"][kind].items() if k != name) <= 0.2
-        assert found["by_kind"][kind] + found["unchanged"][kind] + found["count_differs"][kind] <= 1 + 1e-9
+        assert found["by_class"][kind] + found["unchanged"][kind] + found["count_differs"][kind] <= 1 + 1e-9
 
 
 def test_one_word_changes_much_where_pictures_are_holistic_and_nothing_where_a_word_is_not_drawn():
     assert one_word_one_property(holistic, 0, 4)["share"] <= 0.05
     found = one_word_one_property(only_the_first, 0, 4)
-    assert found["by_kind"]["background"] == 0 and found["by_kind"]["relation"] > 0.5  # drawn on the first thing
+    assert found["by_class"]["background"] == 0 and found["by_class"]["relation"] > 0.5  # drawn on the first thing
     assert found["unchanged"]["background"] == 1 and found["main"]["background"] is None
 
 
@@ -122,7 +122,7 @@ def test_value_distances_are_those_of_the_tables():
 @pytest.mark.slow
 def test_naive_reader_learns_words_of_compositional_pictures_only():
     found = naive_reader_on_properties(compositional, 0, shots=2, n=6, repeats=1)
-    assert found["accuracy"] >= 0.9 and found["n"] == 6 * len(KINDS)
+    assert found["accuracy"] >= 0.9 and found["n"] == 6 * len(WORD_CLASSES)
     assert found["chance"]["color"] == pytest.approx(1 / 11)
     assert naive_reader_on_properties(holistic, 0, shots=1, n=6, repeats=1)["accuracy"] <= 0.4  # chance is 0.18
 

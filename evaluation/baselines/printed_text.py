@@ -1,4 +1,6 @@
-"""Text printed as small letters in a picture: what writing carries, beside a language of marks that is learned."""
+"""The printed text baseline: text in small letters in a picture, beside a language of glyphs that is learned."""
+
+from __future__ import annotations
 
 import functools
 import os
@@ -13,27 +15,29 @@ from imaging.fonts import font_for, letters_of
 from text.vocabulary import BOS, EOS, PAD, SPECIALS
 
 MONO = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSansMono.ttf")  # comes with matplotlib
-ADVANCE, ASCENT = 0.602, 0.76  # of this font: width of a letter, and height above the base line, as shares of its size
-ENOUGH = 0.99  # share of the texts that fit, at least
-SMALLEST = 4, 6  # px across and down that a letter needs to be read
+ADVANCE = 0.602  # width of a letter of this font, as a share of its size
+ASCENT = 0.76  # height above the base line, as a share of its size
+ENOUGH = 0.99  # least share of the texts that fit
+SMALLEST = 4, 6  # px across and down of the smallest legible letter
 
 
-def cells():
-    """The cells that a letter may have, (px across, px down), the largest letters first and among them the widest spacing."""
-    sizes = range(SMALLEST[0], PICTURE_SIZE // 2), range(SMALLEST[1], PICTURE_SIZE // 2)
-    return sorted(
-        ((w, h) for w in sizes[0] for h in sizes[1]), key=lambda cell: (size_in(*cell), cell[1], cell[0]), reverse=True
-    )
+def cells() -> list[tuple[int, int]]:
+    """The possible sizes of a letter's cell, (px across, px down), in decreasing size of the letter, then of the
+    cell."""
+    widths, heights = (range(least, PICTURE_SIZE // 2) for least in SMALLEST)
+    sizes = [(w, h) for w in widths for h in heights]
+    return sorted(sizes, key=lambda cell: (size_in(*cell), cell[1], cell[0]), reverse=True)
 
 
-def size_in(width, height):
-    """The size of letters, in px, that fill a cell."""
+def size_in(width: int, height: int) -> float:
+    """The font size in px at which letters fill a cell."""
     return min(width / ADVANCE, height)
 
 
 @functools.cache
-def glyph(character, width, height):
-    """A character in a cell -> (height, width) uint8, light on dark. What is wider than the cell is drawn smaller."""
+def glyph(character: str, width: int, height: int) -> np.ndarray:
+    """A character in a cell -> (height, width) uint8, light on dark. Characters wider than the cell are drawn
+    smaller."""
     size = size_in(width, height)
     path = MONO if ord(character) in letters_of(MONO) else font_for(character) or MONO
     font = ImageFont.truetype(path, size)
@@ -44,14 +48,14 @@ def glyph(character, width, height):
     return np.asarray(image)
 
 
-class Letters:
-    """Texts <-> numbers of letters <-> pictures: white on black, of one width, row by row, parted at the edge wherever that is.
+class PrintedText:
+    """Texts <-> ids of letters <-> pictures: white on black, monospaced, row by row, broken at the edge of the picture.
 
-    The size of a letter is the largest at which 99 % of `texts` fit, or the smallest that can be read; a longer text loses its
-    end. The alphabet is that of the texts: another character is printed, and cannot be read back.
+    The size of a letter is the largest at which 99 % of `texts` fit, or the smallest legible one; longer texts are cut.
+    The alphabet is that of the texts: other characters are printed, but cannot be read.
     """
 
-    def __init__(self, texts):
+    def __init__(self, texts: list[str]):
         length = np.quantile([len(t) for t in texts], ENOUGH, method="higher")
         fitting = (c for c in cells() if (PICTURE_SIZE // c[0]) * (PICTURE_SIZE // c[1]) >= length)
         self.width, self.height = next(fitting, SMALLEST)  # of a cell, px
@@ -59,30 +63,30 @@ class Letters:
         self.characters = [*SPECIALS, *sorted(set().union(*texts))]
         self.index = {c: i for i, c in enumerate(self.characters) if i >= len(SPECIALS)}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.characters)
 
     @property
-    def places(self):
+    def places(self) -> int:
         """Letters of the longest text that fits."""
         return self.columns * self.rows
 
-    def middles(self):
-        """The middle of each letter: (places, 2), x and y in (0, 1) of the picture."""
+    def middles(self) -> torch.Tensor:
+        """The center of each letter: (places, 2), x and y in (0, 1) of the picture."""
         y, x = torch.meshgrid(torch.arange(self.rows) + 0.5, torch.arange(self.columns) + 0.5, indexing="ij")
         return torch.stack([x * self.width, y * self.height], -1).flatten(0, 1) / PICTURE_SIZE
 
-    def encode(self, text):
-        """The numbers of the letters that fit, without those that the alphabet lacks."""
+    def encode(self, text: str) -> list[int]:
+        """The ids of the letters that fit, without characters that the alphabet lacks."""
         return [self.index[c] for c in text[: self.places] if c in self.index]
 
-    def decode(self, numbers):
-        """The text of letters' numbers, up to the first end mark."""
-        numbers = list(numbers)
-        numbers = numbers[: numbers.index(EOS)] if EOS in numbers else numbers
-        return "".join(self.characters[i] for i in numbers if i not in (PAD, BOS))
+    def decode(self, ids: list[int]) -> str:
+        """The text of letters' ids, up to the first end token."""
+        ids = list(ids)
+        ids = ids[: ids.index(EOS)] if EOS in ids else ids
+        return "".join(self.characters[i] for i in ids if i not in (PAD, BOS))
 
-    def draw(self, texts):
+    def draw(self, texts: list[str]) -> torch.Tensor:
         """Texts -> pictures (n, 3, 64, 64) in [0, 1] at 8 bits."""
         pictures = np.zeros((len(texts), PICTURE_SIZE, PICTURE_SIZE), np.uint8)
         for picture, text in zip(pictures, texts):

@@ -1,6 +1,10 @@
-"""The hand-made renderer: what a programmer would draw for the sentences of the grammar. It learns nothing."""
+"""The hand-made renderer: pictures that a programmer might draw for the sentences of the grammar. Nothing is
+trained."""
+
+from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -16,7 +20,7 @@ RGB = {
 }  # fmt: skip
 RADIUS = {"tiny": 0.10, "small": 0.15, "medium": 0.21, "large": 0.28, "huge": 0.36}
 CENTERS = {"left": (0.25, 0.5), "right": (0.75, 0.5), "top": (0.5, 0.28), "bottom": (0.5, 0.7), "corner": (0.78, 0.25)}
-NO_COLOR = (180, 230, 225)  # of an object whose color is not said
+NO_COLOR = (180, 230, 225)  # of an object without a color word
 OUTLINE_COLOR = (60, 60, 60)
 
 
@@ -31,7 +35,7 @@ def _polygon(x, y, r, corners, turn=0.0, inner=None):
 
 
 def _draw_object(draw, name, x, y, r, fill):
-    """One object, told apart from its synonyms by a detail."""
+    """One object, with a detail that distinguishes it from its synonyms."""
     disc = (x - r, y - r, x + r, y + r)
     if name in ("ball", "sphere"):
         draw.ellipse(disc, fill=fill, outline=OUTLINE_COLOR)
@@ -45,16 +49,10 @@ def _draw_object(draw, name, x, y, r, fill):
     elif name in ("cube", "box", "square"):
         draw.rectangle(disc, fill=fill, outline=OUTLINE_COLOR)
         if name == "cube":
-            draw.polygon(
-                [(x - r, y - r), (x - 0.5 * r, y - 1.5 * r), (x + 1.5 * r, y - 1.5 * r), (x + r, y - r)],
-                fill=fill,
-                outline=OUTLINE_COLOR,
-            )
-            draw.polygon(
-                [(x + r, y - r), (x + 1.5 * r, y - 1.5 * r), (x + 1.5 * r, y + 0.5 * r), (x + r, y + r)],
-                fill=fill,
-                outline=OUTLINE_COLOR,
-            )
+            top = [(x - r, y - r), (x - 0.5 * r, y - 1.5 * r), (x + 1.5 * r, y - 1.5 * r), (x + r, y - r)]
+            side = [(x + r, y - r), (x + 1.5 * r, y - 1.5 * r), (x + 1.5 * r, y + 0.5 * r), (x + r, y + r)]
+            for face in (top, side):
+                draw.polygon(face, fill=fill, outline=OUTLINE_COLOR)
         if name == "box":
             draw.rectangle((x - 1.3 * r, y - r, x + 1.3 * r, y - 0.5 * r), fill=OUTLINE_COLOR)
     elif name == "cylinder":
@@ -89,23 +87,17 @@ def _draw_background(draw, side, kind):
 
 
 def _draw_action(draw, action, x, y, r):
-    """What an object does, as the small signs of a comic."""
+    """The action of an object, in the signs of comics."""
     if action == "sitting":
         draw.rectangle((x - 1.6 * r, y + 1.25 * r, x + 1.6 * r, y + 1.25 * r + 5), fill=OUTLINE_COLOR)
     elif action == "floating":
         for k in (-1.2, 0, 1.2):
-            draw.arc(
-                (x + k * r - 0.6 * r, y + 1.3 * r, x + k * r + 0.6 * r, y + 1.9 * r),
-                180,
-                360,
-                fill=(40, 90, 200),
-                width=3,
-            )
+            wave = (x + k * r - 0.6 * r, y + 1.3 * r, x + k * r + 0.6 * r, y + 1.9 * r)
+            draw.arc(wave, 180, 360, fill=(40, 90, 200), width=3)
     elif action == "rotating":
         for start in (20, 200):
-            draw.arc(
-                (x - 1.6 * r, y - 1.6 * r, x + 1.6 * r, y + 1.6 * r), start, start + 120, fill=(180, 30, 120), width=4
-            )
+            around = (x - 1.6 * r, y - 1.6 * r, x + 1.6 * r, y + 1.6 * r)
+            draw.arc(around, start, start + 120, fill=(180, 30, 120), width=4)
     elif action == "glowing":
         for p, q in zip(_polygon(x, y, 1.4 * r, 10), _polygon(x, y, 1.8 * r, 10)):
             draw.line((*p, *q), fill=(235, 170, 0), width=4)
@@ -115,9 +107,9 @@ def _draw_action(draw, action, x, y, r):
 
 
 def _panel(slots, number, side):
-    """One object with its size, position and action: a square Pillow image of `side` px; number: "" for the first object, "2",
-    "3". A slot that the sentence leaves out is drawn unlike all of its words: without a size there is a dark rim, without a
-    position no tick on the frame, without a color a pale one."""
+    """One object with its size, position and action: a square Pillow image of `side` px; number: "" for the first
+    object, "2", "3". A missing slot differs from each of its words: without a size the object has a dark frame, without
+    a position the picture has no ticks, without a color the object is pale."""
     image = Image.new("RGB", (side, side), (245, 243, 238))
     draw = ImageDraw.Draw(image)
     _draw_background(draw, side, slots.get("background"))
@@ -149,9 +141,9 @@ def _relation_sign(draw, relation, x, y):
         draw.polygon([(x - 8, y - tip), (x + 8, y - tip), (x, y + tip)], fill=(180, 30, 120))
 
 
-def hand_made_picture(sentence):
-    """A sentence of the grammar -> 64x64 RGB Pillow image; gray for any other sentence. Two or three objects have panels of
-    their own, with a sign for the words between them."""
+def hand_made_picture(sentence: str) -> Image.Image:
+    """A sentence of the grammar -> 64x64 RGB Pillow image; gray for any other sentence. Two or three objects have
+    panels of their own, with a sign for the words between them."""
     slots = parse(sentence)
     if slots is None:
         return Image.new("RGB", (64, 64), (128, 128, 128))
@@ -174,10 +166,11 @@ def hand_made_picture(sentence):
 class HandMadeRenderer:
     """`hand_made_picture` as a scene decoder: word ids (B, T) -> Scene with pictures (B, 3, 64, 64) in [0, 1]."""
 
-    def __init__(self, vocab):
+    def __init__(self, vocab: Any):
         self.vocab = vocab
 
-    def __call__(self, ids):
+    def __call__(self, ids: torch.Tensor) -> Scene:
         pictures = torch.stack([from_image(hand_made_picture(self.vocab.decode(row))) for row in ids.tolist()])
         none = torch.zeros(len(ids), 1, device=ids.device)
-        return Scene(pictures.to(ids.device), none, none, none[:, 0])
+        no_codes = ids.new_zeros(len(ids), 0)
+        return Scene(pictures.to(ids.device), none, none, none[:, 0], torch.zeros_like(ids, dtype=torch.bool), no_codes)

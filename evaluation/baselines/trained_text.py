@@ -1,33 +1,38 @@
-"""Baselines of a model of real sentences, trained as it was, that differ in one thing: texts are printed as letters instead of
-drawn, or there is no picture at all.
+"""Baselines of a model of real sentences that are trained as it was and differ in one respect: texts are printed as
+letters instead of drawn, or there is no picture at all.
 
-Both get the model's sentences in the same order, its number of steps, batch size, learning rates, optimizer, widths, word
-dropout and drills; the letters go through its channel. Shapes: B texts, T pieces or letters, K places.
+Both get the model's sentences in the same order, its number of steps, batch size, learning rates, optimizer, widths,
+word dropout and random-token augmentation; the letters pass its channel. Shapes: B texts, T tokens or letters, K
+places.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from text.word_sample import ALL_WORDS, WordSample
-from training.precision import under_autocast
 
 import metrics
-from algorithm import with_random_tokens
-from captioners.grid import CaptionNetwork, GlyphCaptionNetwork, words_before
+from algorithm import randomize_tokens
+from captioners.base import Caption, Captioner, teacher_inputs
+from captioners.glyphs import GlyphCaptionNetwork
 from channel import CORRUPTIONS, transmit
-from decoders.base import PICTURE_SIZE, Scene, gaussian_kl, reparameterize, start_with_little_noise
-from evaluation.baselines.printed_text import Letters
+from decoders.base import PICTURE_SIZE, gaussian_kl, reparameterize, start_with_little_noise
+from evaluation.baselines.printed_text import PrintedText
 from evaluation.measures import robustness
 from evaluation.measures.text_scores import IN_A_ROW, corrupted_in_a_row, shuffled_words, text_scores
-from losses import kl_loss, word_loss
-from pictures import BATCH, rows_of
-from runtime.devices import amp_dtype, keep_memory
-from text.padding import PackedRows, Packing, pad, targets_of
+from losses import kl_loss
+from pictures import BATCH, batches_of_ids
+from runtime.devices import Precision, amp_dtype, keep_memory
+from text.padding import pad
+from text.token_predictor import TokenPredictor
 from text.vocabulary import PAD
 from training.optimizer import Optimizer
 from training.trainer import CHANNEL_STREAM, READS_WELL, STRENGTH_RATE
@@ -35,59 +40,60 @@ from training.trainer import CHANNEL_STREAM, READS_WELL, STRENGTH_RATE
 CHECKED = 200  # sentences to validate on that are read after each epoch
 
 # ---------------------------------------------------------------------------------------------
-# Readers
+# Captioners
 # ---------------------------------------------------------------------------------------------
 
 
 class LettersReader(GlyphCaptionNetwork):
-    """The model's own captioner with a place for each printed letter: a CNN, a glimpse at each letter, and an LSTM."""
+    """The model's own captioner with a cell for each printed letter: a CNN, a glimpse at each letter, and an LSTM."""
 
-    def __init__(self, letters, d_model, hidden_dim):
+    def __init__(self, letters: PrintedText, d_model: int, hidden_dim: int):
         super().__init__(len(letters), letters.places, d_model, hidden_dim, letters.places)
         with torch.no_grad():
-            self.middles[:-1] = 2 * letters.middles() - 1
+            self.centers[:-1] = 2 * letters.middles() - 1
         cell = torch.tensor([letters.width, letters.height]) * 2 / PICTURE_SIZE
         axis = (torch.arange(self.GLIMPSE) - (self.GLIMPSE - 1) / 2) * self.WIDTH / self.GLIMPSE
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         self.points = torch.stack([x, y], -1).flatten(0, 1) * cell
 
 
-class LatentsReader(CaptionNetwork):
-    """Reads the latents of places (B, T, share) themselves: what a glimpse at a mark would be, and the same LSTM."""
+class LatentsReader(Captioner):
+    """Reads the latents of cells (B, T, d), which replace the glimpses at glyphs, with the same LSTM."""
 
-    def __init__(self, vocab_size, max_words, d_model, hidden_dim, share):
-        super().__init__(vocab_size, max_words, d_model, hidden_dim)
-        self.glimpse = nn.Sequential(nn.Linear(share, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim))
-        del (
-            self.convs,
-            self.norms,
-            self.place,
-            self.squeeze,
-            self.to_gist,
-            self.to_embedding,
-            self.query,
-            self.key_value,
+    def __init__(self, vocab_size: int, max_tokens: int, hidden_dim: int, factor_dim: int):
+        super().__init__()
+        self.max_tokens = max_tokens
+        self.embedding = nn.Embedding(vocab_size, hidden_dim)
+        self.lstm = nn.LSTM(2 * hidden_dim, hidden_dim, batch_first=True)
+        self.out = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, vocab_size))
+        self.glimpse = nn.Sequential(
+            nn.Linear(factor_dim, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim)
         )
 
-    def forward(self, latents, ids, word_dropout=0.0, rng=None, sample=ALL_WORDS, packed=False):
-        """As `LineCaptionNetwork.forward`, without an embedding."""
-        inputs, here = words_before(ids, word_dropout, rng), Packing(targets_of(ids) != PAD)
-        glimpses = self.glimpse(here.pack(F.pad(latents, (0, 0, 0, 1))))  # (N, hidden)
-        state, _ = self.lstm(torch.cat([self.embedding(inputs), here.unpack(glimpses)], -1))
-        logits = self.words(here.pack(state), glimpses, sample)  # (N, C)
-        return PackedRows(logits, here) if packed else here.unpack(logits), None
+    def forward(
+        self,
+        picture: torch.Tensor,
+        ids: torch.Tensor,
+        word_dropout: float = 0.0,
+        rng: torch.Generator | None = None,
+        dropped: torch.Tensor | None = None,
+    ) -> Caption:
+        glimpses = self.glimpse(F.pad(picture, (0, 0, 0, 1)))  # (B, T + 1, H)
+        inputs = self.embedding(teacher_inputs(ids, word_dropout, rng, dropped))
+        states, _ = self.lstm(torch.cat([inputs, glimpses], -1))
+        return Caption(self.combine(states, glimpses), picture.new_zeros(len(picture), 0))
 
-    def see(self, latents):
-        """Latents (B, T, share) -> no gist, glimpses at all places and behind the last (B, K + 1, hidden)."""
-        return None, self.glimpse(F.pad(latents, (0, 0, 0, self.max_words + 1 - latents.shape[1])))
+    def see(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents (B, T, d) -> no gist (B, 0), glimpses at all cells and behind the last (B, K + 1, H)."""
+        padded = F.pad(picture, (0, 0, 0, self.max_tokens + 1 - picture.shape[1]))
+        return picture.new_zeros(len(picture), 0), self.glimpse(padded)
 
-    def beside(self, gist, places, t):
-        """The glimpse at place t: (B, 1, hidden)."""
-        return places[0][:, t : t + 1]
+    def lstm_input(self, gist: torch.Tensor, seen: torch.Tensor, t: int) -> torch.Tensor:
+        return seen[:, t : t + 1]
 
-    def look(self, state, places, t=None, sample=ALL_WORDS):
-        """An LSTM state (B, 1, hidden) looks at place t -> logits (B, 1, C), and weights of no meaning."""
-        return self.words(state, places[0][:, t : t + 1], sample), state.new_ones(len(state), 1, 1, 1)
+    def attend_to(self, state: torch.Tensor, seen: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The attention is not used."""
+        return self.combine(state, seen[:, t : t + 1]), state.new_zeros(len(state), 64)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -95,46 +101,83 @@ class LatentsReader(CaptionNetwork):
 # ---------------------------------------------------------------------------------------------
 
 
-class LettersBaseline(nn.Module):
-    """Prints a text, sends it through the channel, reads letters. Only the reader learns."""
+class TextBaseline(nn.Module):
+    """A code of texts without a learned picture, and a captioner that learns to read it."""
+
+    has_channel: bool
+    reader: Captioner
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.vocab = model.vocab
+        self.settings = model.settings
+
+    def caption_loss(
+        self,
+        code: torch.Tensor,
+        ids: torch.Tensor,
+        rng: torch.Generator,
+        host_rng: np.random.Generator,
+        vocab_size: int,
+    ) -> torch.Tensor:
+        """The caption loss of the model (`algorithm.training_step`) of token ids (B, T), read from pictures or
+        latents."""
+        reader = self.reader
+        predictor = TokenPredictor(ids, ids, vocab_size, host_rng)
+        hidden = reader(code, ids, self.settings.word_dropout, rng).hidden  # (B, T + 1, H)
+        loss_mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        return predictor.loss(hidden, reader.output.weight, reader.output.bias, loss_mask)
+
+    def losses(
+        self, ids: torch.Tensor, strength: torch.Tensor, rng: torch.Generator, host_rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Losses of a batch of sentences, token ids (B, T) on the CPU -> {name: 0-dim tensor}. strength: of
+        corruptions."""
+        raise NotImplementedError
+
+    def read_back(self, texts: list[str]) -> list[str]:
+        """Encode texts and read them."""
+        raise NotImplementedError
+
+    def readings(self, texts: list[str], seed: int) -> dict[str, list[str]]:
+        """{condition: captions}; seed: of the noise."""
+        raise NotImplementedError
+
+    def description(self, texts: list[str]) -> list[str]:
+        """Lines for the report."""
+        raise NotImplementedError
+
+
+class LettersBaseline(TextBaseline):
+    """Prints a text, sends it through the channel, reads letters. Only the captioner is trained."""
 
     has_channel = True
 
-    def __init__(self, model):
-        super().__init__()
-        s, self.vocab, self.settings = model.settings, model.vocab, model.settings
-        model.data.max_words = int(model.data.lengths().max())  # a picture of letters has no places for pieces
-        self.letters = Letters(model.data.train)
-        self.reader = LettersReader(self.letters, s.d_model, s.hidden_dim)
-
-    def prepare(self, dtype, device):
-        self.network = under_autocast(self.reader, dtype, device)
+    def __init__(self, model: Any):
+        super().__init__(model)
+        model.data.max_words = int(model.data.lengths().max())  # printed letters have no cells for tokens
+        self.letters = PrintedText(model.data.train)
+        self.reader = LettersReader(self.letters, model.settings.d_model, model.settings.hidden_dim)
 
     def losses(self, ids, strength, rng, host_rng):
-        """Losses of a batch of sentences, piece numbers (B, T) -> {name: 0-dim tensor}."""
         rows = [self.letters.encode(self.vocab.decode(row)) for row in ids.tolist()]
-        letters, _ = with_random_tokens(pad(rows), self.settings.random_tokens, len(self.letters), host_rng)  # (B, T')
-        pictures = self.letters.draw([self.letters.decode(row) for row in letters.tolist()])
-        scene = Scene(pictures.to(strength.device), mu=None, logvar=None, kl=None)
+        letters, _ = randomize_tokens(pad(rows), self.settings.random_tokens, len(self.letters), host_rng)  # (B, T')
+        pictures = self.letters.draw([self.letters.decode(row) for row in letters.tolist()]).to(strength.device)
+        corruptions = CORRUPTIONS if self.settings.channel else ("none",)
+        received = transmit(pictures, strength, rng, host_rng, corruptions)
         letters = letters.to(strength.device)
-        received = transmit(scene, strength, rng, host_rng, CORRUPTIONS if self.settings.channel else ("none",))
-        loss = caption_loss(
-            self.network, received, letters, self.settings.word_dropout, rng, host_rng, len(self.letters)
-        )
-        return {"caption": loss}
+        return {"caption": self.caption_loss(received, letters, rng, host_rng, len(self.letters))}
 
-    def read(self, pictures):
+    def read(self, pictures: torch.Tensor) -> list[str]:
         """Pictures (n, 3, 64, 64) in [0, 1] -> texts."""
-        device = self.reader.middles.device
-        parts = [self.reader.read(p.to(device))[0] for p in pictures.split(BATCH)]
+        device = self.reader.centers.device
+        parts = [self.reader.read(p.to(device)).ids for p in pictures.split(BATCH)]
         return [self.letters.decode(row) for part in parts for row in part.tolist()]
 
     def read_back(self, texts):
-        """Texts, printed and read."""
         return self.read(self.letters.draw(texts))
 
     def readings(self, texts, seed):
-        """{condition: texts that come back}; seed: of the noise."""
         pictures = self.letters.draw(texts)
         found = {"clean": self.read(pictures)}
         for kind, strength in IN_A_ROW:
@@ -144,8 +187,8 @@ class LettersBaseline(nn.Module):
         return found
 
     def description(self, texts):
-        """Lines for people."""
-        box, n = self.letters, sum(len(t) > self.letters.places for t in texts)
+        box = self.letters
+        n = sum(len(t) > self.letters.places for t in texts)
         known = sum(set(t) <= box.index.keys() for t in texts)
         return [
             f"{box.columns} x {box.rows} letters of {box.width} x {box.height} px, an alphabet of {len(box.index)}",
@@ -153,68 +196,64 @@ class LettersBaseline(nn.Module):
         ]
 
 
-class VectorBaseline(nn.Module):
-    """The model's bottleneck without a picture: each piece's latent, with its noise, goes to the reader as it is."""
+class VectorBaseline(TextBaseline):
+    """The model's bottleneck without a picture: the captioner reads the noisy latent of each token."""
 
     has_channel = False
 
-    def __init__(self, model):
-        super().__init__()
-        s, self.vocab, self.settings = model.settings, model.vocab, model.settings
-        self.max_words, self.cycle = model.max_words, [model.cycle]  # in a list, so that it is no part of this module
-        share = s.z_dim // s.n_cells
-        self.alone = nn.Embedding(len(self.vocab), s.d_model)  # as the language model's
-        self.norm = nn.LayerNorm(s.d_model)  # from here on as `LineSceneDecoder`
-        self.to_mu, self.to_logvar = nn.Linear(s.d_model, share), nn.Linear(s.d_model, share)
+    def __init__(self, model: Any):
+        super().__init__(model)
+        s = model.settings
+        self.max_tokens = model.max_tokens
+        self.cycle = [model.cycle]  # in a list, so that it is not a submodule
+        factor_dim = s.z_dim // s.n_cells
+        self.token_embedding = nn.Embedding(len(self.vocab), s.d_model)  # as the language model's
+        self.norm = nn.LayerNorm(s.d_model)  # from here on as `GlyphSceneDecoder`
+        self.to_mu = nn.Linear(s.d_model, factor_dim)
+        self.to_logvar = nn.Linear(s.d_model, factor_dim)
         start_with_little_noise(self.to_logvar)
         with torch.no_grad():
             self.to_mu.weight *= math.sqrt(3)
-        self.reader = LatentsReader(len(self.vocab), self.max_words, s.d_model, s.hidden_dim, share)
+        self.reader = LatentsReader(len(self.vocab), self.max_tokens, s.hidden_dim, factor_dim)
 
-    def prepare(self, dtype, device):
-        self.network = under_autocast(self.reader, dtype, device)
+    def batches(self, texts: list[str]) -> Iterator[torch.Tensor]:
+        """Texts -> token ids (b, T) of at most `BATCH` texts at a time."""
+        return batches_of_ids(self.vocab, texts, self.token_embedding.weight.device, self.max_tokens)
 
-    def batches(self, texts):
-        """Texts -> piece numbers (b, T) of `BATCH` texts at a time."""
-        rows = rows_of(self.vocab, texts, self.max_words)
-        return [pad(rows[i : i + BATCH]).to(self.alone.weight.device) for i in range(0, len(rows), BATCH)]
-
-    def latents(self, ids, rng=None):
-        """Piece numbers (B, T) -> latents (B, T, share), 0 where there is no piece, and their KL (B,), nats; noise only with
-        a generator."""
-        here, value = (ids != PAD)[..., None].float(), self.norm(self.alone(ids))
-        mu, logvar = self.to_mu(value), self.to_logvar(value)
+    def latents(self, ids: torch.Tensor, rng: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (B, T) -> latents (B, T, d), 0 at padding, and their KL (B,), nats; noise only with a generator."""
+        is_token = (ids != PAD)[..., None].float()
+        value = self.norm(self.token_embedding(ids))
+        mu = self.to_mu(value)
+        logvar = self.to_logvar(value)
         z = reparameterize(mu, logvar, rng if self.settings.use_vae else None)
-        kl = (gaussian_kl(mu, logvar) * here).sum((1, 2)) if self.settings.use_vae else mu.new_zeros(len(mu))
-        return z * here, kl
+        kl = (gaussian_kl(mu, logvar) * is_token).sum((1, 2)) if self.settings.use_vae else mu.new_zeros(len(mu))
+        return z * is_token, kl
 
     def losses(self, ids, strength, rng, host_rng):
-        """As `LettersBaseline.losses`; severity is not used, as there is no channel."""
-        ids, _ = with_random_tokens(ids, self.settings.random_tokens, len(self.vocab), host_rng)
-        latents, kl = self.latents(ids.to(strength.device), rng)
+        ids, _ = randomize_tokens(ids, self.settings.random_tokens, len(self.vocab), host_rng)
         ids = ids.to(strength.device)
-        loss = caption_loss(self.network, latents, ids, self.settings.word_dropout, rng, host_rng, len(self.vocab))
-        return {"caption": loss, "kl": kl_loss(kl)}
+        latents, kl = self.latents(ids, rng)
+        return {"caption": self.caption_loss(latents, ids, rng, host_rng, len(self.vocab)), "kl": kl_loss(kl)}
 
     @torch.no_grad()
-    def read_back(self, texts, rng=None):
-        """Texts, as latents and read; noise only with a generator."""
-        found = [self.reader.read(self.latents(ids, rng)[0])[0].tolist() for ids in self.batches(texts)]
+    def read_back(self, texts: list[str], rng: torch.Generator | None = None) -> list[str]:
+        """Encode texts as latents and read them; noise only with a generator."""
+        found = [self.reader.read(self.latents(ids, rng)[0]).ids.tolist() for ids in self.batches(texts)]
         return [self.vocab.decode(row) for rows in found for row in rows]
 
     def readings(self, texts, seed):
-        """As `LettersBaseline.readings`: no corruption of a picture, but the noise that training has."""
-        rng = torch.Generator(self.alone.weight.device).manual_seed(seed)
-        nothing = self.reader.read(self.alone.weight.new_zeros(1, 0, self.to_mu.out_features))[0].tolist()[0]
+        """With the noise of training instead of corruptions."""
+        rng = torch.Generator(self.token_embedding.weight.device).manual_seed(seed)
+        nothing = self.reader.read(self.token_embedding.weight.new_zeros(1, 0, self.to_mu.out_features))
         return {
             "clean": self.read_back(texts),
             "with its noise": self.read_back(texts, rng),
-            "blank": [self.vocab.decode(nothing)] * len(texts),
+            "blank": [self.vocab.decode(nothing.ids[0].tolist())] * len(texts),
         }
 
     @torch.no_grad()
     def description(self, texts):
-        """Lines for people."""
         own = of_model = 0.0
         for ids in self.batches(texts):
             own += float(self.latents(ids)[1].sum()) / len(texts)
@@ -225,50 +264,60 @@ class VectorBaseline(nn.Module):
 BASELINES = {"letters": LettersBaseline, "vector": VectorBaseline}
 
 
-def caption_loss(network, told, ids, word_dropout, rng, host_rng, vocab_size):
-    """The model's loss of what is read back (`algorithm.training_step`), of word numbers (B, T) from what tells them."""
-    sample = WordSample.for_batch(ids, vocab_size, host_rng)
-    logits, _ = network(told, ids, word_dropout, rng, sample=sample, packed=True)
-    return word_loss(logits, sample.numbers(targets_of(ids)))
-
-
 # ---------------------------------------------------------------------------------------------
 # Training and measuring
 # ---------------------------------------------------------------------------------------------
 
 
-def fresh_baseline(name, model, seed):
-    """An untrained baseline of BASELINES beside a ModelUnderTest of marks in line. torch's own random state stays as it is.
-    Raises ValueError for another model."""
+def fresh_baseline(name: str, model: Any, seed: int) -> TextBaseline:
+    """An untrained baseline of BASELINES for a ModelUnderTest of glyphs in reading order. torch's own random state
+    stays as it is. Raises ValueError for another model."""
     s = model.settings
-    if model.lines is None or s.decoder != "glyphs" or s.layout != "line" or s.use_vq:
-        raise ValueError(f"{model.name} does not draw the sentences of a captions file as marks in line without codes")
+    if model.lines is None or s.decoder != "glyphs" or s.use_vq:
+        raise ValueError(
+            f"{model.name} does not draw the sentences of a captions file as glyphs in reading order without codes"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BASELINES[name](model).to(model.device)
 
 
-def train_baseline(baseline, model, epochs, seed, say, steps=None):
+def train_baseline(
+    baseline: TextBaseline,
+    model: Any,
+    epochs: int,
+    seed: int,
+    log: Callable[[str], None],
+    steps: int | None = None,
+) -> tuple[int, float]:
     """Train a baseline as the model was, with the sentences of its run -> (steps, seconds without the checks).
 
-    say: gets a line after each epoch; steps: stop after so many, for a trial; the learning rate is that of the whole run.
+    log: called with a line after each epoch; steps: stop after this number, for a trial; the learning rate is that of
+    the whole run.
     """
-    s, data = dataclasses.replace(model.settings, epochs=epochs, seed=seed), model.data
+    s = dataclasses.replace(model.settings, epochs=epochs, seed=seed)
+    data = model.data
     data.num_samples = s.num_samples
     per_epoch = -(-s.num_samples // s.batch_size)
-    total, device = per_epoch * epochs, model.device
+    total = per_epoch * epochs
+    device = model.device
     keep_memory()
     dtype = amp_dtype(device) if s.use_amp else None
-    baseline.prepare(dtype, device)
-    optimizer, rng = Optimizer(baseline, s, total, device, dtype), torch.Generator(device)
-    strength, seconds, losses = torch.zeros((), device=device), 0.0, []
+    precision = Precision(device, dtype)
+    optimizer = Optimizer(baseline, s, total, device, dtype)
+    rng = torch.Generator(device)
+    strength = torch.zeros((), device=device)
+    seconds = 0.0
+    losses = []
     checks = list(data.val[:CHECKED])
     for step in range(min(total, steps or total)):
-        start, (epoch, number) = time.perf_counter(), divmod(step, per_epoch)
+        start = time.perf_counter()
+        epoch, number = divmod(step, per_epoch)
         host_rng = np.random.default_rng([seed, epoch, number, CHANNEL_STREAM])
         rng.manual_seed(int(host_rng.integers(1 << 62)))
         optimizer.set_learning_rate(step)
-        parts = baseline.losses(data.batch(epoch, number, s.batch_size), strength, rng, host_rng)
+        with precision.of_networks():
+            parts = baseline.losses(data.batch(epoch, number, s.batch_size), strength, rng, host_rng)
         parts, _ = optimizer.step(sum(getattr(s, f"lambda_{name}") * value for name, value in parts.items()), parts)
         strength = (strength + STRENGTH_RATE * (parts["caption"] < READS_WELL)).clamp(max=1)
         losses.append(float(parts["caption"]))
@@ -276,8 +325,8 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
         if number == per_epoch - 1 or step + 1 == steps:
             exact = metrics.exact_match(checks, baseline.read_back(checks))
             mean = sum(losses) / len(losses)
-            hard = f"severity {float(strength):.2f}, " * baseline.has_channel
-            say(
+            hard = f"corruption strength {float(strength):.2f}, " * baseline.has_channel
+            log(
                 f"step {step + 1} of {total}, {seconds:.0f} s: caption loss {mean:.3f}, {hard}"
                 f"exact match {exact:.1%} of {len(checks)} to validate"
             )
@@ -285,13 +334,14 @@ def train_baseline(baseline, model, epochs, seed, say, steps=None):
     return min(total, steps or total), seconds
 
 
-def baseline_scores(baseline, texts, seed):
-    """What comes back of n texts -> {condition: scores of `text_scores`}, captions of the clean ones; seed: of word salad and
-    noise."""
+def baseline_scores(
+    baseline: TextBaseline, texts: list[str], seed: int
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Measure a baseline on n texts -> {condition: scores of `text_scores`}, captions of the clean condition; seed: of
+    word salad and noise."""
     readings = baseline.readings(texts, seed)
     rng = np.random.default_rng(seed)
     salad = [shuffled_words(t, rng) for t in texts]
     scores = {name: text_scores(texts, captions) for name, captions in readings.items()}
-    return {"clean": scores.pop("clean"), "salad": text_scores(salad, baseline.read_back(salad)), **scores}, readings[
-        "clean"
-    ]
+    of_salad = text_scores(salad, baseline.read_back(salad))
+    return {"clean": scores.pop("clean"), "salad": of_salad, **scores}, readings["clean"]

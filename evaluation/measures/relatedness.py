@@ -1,9 +1,13 @@
-"""Do pictures mean something? Whether pairs of sentences that people find related have pictures that are alike."""
+"""Do pairs of sentences that people find related have similar pictures?"""
+
+from __future__ import annotations
 
 import csv
 import math
+from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import rankdata
 
 from captions.lines import CaptionsFileError, read_lines
@@ -13,9 +17,9 @@ from evaluation.metric import OWN
 from text.vocabulary import tokenize
 
 
-def read_pairs(path, first, second, score):
-    """A table separated by tabs, with a header -> [(sentence, sentence, score)]; the names of three columns.
-    Raises CaptionsFileError, OSError."""
+def read_pairs(path: str, first: str, second: str, score: str) -> list[tuple[str, str, float]]:
+    """A TSV file with a header -> [(sentence, sentence, score)]. first, second, score: names of columns. Raises
+    CaptionsFileError, OSError."""
     rows = list(csv.reader((line for line, _ in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE))
     header = [name.strip() for name in rows[0]] if rows else []
     for name in (first, second, score):
@@ -35,8 +39,8 @@ def read_pairs(path, first, second, score):
     return out
 
 
-def word_overlap(first, second):
-    """Words that two sentences share, divided by the words of both (Jaccard 1912), in [0, 1].
+def word_overlap(first: str, second: str) -> float:
+    """Number of words that two sentences share, divided by the number of words in either (Jaccard 1912), in [0, 1].
 
     >>> word_overlap("A red ball.", "a red box")
     0.4
@@ -45,15 +49,16 @@ def word_overlap(first, second):
     return len(a & b) / max(1, len(a | b))
 
 
-def correlation(a, b):
-    """Pearson's r in [-1, 1] of two arrays (n,), to 12 places, so that equal orders are equal; 0 where one is constant."""
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's r in [-1, 1] of two arrays (n,), 0 if one is constant; to 12 digits, so that equal rankings give equal
+    values."""
     scale = math.sqrt(a.var() * b.var())
     return round(float(((a - a.mean()) * (b - b.mean())).mean() / scale), 12) if scale else 0.0
 
 
-def spearman(x, y, given=None):
-    """Spearman's rho in [-1, 1] of two lists of numbers; with a third one the partial correlation of their ranks. 0 where one is
-    constant.
+def spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = None) -> float:
+    """Spearman's rho in [-1, 1] of two arrays (n,); with a third one the partial correlation of the ranks given it. 0
+    if one is constant.
 
     >>> spearman([1, 2, 3], [1, 4, 9]), spearman([1, 2, 3, 4], [1, 2, 3, 4], given=[1, 2, 3, 4])
     (1.0, 0.0)
@@ -67,18 +72,21 @@ def spearman(x, y, given=None):
     return (correlation(x, y) - with_x * with_y) / scale if scale else 0.0
 
 
-def permutation_p(x, y, seed, permutations):
-    """Share of permutations of pairs under which Spearman's rho is at least as large, in (0, 1]. Mantel's test does not apply: each
-    number is of a pair of its own."""
-    rng, x, y = np.random.default_rng(seed), rankdata(x), rankdata(y)
+def permutation_p(x: np.ndarray, y: np.ndarray, seed: int, permutations: int) -> float:
+    """Share of permutations under which Spearman's rho is at least as large, in (0, 1]. Mantel's test does not apply,
+    since the pairs are independent."""
+    rng = np.random.default_rng(seed)
+    x, y = rankdata(x), rankdata(y)
     found = correlation(x, y)
     return (1 + sum(correlation(x, rng.permutation(y)) >= found for _ in range(permutations))) / (permutations + 1)
 
 
-def closeness(drawn, pairs):
-    """Pictures {sentence: its row}, (n, 3, 64, 64) in [0, 1], and pairs (sentence, sentence) -> {id of FEATURES: minus RMSE (m,)}."""
+def closeness(drawn: tuple[dict[str, int], torch.Tensor], pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+    """Pictures {sentence: its row}, (n, 3, 64, 64) in [0, 1], and pairs (sentence, sentence) -> {id of FEATURES: minus
+    RMSE (m,)}."""
     row, pictures = drawn
-    seen, out = as_seen(pictures), {}
+    seen = as_seen(pictures)
+    out = {}
     for id, (_, features) in FEATURES.items():
         values = features(seen)
         apart = values[[row[a] for a, _ in pairs]] - values[[row[b] for _, b in pairs]]
@@ -86,14 +94,16 @@ def closeness(drawn, pairs):
     return out
 
 
-def relatedness(model, pairs, seed, permutations=999):
-    """A ModelUnderTest and n pairs (sentence, sentence, how related people find them) -> rows {"what", "rho", "given_words", "p"}.
+def relatedness(model: Any, pairs: list[tuple[str, str, float]], seed: int, permutations: int = 999) -> list[dict]:
+    """A ModelUnderTest and n pairs (sentence, sentence, score of relatedness) -> rows {"what", "rho", "given_words",
+    "p"}.
 
-    rho is Spearman's between closeness and relatedness; given_words the partial correlation given `word_overlap`. Besides the
-    model's pictures: the overlap, pictures of a random decoder of the same build, and the model's pictures of shuffled pairs.
+    rho is Spearman's of closeness and relatedness; given_words the partial correlation given `word_overlap`. Besides
+    the model's pictures: the overlap, pictures of a random decoder of the same build, and the model's pictures of
+    shuffled pairs.
     """
-    *sentences, scores = zip(*pairs)
-    sentences, scores = list(zip(*sentences)), np.array(scores)
+    sentences = [(first, second) for first, second, _ in pairs]
+    scores = np.array([score for _, _, score in pairs])
     overlap = np.array([word_overlap(*pair) for pair in sentences])
     row = {s: i for i, s in enumerate(dict.fromkeys(s for pair in sentences for s in pair))}
     order = np.random.default_rng([seed, 29]).permutation(len(pairs))

@@ -1,12 +1,14 @@
-"""How much survives when a picture is corrupted on its way: exact match by kind and strength of corruption.
+"""Robustness: exact match after a picture was corrupted, by corruption and strength.
 
-Each corruption maps a batch (n, 3, 64, 64) in [0, 1] to a batch of the same shape; what comes out is
-clamped and rounded to 8 bits, as a file would hold it. Pure functions; noise from a seed.
+Each corruption maps a batch (n, 3, 64, 64) in [0, 1] to a batch of the same shape, which is then clamped and rounded to
+8 bits, as in a PNG file. Pure functions; noise depends on a seed.
 """
+
+from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from PIL import Image
 
 from channel import add_noise, blur, resample, shift
 from metrics import exact_match
-from pictures import draw_sentences, from_image, read_pictures, to_image
+from pictures import from_image, to_image
 
 
 def _jpeg(pictures, quality, _rng):
@@ -35,7 +37,7 @@ def _rotate(pictures, degrees, _rng):
 
 
 def _corner(picture):
-    """The color of the background, for the triangles that a rotation uncovers."""
+    """The color of the background, for the triangles that a rotation leaves empty."""
     return tuple(int(v) for v in (picture[:, 0, 0] * 255).round())
 
 
@@ -44,7 +46,8 @@ def _patch(pictures, side, rng):
     out = pictures.clone()
     side = int(side)
     for picture in out:
-        y, x = (int(torch.randint(0, 65 - side, (), generator=rng)) for _ in range(2))
+        y = int(torch.randint(0, 65 - side, (), generator=rng))
+        x = int(torch.randint(0, 65 - side, (), generator=rng))
         picture[:, y : y + side, x : x + side] = 0.5
     return out
 
@@ -58,12 +61,13 @@ def _hue(pictures, degrees, _rng):
     return torch.stack(out)
 
 
-class Corruption(NamedTuple):
-    """Something that happens to a picture on its way, in several strengths."""
+@dataclass(frozen=True)
+class Corruption:
+    """A corruption of pictures, in several strengths."""
 
     apply: Callable  # (pictures (n, 3, 64, 64) in [0, 1], strength, torch.Generator) -> the same shape
-    strengths: tuple  # from mild to severe
-    trained_on: bool  # by default
+    strengths: tuple[float, ...]  # from mild to severe
+    trained_on: bool  # by the default channel
 
 
 CORRUPTIONS = {
@@ -96,39 +100,37 @@ STANDARD = {
 }
 
 
-def corrupt(pictures, kind, strength, seed=0):
+def corrupt(pictures: torch.Tensor, kind: str, strength: float, seed: int = 0) -> torch.Tensor:
     """Pictures (n, 3, 64, 64) in [0, 1] after one of CORRUPTIONS, rounded to 8 bits: the same shape and range."""
     corrupted = CORRUPTIONS[kind].apply(pictures, strength, torch.Generator().manual_seed(seed))
     return (corrupted.clamp(0, 1) * 255).round() / 255
 
 
-def exact_match_after(cycle, vocab, device, sentences, pictures, kind, strength, seed=0):
+def exact_match_after(
+    read: Callable[[torch.Tensor], list[str]],
+    sentences: list[str],
+    pictures: torch.Tensor,
+    kind: str,
+    strength: float,
+    seed: int = 0,
+) -> float:
     """Exact match in [0, 1] of captions read from the corrupted pictures (n, 3, 64, 64) of n sentences."""
-    captions, _ = read_pictures(cycle, vocab, corrupt(pictures, kind, strength, seed), device)
-    return exact_match(sentences, captions)
+    return exact_match(sentences, read(corrupt(pictures, kind, strength, seed)))
 
 
-def standard_conditions(cycle, vocab, device, sentences, seed=0):
-    """{id of STANDARD: exact match in [0, 1]}."""
-    pictures = draw_sentences(cycle, vocab, sentences, device)
-    return {
-        id: exact_match_after(cycle, vocab, device, sentences, pictures, kind, strength, seed)
-        for id, (kind, strength) in STANDARD.items()
-    }
+def corruption_curves(
+    read: Callable[[torch.Tensor], list[str]], sentences: list[str], pictures: torch.Tensor, seed: int = 0
+) -> dict[str, dict]:
+    """Exact match against strength of every corruption -> {corruption: {"trained_on", "strengths", "exact_match",
+    "halves_at"}}.
 
-
-def corruption_curves(cycle, vocab, device, sentences, seed=0):
-    """Exact match against strength of every corruption -> {kind: {"trained_on", "strengths", "exact_match", "halves_at"}}.
-
-    halves_at is the first strength at which exact match falls below half of the uncorrupted one, or None.
+    read: pictures -> captions; pictures: (n, 3, 64, 64) in [0, 1] of the sentences. halves_at is the first strength at
+    which exact match is below half of the uncorrupted one, or None.
     """
-    pictures = draw_sentences(cycle, vocab, sentences, device)
-    clean = exact_match(sentences, read_pictures(cycle, vocab, pictures, device)[0])
+    clean = exact_match(sentences, read(pictures))
     out = {}
     for kind, corruption in CORRUPTIONS.items():
-        scores = [
-            exact_match_after(cycle, vocab, device, sentences, pictures, kind, s, seed) for s in corruption.strengths
-        ]
+        scores = [exact_match_after(read, sentences, pictures, kind, s, seed) for s in corruption.strengths]
         halves = next((s for s, score in zip(corruption.strengths, scores) if score < clean / 2), None)
         out[kind] = {
             "trained_on": corruption.trained_on,
@@ -139,7 +141,13 @@ def corruption_curves(cycle, vocab, device, sentences, seed=0):
     return out
 
 
-def low_frequency_share(pictures):
+def middle_strength(curve: dict) -> tuple[float, float]:
+    """(strength, exact match there) of the middle strength of one of `corruption_curves`."""
+    i = (len(curve["strengths"]) - 1) // 2
+    return curve["strengths"][i], curve["exact_match"][i]
+
+
+def low_frequency_share(pictures: torch.Tensor) -> float:
     """Share in [0, 1] of the variance of pictures (n, 3, 64, 64) that 16x16 pixels hold: low means fine texture."""
     coarse = F.interpolate(F.avg_pool2d(pictures, 4), 64, mode="bilinear")
     mean = pictures.mean((2, 3), keepdim=True)

@@ -1,311 +1,171 @@
-"""Does a word do one visible thing? Metrics of pictures of sentences, from what `evaluation/measures/measured_scene.py` finds in the pixels.
+"""Does a word set one visible property? Metrics of pictures of sentences, from what `measured_scene` measures in the
+pixels.
 
-Every function takes `draw`, which turns a list of sentences into pictures (n, 3, 64, 64) in [0, 1] on the CPU, and a seed, and
-returns a dict of plain numbers with `n`. Some take `read` too, which turns pictures into captions. Sentences come from the
-grammar; none holds a pair of words or has a frame that training never shows. A *kind* is what a word is said of: "color",
-"object", "size", "position", "action", "background", "relation". A *property* is what is measured, see PROPERTIES.
+Every function takes `draw`, which turns a list of sentences into pictures (n, 3, 64, 64) in [0, 1] on the CPU, and a
+seed, and returns a dict of plain values with `n`. Some also take `read`, which turns pictures into captions. Word
+classes are the keys of WORD_CLASSES, properties those of PROPERTIES.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from evaluation.measures.measured_scene import measure_scene
-from text.grammar import (
-    BACKGROUNDS,
-    COLORS,
-    MOST_THINGS,
-    OBJECTS,
-    OF_A_THING,
-    RELATIONS,
-    SLOTS,
-    SUFFIXES,
-    WITHOUT_ARTICLES,
-    in_split,
-    parse,
-    render,
-    sample_rows,
-    to_dict,
-    to_row,
+from evaluation.measures.measured_scene import MeasuredObject, MeasuredScene
+from evaluation.measures.scene_properties import (
+    BACKGROUND,
+    OF_OBJECTS,
+    PROPERTIES,
+    distance,
+    distances,
+    measure,
+    thresholds,
+    vectors,
 )
+from evaluation.measures.scene_sentences import (
+    WORD_CLASSES,
+    binding_pairs,
+    is_seen,
+    objects_of,
+    random_slots,
+    random_swaps,
+    sentences_with,
+)
+from metrics import is_exact
+from text.grammar import MOST_THINGS, parse, render, to_row
 
-KINDS = {**OF_A_THING, "background": BACKGROUNDS, "relation": RELATIONS}
-GROUND = "ground"
-SEEN_SPLITS = ("train", "val", "test")  # their pairs of words and frames are those of training
-NOISE = 0.01  # sigma of the mild channel, in units of [0, 1]
-NOISE_QUANTILE = 0.95
-SAME_OUTLINE, SAME_COLOR = 0.9, 6.0  # IoU, dE (CIE76)
+Draw = Callable[[list[str]], torch.Tensor]
+Read = Callable[[torch.Tensor], list[str]]
 
-
-@dataclass(frozen=True)
-class Property:
-    """How one measured property is told: its unit, its numbers, and the least difference that counts."""
-
-    unit: str
-    vector: object  # MeasuredThing or MeasuredGround -> (k,) array
-    least: float  # in that unit; noise of measuring may raise it, see `thresholds`
-
-
-def _stripes(ground):
-    """(3,) strength of stripes, L*, and strength x frequency with their direction as a doubled angle, L* radians a px, so that
-    opposite directions are the same stripes."""
-    across, down = ground.frequency
-    length = max(np.hypot(across, down), 1e-9)
-    return ground.strength * np.array([1, (across**2 - down**2) / length, 2 * across * down / length])
+SAME_OUTLINE = 0.9  # IoU
+SAME_COLOR = 6.0  # dE (CIE76)
 
 
-# The least differences are about the 90th percentile of what a change of another property does to the measuring of this one
-PROPERTIES = {
-    "color": Property("dE", lambda thing: thing.lab, 12.0),
-    "outline": Property("1 - IoU", lambda thing: thing.outline.ravel(), 0.2),
-    "place": Property("px", lambda thing: thing.center, 2.0),
-    "rim": Property("sRGB", lambda thing: thing.rim, 0.15),
-    "shading": Property("sRGB a radius", lambda thing: thing.shading, 0.12),
-    "size": Property("log area ratio", lambda thing: np.log([thing.area]), 0.25),
-    "dot": Property("sRGB", lambda thing: thing.dot, 0.15),
-    GROUND: Property("dE", lambda ground: np.concatenate([ground.lab, _stripes(ground)]), 4.0),
-}
-OF_THINGS = [name for name in PROPERTIES if name != GROUND]
+def count_accuracy(draw: Draw, seed: int, n: int = 100, read: Read | None = None) -> dict:
+    """Share of sentences, n each of one, two and three objects, whose picture has as many measured objects, in [0, 1].
 
-
-def vectors(name, measured):
-    """A property of things, or of grounds -> (n, k) array."""
-    return np.array([PROPERTIES[name].vector(m) for m in measured], np.float64)
-
-
-def distances(name, a, b):
-    """Distances of vectors of a property, (..., k) each that broadcast -> (...) in the property's unit."""
-    if name == "outline":
-        return 1 - np.minimum(a, b).sum(-1) / np.maximum(np.maximum(a, b).sum(-1), 1)
-    return np.linalg.norm(a - b, axis=-1)
-
-
-def distance(name, a, b):
-    """Of two things, or of two grounds, in the property's unit."""
-    return float(distances(name, PROPERTIES[name].vector(a), PROPERTIES[name].vector(b)))
-
-
-def measure(pictures):
-    """Pictures (n, 3, 64, 64) -> a list of MeasuredScene."""
-    return [measure_scene(picture) for picture in pictures]
-
-
-def thresholds(pictures, seed):
-    """Pictures -> {property: a difference that measuring alone makes in one of twenty cases, or the least one that counts}.
-
-    Each picture is measured twice through a mild channel: Gaussian noise of sigma 0.01, then 8 bit.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    twice = []
-    for _ in range(2):
-        noisy = pictures + NOISE * torch.randn(pictures.shape, generator=rng)
-        twice.append(measure((noisy.clamp(0, 1) * 255).round() / 255))
-    found = {GROUND: [distance(GROUND, a.ground, b.ground) for a, b in zip(*twice)]}
-    pairs = [pair for a, b in zip(*twice) if len(a.things) == len(b.things) for pair in zip(a.things, b.things)]
-    found |= {name: [distance(name, *pair) for pair in pairs] for name in OF_THINGS}
-    return {k: max(PROPERTIES[k].least, float(np.quantile(v, NOISE_QUANTILE)) if v else 0.0) for k, v in found.items()}
-
-
-# ---------------------------------------------------------------------------------------------
-# Sentences
-# ---------------------------------------------------------------------------------------------
-
-
-def things_of(slots):
-    """The number of things that a slot dict speaks of."""
-    return sum("object" + suffix in slots for suffix in SUFFIXES)
-
-
-def is_seen(slots):
-    """Whether training may show a slot dict, but for the sentences that are left out one by one."""
-    row = to_row(slots)[None]
-    return any(in_split(row, split)[0] for split in SEEN_SPLITS)
-
-
-def random_slots(n, rng, things=(1, 2, 3), kind=None):
-    """n slot dicts of the grammar that speak of so many things and have a word of a kind."""
-    out = []
-    while len(out) < n:
-        some = [to_dict(row) for row in sample_rows(20 + 4 * n, "train", rng)]
-        out += [s for s in some if things_of(s) in things and (kind is None or slots_of_kind(s, kind))]
-    return out[:n]
-
-
-def slots_of_kind(slots, kind):
-    """Names of the slots of a dict whose word can be swapped for another of its kind."""
-    if kind == "relation" and slots.get(WITHOUT_ARTICLES):
-        return []  # that frame knows "and" only
-    return [name for name in SLOTS if name.rstrip("23") == kind and name in slots]
-
-
-def swapped(slots, name, rng, words):
-    """A slot dict with another one of the words in a slot, or None if training shows no such sentence."""
-    others = [{**slots, name: str(w)} for w in rng.permutation([w for w in words if w != slots[name]])]
-    return next((s for s in others if is_seen(s)), None)
-
-
-def random_swaps(n, kind, rng):
-    """n pairs of slot dicts that differ in one word of a kind."""
-    out = []
-    while len(out) < n:
-        for slots in random_slots(n - len(out), rng, kind=kind):
-            other = swapped(slots, str(rng.choice(slots_of_kind(slots, kind))), rng, KINDS[kind])
-            out += [(slots, other)] if other else []
-    return out
-
-
-def sentences_with(kind, word, n, rng):
-    """n slot dicts with a given word of a kind, other words random: of one thing, or for a relation of two, in its first slot."""
-    out = []
-    while len(out) < n:
-        for slots in random_slots(n, rng, things=(2,) if kind == "relation" else (1,), kind=kind):
-            out.append({**slots, slots_of_kind(slots, kind)[0]: word})
-        out = [s for s in out if is_seen(s)]
-    return out[:n]
-
-
-# ---------------------------------------------------------------------------------------------
-# Metrics
-# ---------------------------------------------------------------------------------------------
-
-
-def count_accuracy(draw, seed, n=100, read=None):
-    """Share of sentences, n each of one, two and three things, whose picture has as many measured things, in [0, 1].
-
-    -> {"n", "accuracy", "by_things": {1, 2, 3}, "read": share of captions that speak of as many things, None without `read`}.
+    -> {"n", "accuracy", "by_objects": {1, 2, 3}, "read": share of captions with as many objects, None without `read`}.
     """
     rng = np.random.default_rng(seed)
-    by_things, read_right = {}, []
-    for things in range(1, MOST_THINGS + 1):
-        pictures = draw([render(s) for s in random_slots(n, rng, (things,))])
-        by_things[things] = float(np.mean([len(scene.things) == things for scene in measure(pictures)]))
+    by_objects = {}
+    read_right = []
+    for objects in range(1, MOST_THINGS + 1):
+        pictures = draw([render(s) for s in random_slots(n, rng, (objects,))])
+        by_objects[objects] = float(np.mean([len(scene.objects) == objects for scene in measure(pictures)]))
         if read:
-            read_right += [things_of(parse(caption) or {}) == things for caption in read(pictures)]
+            read_right += [objects_of(parse(caption) or {}) == objects for caption in read(pictures)]
     return {
         "n": MOST_THINGS * n,
-        "accuracy": float(np.mean(list(by_things.values()))),
-        "by_things": by_things,
+        "accuracy": float(np.mean(list(by_objects.values()))),
+        "by_objects": by_objects,
         "read": float(np.mean(read_right)) if read else None,
     }
 
 
-def binding_pairs(n, rng):
-    """n pairs of sentences "a C1 O1 and a C2 O2", "a C2 O1 and a C1 O2", all four pairs of words allowed in training."""
-    out = []
-    while len(out) < n:
-        c, o = rng.choice(len(COLORS), 2, replace=False), rng.choice(len(OBJECTS), 2, replace=False)
-        first, second = (
-            {
-                "color": COLORS[a],
-                "object": OBJECTS[o[0]],
-                "relation2": "and",
-                "color2": COLORS[b],
-                "object2": OBJECTS[o[1]],
-            }
-            for a, b in (c, c[::-1])
-        )
-        if is_seen(first) and is_seen(second):
-            out.append((render(first), render(second)))
-    return out
-
-
-def binding(draw, seed, n=500, read=None):
+def binding(draw: Draw, seed: int, n: int = 500, read: Read | None = None) -> dict:
     """For n pairs "a C1 O1 and a C2 O2" / "a C2 O1 and a C1 O2", shares in [0, 1] of pairs where
-    outlines: both things keep theirs, IoU >= 0.9;
-    colors: both things take the other's, dE <= 6, and lose their own, dE > 6;
-    read: both sentences come back word for word, None without `read`;
-    binding: all of these. Pictures without two measured things fail outlines and colors.
+    outlines: both objects keep their outline, IoU >= 0.9;
+    colors: both objects take the color of the other, dE <= 6, and lose their own, dE > 6;
+    read: both captions are exact, None without `read`;
+    binding: all of these. Pictures without two measured objects fail outlines and colors.
     median_iou in [0, 1] and median_color_error, dE, are those of outlines and colors, None if nothing was measured.
     """
     pairs = binding_pairs(n, np.random.default_rng(seed))
     pictures = [draw([pair[i] for pair in pairs]) for i in range(2)]
-    outlines, colors, overlaps, errors = np.zeros(n, bool), np.zeros(n, bool), [], []
+    outlines = np.zeros(n, bool)
+    colors = np.zeros(n, bool)
+    overlaps, errors = [], []
     for i, (a, b) in enumerate(zip(*map(measure, pictures))):
-        if len(a.things) == len(b.things) == 2:
-            apart = np.array([[distance("color", x, y) for y in b.things] for x in a.things])
+        if len(a.objects) == len(b.objects) == 2:
+            apart = np.array([[distance("color", x, y) for y in b.objects] for x in a.objects])
             colors[i] = np.array_equal(apart <= SAME_COLOR, [[False, True], [True, False]])
             errors += [apart[0, 1], apart[1, 0]]
-            overlaps += [1 - distance("outline", x, y) for x, y in zip(a.things, b.things)]
+            overlaps += [1 - distance("outline", x, y) for x, y in zip(a.objects, b.objects)]
             outlines[i] = min(overlaps[-2:]) >= SAME_OUTLINE
     out = {"n": n, "outlines": float(outlines.mean()), "colors": float(colors.mean()), "read": None}
     for name, values in (("median_iou", overlaps), ("median_color_error", errors)):
         out[name] = float(np.median(values)) if values else None
     both = outlines & colors
     if read:
+        captions = [read(p) for p in pictures]
         exact = np.array(
-            [[s == c for s, c in zip(sentences, read(p))] for sentences, p in zip(zip(*pairs), pictures)]
-        ).all(0)
+            [all(is_exact(*both) for both in zip(pair, of_pair)) for pair, of_pair in zip(pairs, zip(*captions))]
+        )
         out["read"] = float(exact.mean())
         both &= exact
     return {**out, "binding": float(both.mean())}
 
 
-def changes(a, b, least):
-    """Two scenes with as many things, {property: threshold} -> a list of (number of the thing or "ground", property)."""
-    out = [(GROUND, GROUND)] if distance(GROUND, a.ground, b.ground) > least[GROUND] else []
-    pairs = enumerate(zip(a.things, b.things))
-    return out + [(i, name) for i, (x, y) in pairs for name in OF_THINGS if distance(name, x, y) > least[name]]
+def changes(a: MeasuredScene, b: MeasuredScene, least: dict[str, float]) -> list[tuple[int | str, str]]:
+    """Two scenes with equally many objects, {property: threshold} -> [(index of the object or "background", changed
+    property)]."""
+    out = [(BACKGROUND, BACKGROUND)] if distance(BACKGROUND, a.background, b.background) > least[BACKGROUND] else []
+    pairs = enumerate(zip(a.objects, b.objects))
+    return out + [(i, name) for i, (x, y) in pairs for name in OF_OBJECTS if distance(name, x, y) > least[name]]
 
 
-def one_word_one_property(draw, seed, n=60):
-    """n swaps of one word for each kind, in random sentences: how many change exactly one property of one thing, or the ground?
+def one_word_one_property(draw: Draw, seed: int, n: int = 60) -> dict:
+    """Swap one word of each class in n random sentences: how many swaps change exactly one property of one object, or
+    the background?
 
-    -> {"n": of all swaps, "share": of those, mean over kinds, "by_kind", "unchanged": shares where nothing changes, by kind,
-    "count_differs": shares where the pictures differ in their number of things, by kind, "table": {kind: {property: share of
-    swaps that change it, of any thing}}, "main": {kind: the property that it changes most, or None}, "thresholds"}; shares
-    in [0, 1].
+    -> {"n": number of swaps, "share": of swaps that change exactly one property, mean over word classes, "by_class",
+    "unchanged": shares where nothing changes, by class, "count_differs": shares where the pictures differ in their
+    number of objects, by class, "table": {word class: {property: share of swaps that change it, of any object}},
+    "main": {word class: the property that it changes most, or None}, "thresholds"}; shares in [0, 1].
     """
     rng = np.random.default_rng(seed)
-    swaps = {kind: random_swaps(n, kind, rng) for kind in KINDS}
-    pictures = {kind: [draw([render(pair[i]) for pair in pairs]) for i in range(2)] for kind, pairs in swaps.items()}
-    least = thresholds(torch.cat([first[: max(1, n // 3)] for first, _ in pictures.values()]), seed)
-    out = {
-        "n": n * len(KINDS),
-        "share": 0.0,
-        "by_kind": {},
-        "unchanged": {},
-        "count_differs": {},
-        "table": {},
-        "main": {},
+    swaps = {word_class: random_swaps(n, word_class, rng) for word_class in WORD_CLASSES}
+    pictures = {
+        word_class: [draw([render(pair[i]) for pair in pairs]) for i in range(2)] for word_class, pairs in swaps.items()
     }
-    for kind, (first, second) in pictures.items():
+    least = thresholds(torch.cat([first[: max(1, n // 3)] for first, _ in pictures.values()]), seed)
+    out = {name: {} for name in ("by_class", "unchanged", "count_differs", "table", "main")}
+    for word_class, (first, second) in pictures.items():
         scenes = list(zip(measure(first), measure(second)))
-        found = [changes(a, b, least) for a, b in scenes if len(a.things) == len(b.things)]
-        out["by_kind"][kind] = sum(len(c) == 1 for c in found) / n
-        out["unchanged"][kind] = sum(not c for c in found) / n
-        out["count_differs"][kind] = 1 - len(found) / n
+        found = [changes(a, b, least) for a, b in scenes if len(a.objects) == len(b.objects)]
+        out["by_class"][word_class] = sum(len(c) == 1 for c in found) / n
+        out["unchanged"][word_class] = sum(not c for c in found) / n
+        out["count_differs"][word_class] = 1 - len(found) / n
         table = {name: sum(name in {p for _, p in c} for c in found) / n for name in PROPERTIES}
-        out["table"][kind] = table
-        out["main"][kind] = max(table, key=table.get) if any(table.values()) else None
-    return {**out, "share": float(np.mean(list(out["by_kind"].values()))), "thresholds": least}
+        out["table"][word_class] = table
+        out["main"][word_class] = max(table, key=table.get) if any(table.values()) else None
+    share = float(np.mean(list(out["by_class"].values())))
+    return {"n": n * len(WORD_CLASSES), "share": share, **out, "thresholds": least}
 
 
-def the_thing(scene):
-    """What a word is measured on in `sentences_with`: the first thing; None if there is none."""
-    return scene.things[0] if scene.things else None
+def first_object(scene: MeasuredScene) -> MeasuredObject | None:
+    """The object of which a word of `sentences_with` is measured; None if there is none."""
+    return scene.objects[0] if scene.objects else None
 
 
-def value_distances(draw, seed, main, n=12):
-    """How far apart are the two nearest words of a kind, in the property that the kind sets? In n sentences for each kind.
+def value_distances(draw: Draw, seed: int, main: dict[str, str | None], n: int = 12) -> dict[str, dict | None]:
+    """Distance of the two nearest words of each class, in the property that the class sets, in n sentences for each
+    class.
 
-    main: {kind: property} of `one_word_one_property`. The distance of two words is the mean over the sentences that training
-    shows with both. -> {kind: {"n": pictures, "property", "words": the nearest two, "distance" >= 0, "unit"}}; of areas the
-    ratio (>= 1) and of outlines the IoU (in [0, 1], 1 for the same) is told. A kind that sets nothing has None for a value.
+    main: {word class: property} of `one_word_one_property`. The distance of two words is the mean over the sentences
+    that occur in training with both. -> {word class: {"n": pictures, "property", "words": the nearest two, "distance"
+    >= 0, "unit"}}, with the ratio (>= 1) for areas and the IoU (in [0, 1], 1 if equal) for outlines; None for a class
+    that sets nothing.
     """
     rng = np.random.default_rng(seed)
     out = {}
-    for kind, name in main.items():
-        words = KINDS[kind]
-        frames = sentences_with(kind, words[0], n, rng)
-        slot = "relation2" if kind == "relation" else kind
+    for word_class, name in main.items():
+        words = WORD_CLASSES[word_class]
+        frames = sentences_with(word_class, words[0], n, rng)
+        slot = "relation2" if word_class == "relation" else word_class
         cells = [(i, j) for j, s in enumerate(frames) for i, w in enumerate(words) if is_seen({**s, slot: w})]
-        out[kind] = None
+        out[word_class] = None
         if not name:
             continue
         scenes = measure(draw([render({**frames[j], slot: words[i]}) for i, j in cells]))
-        at = {c: m for c, s in zip(cells, scenes) if (m := s.ground if name == GROUND else the_thing(s)) is not None}
+        at = {
+            c: m
+            for c, s in zip(cells, scenes)
+            if (m := s.background if name == BACKGROUND else first_object(s)) is not None
+        }
         apart = {}
         for a in range(len(words)):
             for b in range(a):
@@ -314,11 +174,16 @@ def value_distances(draw, seed, main, n=12):
                     apart[words[b], words[a]] = float(np.mean(both))
         if apart:
             nearest = min(apart, key=apart.get)
-            out[kind] = {"n": len(cells), "property": name, "words": list(nearest), **_as_told(name, apart[nearest])}
+            out[word_class] = {
+                "n": len(cells),
+                "property": name,
+                "words": list(nearest),
+                **_in_plain_units(name, apart[nearest]),
+            }
     return out
 
 
-def _as_told(name, value):
+def _in_plain_units(name, value):
     if name == "outline":
         return {"distance": 1 - value, "unit": "IoU"}
     if name == "size":
@@ -326,79 +191,78 @@ def _as_told(name, value):
     return {"distance": value, "unit": PROPERTIES[name].unit}
 
 
-def reading_features(kind, scenes):
-    """Scenes -> {property: (n, k)} of the thing that a kind is said of, and of the ground. A missing thing has the mean."""
-    out = {GROUND: vectors(GROUND, [s.ground for s in scenes])}
-    things = [the_thing(s) for s in scenes]
-    there = np.array([t is not None for t in things])
-    for name in OF_THINGS:
-        some = vectors(name, [t for t in things if t is not None]) if there.any() else np.zeros((0, 1))
-        out[name] = np.zeros((len(things), some.shape[1]))
+def reading_features(scenes: list[MeasuredScene]) -> dict[str, np.ndarray]:
+    """Scenes -> {property: (n, k)} of the `first_object` and of the background. A missing object has the mean
+    values."""
+    out = {BACKGROUND: vectors(BACKGROUND, [s.background for s in scenes])}
+    objects = [first_object(s) for s in scenes]
+    there = np.array([t is not None for t in objects])
+    for name in OF_OBJECTS:
+        some = vectors(name, [t for t in objects if t is not None]) if there.any() else np.zeros((0, 1))
+        out[name] = np.zeros((len(objects), some.shape[1]))
         out[name][there] = some
         out[name][~there] = some.mean(0) if there.any() else 0
     return out
 
 
-def nearest_mean(taught, words, asked):
-    """Two {property: (n, k)}, (m, k), the word of each of the n -> for each of the m the word whose examples have the nearest
-    mean. Each property is divided by its spread among examples of one word, and at least by half of what counts as a
-    difference: a property that goes with the word counts for much, one that varies anyway for little."""
-    kinds, of = np.unique(words, return_inverse=True)
+def nearest_mean(train: dict[str, np.ndarray], words: list[str], test: dict[str, np.ndarray]) -> np.ndarray:
+    """Two {property: (n, k)}, (m, k), and the word of each of the n -> for each of the m the word whose examples have
+    the nearest mean. Each property is divided by its spread among examples of one word, at least half of the least
+    difference that counts: a property that depends on the word has a large weight, one that varies with other words a
+    small one."""
+    names, of = np.unique(words, return_inverse=True)
     total = 0
-    for name, values in taught.items():
-        means = np.stack([values[of == i].mean(0) for i in range(len(kinds))])
+    for name, values in train.items():
+        means = np.stack([values[of == i].mean(0) for i in range(len(names))])
         least = PROPERTIES[name].least
         if name == "outline":  # of masks, which differ in least x area pixels
             least = np.sqrt(least * values.sum(1).mean())
         spread = np.sqrt(((values - means[of]) ** 2).sum(1).mean())
-        total = total + ((asked[name][:, None] - means) ** 2).sum(-1) / max(spread, least / 2) ** 2
-    return kinds[np.argmin(total, 1)]
+        total = total + ((test[name][:, None] - means) ** 2).sum(-1) / max(spread, least / 2) ** 2
+    return names[np.argmin(total, 1)]
 
 
-def naive_reader_on_properties(draw, seed, shots=4, n=60, repeats=3):
-    """Which word was it, from measured properties, after `shots` examples a word with all else random? Accuracy in [0, 1] of
-    `nearest_mean` on n new sentences for each kind, mean of `repeats` sets of examples.
+def naive_reader_on_properties(draw: Draw, seed: int, shots: int = 4, n: int = 60, repeats: int = 3) -> dict:
+    """Accuracy in [0, 1] of `nearest_mean` on measured properties, after `shots` examples of each word with random
+    other words: on n new sentences for each word class, mean of `repeats` sets of examples.
 
-    -> {"n": sentences asked in all, "accuracy": mean over kinds, "by_kind", "chance": {kind: 1 / words}}.
+    -> {"n": number of test sentences, "accuracy": mean over word classes, "by_class", "chance": {word class: 1 /
+    words}}.
     """
     rng = np.random.default_rng(seed)
-    by_kind = {}
-    for kind, words in KINDS.items():
+    by_class = {}
+    for word_class, words in WORD_CLASSES.items():
         answers = [words[i % len(words)] for i in range(n)]
-        asked = reading_features(kind, measure(draw([render(sentences_with(kind, w, 1, rng)[0]) for w in answers])))
+        test = reading_features(measure(draw([render(sentences_with(word_class, w, 1, rng)[0]) for w in answers])))
         right = []
         for _ in range(repeats):
-            taught = [(w, s) for w in words for s in sentences_with(kind, w, shots, rng)]
-            scenes = measure(draw([render(s) for _, s in taught]))
-            read = nearest_mean(reading_features(kind, scenes), [w for w, _ in taught], asked)
+            examples = [(w, s) for w in words for s in sentences_with(word_class, w, shots, rng)]
+            scenes = measure(draw([render(s) for _, s in examples]))
+            read = nearest_mean(reading_features(scenes), [w for w, _ in examples], test)
             right.append(np.mean(read == np.array(answers)))
-        by_kind[kind] = float(np.mean(right))
-    chance = {kind: 1 / len(words) for kind, words in KINDS.items()}
-    return {
-        "n": n * len(KINDS),
-        "accuracy": float(np.mean(list(by_kind.values()))),
-        "by_kind": by_kind,
-        "chance": chance,
-    }
+        by_class[word_class] = float(np.mean(right))
+    chance = {word_class: 1 / len(words) for word_class, words in WORD_CLASSES.items()}
+    accuracy = float(np.mean(list(by_class.values())))
+    return {"n": n * len(WORD_CLASSES), "accuracy": accuracy, "by_class": by_class, "chance": chance}
 
 
-def topographic_similarity_measured(draw, seed, n=150):
-    """Spearman correlation in [-1, 1], over all pairs of n sentences of one or two things, of how many slots differ and how far
-    apart the measured properties are (Brighton & Kirby 2006).
+def topographic_similarity_measured(draw: Draw, seed: int, n: int = 150) -> dict:
+    """Spearman correlation in [-1, 1], over all pairs of n sentences of one or two objects, between the number of slots
+    that differ and the distance of the measured properties (Brighton & Kirby 2006).
 
-    The latter is the sum over properties of the first and second things, and of the ground, of distance / mean distance; what
-    one of the two pictures lacks counts 1 each, as a usual difference does.
-    -> {"n", "pairs", "correlation"}; None if all pictures are the same.
+    That distance is the sum of distance / mean distance over the properties of the first and second objects and of the
+    background; a property that only one of the pictures has adds 1. -> {"n", "pairs", "correlation"}; None if all
+    pictures are the same.
     """
     slots = random_slots(n, np.random.default_rng(seed), (1, 2))
     rows = np.array([to_row(s) for s in slots])
     scenes = measure(draw([render(s) for s in slots]))
     a, b = np.triu_indices(n, 1)
-    total = _scaled_distances(GROUND, [s.ground for s in scenes], a, b)
+    total = _scaled_distances(BACKGROUND, [s.background for s in scenes], a, b)
     for number in range(2):
-        things = [s.things[number] if len(s.things) > number else None for s in scenes]
-        for name in OF_THINGS:
-            total = total + _scaled_distances(name, things, a, b)
+        objects = [s.objects[number] if len(s.objects) > number else None for s in scenes]
+        for name in OF_OBJECTS:
+            total = total + _scaled_distances(name, objects, a, b)
     correlation = float(spearmanr((rows[a] != rows[b]).sum(1), total)[0]) if np.ptp(total) > 0 else None
     return {"n": n, "pairs": len(a), "correlation": correlation}
 

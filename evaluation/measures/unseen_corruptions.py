@@ -1,11 +1,14 @@
 """Corruptions that no training of this project uses, in torchvision's implementation rather than our own.
 
-`available()` gives them, or says in one line why they cannot be had: torchvision is a package of its own, and one that does not
-fit its torch raises RuntimeError while it is imported. That costs a warning, never the run.
+`available()` returns them, or one line that explains why they are not available: a torchvision that does not match its
+torch raises RuntimeError on import, which costs a warning, never the run.
 """
+
+from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 
 import torch
 
@@ -17,11 +20,12 @@ BITS = 3  # that posterize keeps of the 8 of a channel
 QUALITY = 20  # of JPEG, from 1 to 100
 
 
-def available():
-    """What can be had here -> ({name: function}, "") or ({}, why not, in one line).
+def available() -> tuple[dict[str, Callable[[torch.Tensor, int], torch.Tensor]], str]:
+    """The corruptions -> ({name: function}, "") or ({}, the reason why there are none, in one line).
 
-    A function maps pictures (n, 3, 64, 64) in [0, 1] and a seed to corrupted ones of the same shape, range and device. The same seed
-    gives the same result, each picture is corrupted in a way of its own, and torch's own random state stays as it was.
+    A function maps pictures (n, 3, 64, 64) in [0, 1] and a seed to corrupted ones of the same shape, range and device.
+    The result depends on the seed alone, each picture is corrupted differently, and torch's own random state stays as
+    it is.
     """
     try:
         from torchvision.transforms import v2
@@ -29,8 +33,8 @@ def available():
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return {}, f"torchvision cannot be imported ({reason}); corruptions that it makes are left out"
     kinds = {
-        "perspective": lambda picture: v2.RandomPerspective(DISTORTION, p=1.0, fill=_ground(picture)),
-        "elastic": lambda picture: v2.ElasticTransform(ALPHA, SIGMA, fill=_ground(picture)),
+        "perspective": lambda picture: v2.RandomPerspective(DISTORTION, p=1.0, fill=_corner(picture)),
+        "elastic": lambda picture: v2.ElasticTransform(ALPHA, SIGMA, fill=_corner(picture)),
         "sharpness": lambda _: v2.RandomAdjustSharpness(SHARPNESS, p=1.0),
         "posterize": lambda _: v2.RandomPosterize(BITS, p=1.0),
     }
@@ -40,7 +44,7 @@ def available():
 
 
 def _corrupt(make, pictures, seed):
-    """Apply to each picture, as 8-bit levels, the transform that `make` gives for it."""
+    """Apply to each picture, as 8-bit levels, the transform that `make` returns for it."""
     levels = (pictures.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # torchvision draws from torch's own generator
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -49,6 +53,6 @@ def _corrupt(make, pictures, seed):
     return torch.stack(changed).to(pictures.device).float() / 255 if changed else pictures.clone()
 
 
-def _ground(picture):
-    """The levels of a corner, for what a transform uncovers."""
+def _corner(picture):
+    """The levels of a corner, for the areas that a transform leaves empty."""
     return [int(level) for level in picture[:, 0, 0]]

@@ -1,11 +1,11 @@
-"""What is shown for the ids of sections, splits, baselines, captioners and corruptions. Nothing is looked up by these texts."""
+"""The labels of the ids of sections, splits, baselines and corruptions. Nothing is looked up by these texts."""
 
 TITLES = {  # of sections
-    "circle": "The circle",
+    "cycle": "The cycle",
     "real_text": "Real sentences",
     "captioners": "Can it be learned?",
     "robustness": "Robustness, or is it steganography?",
-    "scenes": "Scenes of things",
+    "scenes": "Objects in scenes",
     "legibility": "Can a person read it?",
     "structure": "Language structure",
     "meaning": "Meaning of words",
@@ -18,35 +18,35 @@ TITLES = {  # of sections
 
 # What each section measures, in a sentence or two for people who see it for the first time
 EXPLAINED = {
-    "circle": "Sentences that no training shows are drawn, saved as PNG files, and read back by the model's own captioner.",
-    "real_text": "Texts as people type them: what comes back of capitals, signs and rare words, and whether the captioner reads "
-    "the picture or guesses from grammar. Shuffled words (word salad) cannot be guessed. Then one word of a sentence is swapped, and "
-    "the marks of a word in forty sentences are compared.",
-    "scenes": "Measured from the pixels of the picture, without the model: how many things it shows, and which property of which "
-    "thing changes when one word is swapped.",
-    "legibility": "Could someone who does not have the trained captioner make sense of the pictures? "
-    "A naive reader, which is a simple classifier that stands for a person, learns from four pictures a word; "
-    "then one word of a sentence is swapped, and what changes is compared.",
-    "robustness": "A picture is corrupted before it is read. A code hidden in fine texture is lost at once; "
-    "marks that can be seen are not.",
+    "cycle": "Sentences that do not occur in training are drawn, saved as PNG files, and read by the model's own captioner.",
+    "real_text": "Texts as people type them: how well capitals, punctuation and rare words are read, and whether the captioner "
+    "reads the picture or guesses from grammar. Shuffled words (word salad) cannot be guessed. Then one word of a sentence is "
+    "swapped, and the glyphs of a word in forty sentences are compared.",
+    "scenes": "Measured from the pixels of the picture, without the model: the number of objects, and which property of which "
+    "object changes when one word is swapped.",
+    "legibility": "Could a person without the trained captioner read the pictures? A naive reader, a simple classifier that stands for "
+    "a person, learns from four pictures of each word. Then one word of a sentence is swapped, and the change of the picture is "
+    "measured.",
+    "robustness": "A picture is corrupted before it is read. A code hidden in fine texture is destroyed by mild corruptions; "
+    "visible shapes and colors are not.",
     "structure": "Do similar sentences have similar pictures, and does each part of a picture show one part of the sentence?",
     "meaning": "Can a word be found in a picture by a linear rule, and are pictures that share a word more alike than others?",
     "bottleneck": "How much of a sentence passes through its picture, and how many different pictures there are.",
-    "alphabet": "Scenes of this model are lists of codes. How many codes are drawn at all, whether each belongs to one word, and how "
-    "long such a list is beside its sentence.",
-    "language_model": "How well the language model knows the sentences, and what it says when it invents some.",
+    "alphabet": "Scenes of this model are lists of codes: how many codes are in use, whether each belongs to one word, and the length "
+    "of a list beside that of its sentence, in bits.",
+    "language_model": "The perplexity of the language model on unseen sentences, and sentences that it invents.",
     "coherence": "Whether pictures are made of shapes or of fine texture. Neither end is better; the baselines show the scale.",
-    "real_pictures": "How scenes differ from real pictures of the same size, and whether the model knows that such a picture is no "
-    "scene of its own: it draws again what it read, and compares. A captioner says something to every picture.",
-    "captioners": "The scene decoder is frozen, and new captioners learn its pictures from nothing. "
-    "A language that is easy to learn is learned early.",
+    "real_pictures": "How scenes differ from real pictures of the same size, and whether the model recognizes that such a picture is not "
+    "a scene of its own: it draws the caption again and compares. A captioner has a caption for every picture.",
+    "captioners": "The scene decoder is frozen, and new captioners are trained on its pictures. A language that is easy to learn is "
+    "learned in few steps.",
 }
 
 SPLITS = {
-    "test": "sentences that training never shows",
-    "test_pairs": "pairs of color and object that training never shows together",
-    "test_ood": "words that training shows with few partners, here with new ones",
-    "test_frames": "combinations of parts that no training sentence has",
+    "test": "sentences that do not occur in training",
+    "test_pairs": "pairs of color and object that do not occur in training",
+    "test_ood": "words that occur in training with few partners, with new partners",
+    "test_frames": "combinations of parts that do not occur in training",
 }
 
 BASELINES = {
@@ -59,13 +59,13 @@ BASELINES = {
     "majority": "majority",
     "blank_picture": "blank picture",
     "other_picture": "another sentence's picture",
-    "hand_made_code": "hand-made code of squares",
+    "binary_code": "binary code baseline",
     "uncorrupted": "uncorrupted",
     "white_noise": "white noise",
     "shuffled_pictures": "pictures shuffled",
     "shuffled_words": "words shuffled",
     "other_pairs": "other pairs",
-    "other_words": "marks of other words",
+    "other_words": "glyphs of other words",
     "whole_text": "all of the text",
     "one_picture": "one picture",
     "mode_collapse": "mode collapse",

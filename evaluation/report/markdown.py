@@ -1,20 +1,23 @@
-"""An evaluation's results as tables for people, in Markdown."""
+"""An evaluation's results as tables in Markdown."""
+
+from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+import metrics
 from evaluation.baselines.captioners import CAPTIONER_LABELS
 from evaluation.measures.text_scores import SCORES
 from evaluation.metric import OWN
 from evaluation.report.labels import BASELINES, EXPLAINED, TITLES
-from evaluation.sections.real_pictures import name_of
 from evaluation.sections.real_text import GROUPS
 from text.grounding import given_line
 
-ARROWS = {"high": " ↑", "low": " ↓", "": ""}  # which way is better
+ARROWS = {"high": " ↑", "low": " ↓", "": ""}  # which end is better
 
 
-def short_names(names):
-    """Paths by as many of their last parts as tell them apart.
+def short_names(names: list[str]) -> list[str]:
+    """Paths, shortened to the last parts that distinguish them.
 
     >>> short_names(["runs/a/best.pt", "runs/b/best.pt"]), short_names(["runs/a/best.pt"])
     (['a/best.pt', 'b/best.pt'], ['best.pt'])
@@ -27,8 +30,8 @@ def short_names(names):
     return short
 
 
-def format_value(metric, value):
-    """A value in the unit of its metric: shares as percent, the rest with three digits.
+def format_value(metric: dict, value: float | None) -> str:
+    """A value in the unit of its metric: shares in percent, others with three significant digits.
 
     >>> format_value({"range": [0.0, 1.0]}, 0.5).split(), format_value({"range": [0.0, None]}, 12.345)
     (['50.0', '%'], '12.3')
@@ -42,7 +45,7 @@ def format_value(metric, value):
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def full_label(metric):
+def full_label(metric: dict) -> str:
     """A metric's label with its split before it.
 
     >>> full_label({"label": "exact match", "split": "test"}), full_label({"label": "perplexity", "split": ""})
@@ -51,27 +54,27 @@ def full_label(metric):
     return f"{metric['split']} · {metric['label']}" if metric["split"] else metric["label"]
 
 
-def all_metrics(model):
+def all_metrics(model: dict) -> dict[str, dict]:
     """A model's entry of metrics.json -> {id: metric} of all its sections."""
     return {id: metric for section in model["sections"].values() for id, metric in section["metrics"].items()}
 
 
-def given_lines(result):
-    """A metrics.json's content -> for each model the line that says what was given, "" if all emerged."""
+def grounding_lines(result: dict) -> list[str]:
+    """The content of metrics.json -> a line for each model that lists its grounded words, "" if there are none."""
     of = zip(result["models"], result["checkpoints"])
-    return [given_line(model["given"], checkpoint["settings"]["grounding"]) for model, checkpoint in of]
+    return [given_line(model["grounded_words"], checkpoint["settings"]["grounding"]) for model, checkpoint in of]
 
 
-def markdown_table(headings, rows):
-    """Headings and rows of cells, in any type that str takes -> a Markdown table without an end of line."""
+def markdown_table(headings: list[str], rows: Iterable[list]) -> str:
+    """Headings and rows of cells -> a Markdown table without a final newline."""
     cells = [[str(c).replace("|", "\\|") for c in row] for row in [headings, *rows]]
     return "\n".join(["| " + " | ".join(r) + " |" for r in (cells[0], ["---"] * len(headings), *cells[1:])])
 
 
-def metrics_tables(metrics):
-    """{id: metric} -> Markdown: metrics with the same baselines stand in one table."""
+def metrics_tables(metrics_of_section: dict[str, dict]) -> str:
+    """{id: metric} -> Markdown: a table for all metrics with the same baselines."""
     groups = {}
-    for metric in metrics.values():
+    for metric in metrics_of_section.values():
         groups.setdefault(tuple(metric["baselines"]), []).append(metric)
     tables = []
     for baselines, members in groups.items():
@@ -86,8 +89,8 @@ def metrics_tables(metrics):
     return "\n\n".join(tables)
 
 
-def markdown(result):
-    """The whole report of a metrics.json's content."""
+def markdown(result: dict) -> str:
+    """The content of metrics.json -> the whole report."""
     extent = "quick" if result["quick"] else "whole"
     lines = [
         "# What kind of language is it?",
@@ -97,7 +100,7 @@ def markdown(result):
         f"↑ more is better, ↓ less is better. Fresh captioners were trained for {result['protocol']['steps']} steps of 64 sentences. "
         "What each metric means: docs/measures.md.",
     ]
-    for model, line in zip(result["models"], given_lines(result)):
+    for model, line in zip(result["models"], grounding_lines(result)):
         lines += ["", f"## {model['name']}", *(["", f"{line}."] if line else [])]
         for section, content in model["sections"].items():
             lines += ["", f"### {TITLES[section]}", "", EXPLAINED[section], "", metrics_tables(content["metrics"])]
@@ -131,20 +134,11 @@ def _details(section, details):
     if section == "real_pictures":
         rows = []
         for name, quantiles in details["quantiles"].items():
-            rows.append(
-                [
-                    name_of(name),
-                    *(
-                        " / ".join(f"{v:.3g}" for v in quantiles[id][1:-1])
-                        for id in ("unexplained", "log_prob_per_word")
-                    ),
-                ]
-            )
+            shown = [quantiles[id][1:-1] for id in ("unexplained", "log_prob_per_word")]
+            rows.append([details["names"][name], *(" / ".join(f"{v:.3g}" for v in values) for values in shown)])
         at = " / ".join(f"{100 * v:g}" for v in details["at"][1:-1])
-        table = markdown_table(
-            ["", "left unexplained by the redrawn caption", "log probability of the caption a word"], rows
-        )
-        return ["", f"Real pictures: {details['source']}. Percentiles {at}:", "", table]
+        headings = ["", "left unexplained by the redrawn caption", "log probability of the caption a word"]
+        return ["", f"Real pictures: {details['source']}. Percentiles {at}:", "", markdown_table(headings, rows)]
     if section == "alphabet":
         rows = [
             [x["alphabet"], x["code"], ", ".join(f"{w} ({n})" for w, n in x["words"]), x["n"]]
@@ -157,28 +151,21 @@ def _details(section, details):
 
 
 def _several_models(result):
-    """The lines of what only several models have: mean and deviation, who reads whom."""
+    """The lines for several models: mean and deviation, and cross-reading."""
     rows = []
     for s in result["summary"].values():
         rows.append([f"{TITLES[s['section']]} · {full_label(s)}", f"{s['mean']:.4g}", f"{s['std']:.2g}"])
     lines = ["", f"## Mean ± standard deviation over {len(result['models'])} models", ""]
     lines.append(markdown_table(["", "mean", "standard deviation"], rows))
-    lines += ["", "## Who reads whom: exact match, rows draw and columns read", ""]
+    lines += ["", "## Cross-reading: exact match, rows draw and columns read", ""]
     names = short_names([m["name"] for m in result["models"]])
     lines.append(_matrix(names, result["cross_reading"]))
     if fresh := result.get("fresh_reading"):
-        lines += [
-            "",
-            f"## Fresh captioners, taught by the column's model in {fresh['steps']} steps and asked on the row's",
-            "",
-        ]
+        title = f"## Fresh captioners, trained on the column's pictures for {fresh['steps']} steps, read the row's"
+        lines += ["", title, ""]
         for heading, rows in fresh_reading_tables(fresh):
-            lines += [
-                f"{heading[0].upper()}{heading[1:]} (n = {fresh['n']}, seed {result['seed']}):",
-                "",
-                _matrix(names, rows),
-                "",
-            ]
+            about = f"{heading[0].upper()}{heading[1:]} (n = {fresh['n']}, seed {result['seed']}):"
+            lines += [about, "", _matrix(names, rows), ""]
     return lines
 
 
@@ -188,23 +175,24 @@ def _matrix(names, rows):
     return markdown_table(["", *names], cells)
 
 
-def real_text_tables(scores, groups):
-    """{condition: scores of `text_scores`} and `exact_match_of_groups` -> two tables in Markdown."""
+def real_text_tables(scores: dict[str, dict[str, float]], groups: dict[str, tuple[float, int]]) -> list[str]:
+    """{condition: scores of `text_scores`} and exact match of groups {group: (value, n)} -> two tables in Markdown."""
     rows = [[label, *(f"{scores[name][id]:.4g}" for name in scores)] for id, (label, _, _) in SCORES.items()]
     of_groups = [[GROUPS[name], f"{value:.4g}", n] for name, (value, n) in groups.items()]
     return [markdown_table(["", *scores], rows), markdown_table(["exact match", "", "n"], of_groups)]
 
 
-def failures(sentences, captions, most):
-    """Lines that show at most so many sentences that did not come back as they were typed, each with its caption."""
-    return [f"- {text}\n  {caption}" for text, caption in zip(sentences, captions) if text != caption][:most]
+def failures(sentences: list[str], captions: list[str], most: int) -> list[str]:
+    """At most `most` sentences that are not read verbatim, each with its caption below."""
+    wrong = [(a, b) for a, b in zip(sentences, captions) if metrics.verbatim_match([a], [b]) < 1]
+    return [f"- {text}\n  {caption}" for text, caption in wrong[:most]]
 
 
-def fresh_reading_tables(found):
-    """What `fresh_reading` found -> [(heading, rows of shares or None)]."""
+def fresh_reading_tables(found: dict) -> list[tuple[str, list]]:
+    """What `cross_reading.fresh_reading` returns -> [(heading, rows of shares or None)]."""
     what = "slots" if found["share_is"] == "slots_soft" else "words"
     return [
         ("exact match", found["exact_match"]),
-        (f"share of {what} that come back", found["share"]),
-        (f"share of {what} that come back, by luck: the caption of another picture", found["share_by_luck"]),
+        (f"share of {what} read right", found["share"]),
+        (f"share of {what} read right by chance: the caption of another picture", found["share_by_chance"]),
     ]

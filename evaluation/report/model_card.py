@@ -1,4 +1,6 @@
-"""The model card of a folder of weights: what the model is, how it was trained, and metrics measured on this machine."""
+"""The model card of a folder of weights: the model, its training, and metrics measured on this machine."""
+
+from __future__ import annotations
 
 import dataclasses
 import os
@@ -15,24 +17,25 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 
 from checkpoints import EXPORT_FILES, load_export, load_model, settings_of
-from evaluation.protocol import open_model
+from evaluation.protocol import ModelUnderTest, open_model
 from evaluation.report.markdown import markdown_table
 from evaluation.report.page import TEMPLATES
 from evaluation.report.results_table import checkpoint_metrics, results_table
 from metrics import exact_match, verbatim_match, word_accuracy
-from pictures import draw_sentences, read_pictures
 from settings import PRESETS, Settings, resolve
 from text.grounding import given_line, grounded_words
 from text.vocabulary import SPECIALS
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "README.md"  # of a card, beside the weights
-EXAMPLE, EXAMPLE_OF_TEXT = "a large red ball in the left", "Two dogs' toys lie in the snow."
-LOADS = 5  # of which the median time is told
+EXAMPLE = "a large red ball in the left"
+EXAMPLE_OF_TEXT = "Two dogs' toys lie in the snow."
+CPU = torch.device("cpu")
+LOADS = 5  # of which the card has the median time
 
 
-def training_command(settings):
-    """The `train.py` command that gives these Settings, with a preset where one fits.
+def training_command(settings: Settings) -> str:
+    """The shortest `train.py` command for these Settings, with a preset if that shortens it.
 
     >>> training_command(Settings(seed=3, use_vae=True))
     'python train.py --use_vae --seed 3'
@@ -58,23 +61,23 @@ def training_command(settings):
     return shlex.join(["python", "train.py", *min(map(flags, ["", *PRESETS]), key=len)])
 
 
-def without_paths(state):
-    """A `model_state` that names no folder of the machine on which it was trained."""
+def without_paths(state: dict) -> dict:
+    """A `model_state` without paths of the machine on which it was trained."""
     s = Settings()
     own = {name: os.path.basename(state["settings"].get(name) or "") for name in ("captions_file", "grounding")}
     neutral = {name: getattr(s, name) for name in ("checkpoint_dir", "log_dir", "device", "threads")}
     return {**state, "settings": {**state["settings"], **own, **neutral}}
 
 
-def cost_of_rounding(path, folder, sentences, seed):
-    """What the rounded weights of `folder` change beside the checkpoint at `path` that they were made of -> dict. Raises
-    CheckpointError."""
+def cost_of_rounding(path: Path | str, folder: Path | str, sentences: list[str], seed: int) -> dict:
+    """How the rounded weights of `folder` differ from the checkpoint at `path` from which they were made -> dict.
+    Raises CheckpointError."""
     pictures, captions = [], []
-    cpu = torch.device("cpu")
     for where in (path, folder):
-        cycle, vocab, _ = load_model(str(where), cpu)
-        pictures.append(draw_sentences(cycle, vocab, sentences, cpu))
-        captions.append(read_pictures(cycle, vocab, pictures[-1], cpu)[0])
+        cycle, vocab, settings = load_model(str(where), CPU)
+        model = ModelUnderTest(cycle=cycle, vocab=vocab, settings=settings, device=CPU)
+        pictures.append(model.draw(sentences))
+        captions.append(model.read(pictures[-1]))
     return {
         "n": len(sentences),
         "seed": seed,
@@ -83,11 +86,11 @@ def cost_of_rounding(path, folder, sentences, seed):
     }
 
 
-def metrics_of_captions(folder, n, seed, captions_file):
+def metrics_of_captions(folder: Path | str, n: int, seed: int, captions_file: str | None) -> str:
     """The table of a model of a captions file. Raises CheckpointError, CaptionsFileError, OSError."""
-    model = open_model(str(folder), torch.device("cpu"), {"captions_file": captions_file})
+    model = open_model(str(folder), CPU, {"captions_file": captions_file})
     sentences = model.sentences(n, "test", seed)
-    captions, _ = read_pictures(model.cycle, model.vocab, model.draw(sentences), model.device)
+    captions = model.read(model.draw(sentences))
     rows = [
         ["exact match, `test`", f"{100 * exact_match(sentences, captions):.2f} %"],
         ["verbatim: as it was typed, `test`", f"{100 * verbatim_match(sentences, captions):.2f} %"],
@@ -96,40 +99,32 @@ def metrics_of_captions(folder, n, seed, captions_file):
     return markdown_table([f"metric (n = {len(sentences)} unseen lines, seed {seed})", "value"], rows)
 
 
-def seconds_to_load(folder):
-    """Median seconds until the model of a folder is ready to draw, in a process that has torch loaded."""
+def seconds_to_load(folder: Path | str) -> float:
+    """Median seconds to load the model of a folder, in a process that has imported torch."""
     taken = []
     for _ in range(LOADS):
         began = time.perf_counter()
-        load_model(str(folder), torch.device("cpu"))
+        load_model(str(folder), CPU)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken)
 
 
-def seconds_of_command(folder, text):
+def seconds_of_command(folder: Path | str, text: str) -> float:
     """Seconds of generate.py from start to end, for one sentence. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as out:
-        command = [
-            sys.executable,
-            str(ROOT / "generate.py"),
-            "--checkpoint",
-            str(folder),
-            "--text",
-            text,
-            "--out_dir",
-            out,
-        ]
+        flags = ["--checkpoint", str(folder), "--text", text, "--out_dir", out]
+        command = [sys.executable, str(ROOT / "generate.py"), *flags]
         began = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - began
 
 
-def machine():
+def machine() -> str:
     """This machine in a few words."""
     return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, torch {torch.__version__}"
 
 
-def model_card(folder, n, seed, captions_file=None):
+def model_card(folder: Path | str, n: int, seed: int, captions_file: str | None = None) -> str:
     """Measure the model of a folder that `save_export` wrote -> its card, Markdown. Minutes.
 
     n: different sentences of each split. Raises CheckpointError, CaptionsFileError, OSError.
@@ -142,9 +137,9 @@ def model_card(folder, n, seed, captions_file=None):
         is_open = settings.tokenizer == "bpe"
         example = EXAMPLE_OF_TEXT if is_open else " ".join(state["vocabulary"][len(SPECIALS) :][:3])
     else:
-        table = results_table([checkpoint_metrics(str(folder), n, seed, torch.device("cpu"))], n, seed)
+        table = results_table([checkpoint_metrics(str(folder), n, seed, CPU)], n, seed)
         example = EXAMPLE
-    cycle, vocab, _ = load_model(str(folder), torch.device("cpu"))
+    cycle, vocab, _ = load_model(str(folder), CPU)
     shown = os.path.relpath(folder, ROOT) if ROOT in folder.resolve().parents else folder.name
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -157,7 +152,7 @@ def model_card(folder, n, seed, captions_file=None):
         parameters=sum(t.numel() for t in state["model"].values()),
         files={name: (folder / name).stat().st_size for name in EXPORT_FILES},
         words=len(state["vocabulary"]) - len(SPECIALS),
-        max_words=state["max_words"],
+        max_words=state["max_tokens"],
         load_seconds=seconds_to_load(folder),
         loads=LOADS,
         command_seconds=seconds_of_command(folder, example),
@@ -165,7 +160,7 @@ def model_card(folder, n, seed, captions_file=None):
         example=example,
         command=training_command(settings),
         training=state.get("training"),
-        given=given_line(grounded_words(cycle, vocab), settings.grounding),
+        grounding=given_line(grounded_words(cycle, vocab), settings.grounding),
         half=state.get("half_precision"),
         table=table,
     )

@@ -1,10 +1,13 @@
-"""The page of an evaluation: one self-contained HTML file, made with jinja2 from evaluation/report/templates/index.html.j2."""
+"""The page of an evaluation: one self-contained HTML file, made with jinja2 from templates/index.html.j2."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
+from evaluation.protocol import ModelUnderTest, Protocol
 from evaluation.report import labels
 from evaluation.report.markdown import (
     ARROWS,
@@ -12,12 +15,13 @@ from evaluation.report.markdown import (
     format_value,
     fresh_reading_tables,
     full_label,
-    given_lines,
+    grounding_lines,
     short_names,
 )
 from evaluation.report.page_data import page_content
+from evaluation.report.page_glyphs import alphabet_sheet
 from evaluation.report.page_plots import (
-    PATHS,
+    SHAPES,
     corruption_plots,
     distribution_plots,
     learning_plot,
@@ -25,39 +29,23 @@ from evaluation.report.page_plots import (
     mean_and_deviation,
     plot_groups,
 )
-from evaluation.sections.alphabet import alphabet_sheet
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-HEADLINES = {  # metric's id: what follows its value
-    "exact_match/test": "of sentences never trained on come back word for word",
-    "exact_match/test_pairs": "of sentences with a color and an object never trained on together come back",
-    "exact_match/test_ood": "of sentences with a rare word beside a new partner come back",
-    "corruption/jpeg_50": "are still read after JPEG at quality 50",
-    "legibility/naive_4/object": "of object words told by a naive reader after 4 examples each",
-    "legibility/color_histogram_64": "of color words told from the color histogram alone",
+HEADLINES = {  # metric's id: the text after its value
+    "exact_match/test": "of unseen sentences are read exactly",
+    "exact_match/test_pairs": "of sentences with an unseen pair of color and object are read exactly",
+    "exact_match/test_ood": "of sentences with a rare word and a new partner are read exactly",
+    "corruption/jpeg_50": "are read exactly after JPEG at quality 50",
+    "legibility/naive_4/object": "of object words are read by a naive reader after 4 examples each",
+    "legibility/color_histogram_64": "of color words are read from the color histogram alone",
     "topographic_similarity/slots/pixels": "topographic similarity: similar sentences, similar pictures",
     "bits_through_picture": "bits pass through a picture, at least",
     "bits_through_picture/estimate": "bits pass through a picture, by estimate",
 }
 
 
-# ---------------------------------------------------------------------------------------------
-# Dot plots of metrics
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
-# Curves
-# ---------------------------------------------------------------------------------------------
-
-
-# ---------------------------------------------------------------------------------------------
-# Tables
-# ---------------------------------------------------------------------------------------------
-
-
-def headlines(result):
-    """The first model's most telling metrics, with their deviation over all models."""
+def headlines(result: dict) -> list[dict]:
+    """The main metrics of the first model, with their deviation over all models."""
     out = []
     models = [all_metrics(m) for m in result["models"]]
     for id, text in HEADLINES.items():
@@ -77,8 +65,9 @@ def headlines(result):
     return out
 
 
-def compared_models(result):
-    """Every metric of several models -> [(section's title, [{"name", "values": each model's, "mean_and_deviation"}])]."""
+def compared_models(result: dict) -> list[tuple[str, list[dict]]]:
+    """Every metric of several models -> [(section's title, [{"name", "values": each model's,
+    "mean_and_deviation"}])]."""
     out = []
     models = [all_metrics(m) for m in result["models"]]
     for section, content in result["models"][0]["sections"].items():
@@ -96,13 +85,13 @@ def compared_models(result):
     return out
 
 
-def what_sets_what(table):
-    """{kind of word: {property: share of swaps that change it}} -> the table that the page shows."""
+def what_sets_what(table: dict[str, dict[str, float]]) -> dict:
+    """{word class: {property: share of swaps that change it}} -> the table that the page shows."""
     properties = list(next(iter(table.values())))
-    return {"properties": properties, "rows": [(kind, [row[p] for p in properties]) for kind, row in table.items()]}
+    return {"properties": properties, "rows": [(name, [row[p] for p in properties]) for name, row in table.items()]}
 
 
-def row_shares(matrix):
+def row_shares(matrix: list[list[int]]) -> list[list[tuple[int, float]]]:
     """Rows of counts -> rows of (count, share of its row in [0, 1])."""
     return [[(c, c / max(1, sum(row))) for c in row] for row in matrix]
 
@@ -112,14 +101,14 @@ def row_shares(matrix):
 # ---------------------------------------------------------------------------------------------
 
 
-def percent(value, digits=0):
+def percent(value: float | None, digits: int = 0) -> str:
     """A share -> percent; a dash for None."""
     return "–" if value is None else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def marker_path(name):
-    """The SVG path of one of PATHS, as markup."""
-    return Markup(PATHS[name])
+def marker_path(name: str) -> Markup:
+    """The SVG path of one of SHAPES, as markup."""
+    return Markup(SHAPES[name])
 
 
 def _environment():
@@ -135,7 +124,7 @@ def _environment():
 
 
 def _sections(result, baseline_curves):
-    """What the page's numbers show of each section of the first model."""
+    """The plots and tables of each section of the first model."""
     first, *peers = (m["sections"] for m in result["models"])
     out = []
     for id, content in first.items():
@@ -157,35 +146,32 @@ def _sections(result, baseline_curves):
     return out
 
 
-def render_page(result, model, protocol, seed):
-    """metrics.json's content and the first ModelUnderTest -> the page as text. Raises what drawing raises."""
+def render_page(result: dict, model: ModelUnderTest, protocol: Protocol, seed: int) -> str:
+    """The content of metrics.json and the first model -> the page. Raises what drawing raises."""
     first = result["models"][0]
-    captioners = first["sections"]["captioners"]["details"]
-    baseline_curves = captioners.get("corruption", {})
-    confusion = first["sections"]["circle"]["details"]["confusion"]
-    letters = first["sections"]["alphabet"]["details"]["letters"] if "alphabet" in first["sections"] else []
+    sections = first["sections"]
+    baseline_curves = sections["captioners"]["details"].get("corruption", {})
+    confusion = sections["cycle"]["details"]["confusion"]
+    letters = sections["alphabet"]["details"]["letters"] if "alphabet" in sections else []
     names = short_names([m["name"] for m in result["models"]])
-    return (
-        _environment()
-        .get_template("index.html.j2")
-        .render(
-            result=result,
-            left_out=first["left_out"],
-            sections=_sections(result, baseline_curves),
-            headlines=headlines(result),
-            names=names,
-            given=[(name, line) for name, line in zip(names, given_lines(result)) if line],
-            fresh_tables=fresh_reading_tables(result["fresh_reading"]) if "fresh_reading" in result else [],
-            compared=compared_models(result) if len(names) > 1 else [],
-            corruption_legend=markers_of(baseline_curves),
-            captioner_steps=captioners["steps"],
-            markers=list(PATHS),
-            splits=list(labels.SPLITS.items()),
-            trip_splits=model.splits,
-            confusion=confusion.get("test", {}),
-            alphabet=alphabet_sheet(model, letters),
-            settings=result["checkpoints"][0]["settings"],
-            checkpoint=result["checkpoints"][0]["sha256"],
-            **page_content(model, protocol, seed, confusion),
-        )
+    template = _environment().get_template("index.html.j2")
+    return template.render(
+        result=result,
+        left_out=first["left_out"],
+        sections=_sections(result, baseline_curves),
+        headlines=headlines(result),
+        names=names,
+        grounding=[(name, line) for name, line in zip(names, grounding_lines(result)) if line],
+        fresh_tables=fresh_reading_tables(result["fresh_reading"]) if "fresh_reading" in result else [],
+        compared=compared_models(result) if len(names) > 1 else [],
+        corruption_legend=markers_of(baseline_curves),
+        captioner_steps=sections["captioners"]["details"]["steps"],
+        markers=list(SHAPES),
+        splits=list(labels.SPLITS.items()),
+        trip_splits=model.splits,
+        confusion=confusion.get("test", {}),
+        alphabet=alphabet_sheet(model, letters),
+        settings=result["checkpoints"][0]["settings"],
+        checkpoint=result["checkpoints"][0]["sha256"],
+        **page_content(model, protocol, seed, confusion),
     )

@@ -1,12 +1,17 @@
-"""What the page shows of a model: its words, sheets, round trips and growth, as plain dicts for its template.
+"""The content of the page: words, sheets, round trips and earlier epochs of a model, as plain dicts for its template.
 
 A picture is a data URI of its PNG, so that the page is one file.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import difflib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +19,11 @@ import torch
 from checkpoints import CheckpointError, load, model_of, settings_of
 from evaluation.measures.color_difference import VISIBLE, color_difference
 from evaluation.measures.legibility import FOUR_SLOTS, word_scenes
-from evaluation.report.page_glyphs import glyph_dictionary, has_glyphs, mean_glyphs
-from evaluation.report.page_inside import insides, interpolation, numbers_of, word_maps
+from evaluation.protocol import ModelUnderTest, Protocol
+from evaluation.report.page_glyphs import glyph_dictionary, mean_glyphs
+from evaluation.report.page_inside import ids_of_word, insides, interpolation, word_maps
 from evaluation.report.quiz import color_matrix, quiz
-from pictures import draw_sentences, read_pictures
+from metrics import is_exact
 from scene_check import unexplained
 from text.grammar import COLORS, OBJECTS, POSITIONS, SIZES, SLOT_WORDS, render
 from text.vocabulary import tokenize
@@ -32,7 +38,7 @@ SHOWN_IN = {
     "relation": ("relation2", ("color", "object", "relation2", "color2", "object2")),
 }
 CONTEXTS = 12
-MAX_WORDS = 60  # words of a captions file that get a place on a map, and an entry where there are no marks
+MAX_WORDS = 60  # words of a captions file on a map, and in the dictionary of a model without glyphs
 
 
 # ---------------------------------------------------------------------------------------------
@@ -40,31 +46,32 @@ MAX_WORDS = 60  # words of a captions file that get a place on a map, and an ent
 # ---------------------------------------------------------------------------------------------
 
 
-def typical_scenes(scenes, sentences, n=3):
+def typical_scenes(scenes: torch.Tensor, sentences: list[str], n: int = 3) -> list[dict]:
     """The n of some sentences' scenes (c, 3, 64, 64) that are nearest to the mean of all."""
     order = ((scenes - scenes.mean(0)) ** 2).sum((1, 2, 3)).argsort()[:n]
     return [{"picture": data_uri(scenes[i]), "text": sentences[i]} for i in order.tolist()]
 
 
-def visible_change(a, b):
-    """(share in [0, 1] of pixels that change visibly, mean CIE76 difference) between pictures (n, 3, 64, 64), pairwise."""
+def visible_change(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
+    """(share in [0, 1] of pixels that change visibly, mean CIE76 difference) between pictures (n, 3, 64, 64),
+    pairwise."""
     difference = color_difference(a, b)
     return float((difference > VISIBLE).float().mean()), float(difference.mean())
 
 
-def word_readings(confusion):
+def word_readings(confusion: dict) -> dict[tuple[str, str], list]:
     """{split: {slot: {"words", "counts"}}} -> {(slot, word): [n, right, Counter of other words]}."""
     out = {}
     for split in confusion.values():
         for slot, matrix in split.items():
             for word, row in zip(matrix["words"], matrix["counts"]):
                 n, right, others = out.setdefault((slot, word), [0, 0, Counter()])
-                mistaken = {w: c for w, c in zip([*matrix["words"], "another kind of word"], row) if w != word and c}
+                mistaken = {w: c for w, c in zip([*matrix["words"], "a word of another class"], row) if w != word and c}
                 out[slot, word] = [n + sum(row), right + row[matrix["words"].index(word)], others + Counter(mistaken)]
     return out
 
 
-def grammar_words(model, seed, confusion):
+def grammar_words(model: ModelUnderTest, seed: int, confusion: dict) -> tuple[list[dict], torch.Tensor]:
     """An entry for every word of the grammar's slots, and their mean scenes (n, 3, 64, 64) in [0, 1]."""
     read = word_readings(confusion)
     out, means = [], []
@@ -86,8 +93,9 @@ def grammar_words(model, seed, confusion):
     return out, torch.stack(means)
 
 
-def readings_of_words(sentences, captions):
-    """Sentences and their captions -> {word: (how often it stands there, how often right, Counter of what else was read)}."""
+def readings_of_words(sentences: list[str], captions: list[str]) -> dict[str, tuple[int, int, Counter]]:
+    """Sentences and their captions -> {word: (how often it occurs, how often it is read right, Counter of the words
+    read instead)}."""
     read = {}
     for sentence, caption in zip(sentences, captions):
         got = tokenize(caption)
@@ -96,13 +104,15 @@ def readings_of_words(sentences, captions):
     return {word: (sum(counts.values()), counts.pop(word, 0), counts) for word, counts in read.items()}
 
 
-def common_words(vocab, sentences):
-    """The most common words of some sentences that the model knows, at most MAX_WORDS: those that stand in most sentences."""
+def common_words(vocab: Any, sentences: list[str]) -> list[str]:
+    """The words of the vocabulary that occur in the largest numbers of sentences, at most MAX_WORDS."""
     counts = Counter(w for s in sentences for w in dict.fromkeys(tokenize(s)))
-    return [w for w, _ in counts.most_common() if numbers_of(vocab, w)][:MAX_WORDS]
+    return [w for w, _ in counts.most_common() if ids_of_word(vocab, w)][:MAX_WORDS]
 
 
-def free_words(common, sentences, readings, pictures):
+def free_words(
+    common: list[str], sentences: list[str], readings: dict[str, tuple[int, int, Counter]], pictures: torch.Tensor
+) -> tuple[list[dict], torch.Tensor]:
     """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes. common: of
     `common_words`; readings: of `readings_of_words`."""
     rows = [tokenize(s) for s in sentences]
@@ -126,15 +136,18 @@ def free_words(common, sentences, readings, pictures):
 # ---------------------------------------------------------------------------------------------
 
 
-def sheet(model, title, rows, columns, texts):
+def sheet(
+    model: ModelUnderTest, title: str, rows: Sequence[str], columns: Sequence[str], texts: list[list[str]]
+) -> dict:
     """Scenes in a table; texts: a list of sentences for each row, one for each column."""
     pictures = iter(model.draw([text for row in texts for text in row]))
     cells = [[{"picture": data_uri(next(pictures)), "text": text} for text in row] for row in texts]
     return {"title": title, "columns": columns, "rows": [{"name": r, "cells": c} for r, c in zip(rows, cells)]}
 
 
-def grammar_sheets(model):
-    """(sheets, strips): colors x objects, positions x sizes; and for each kind of word a strip of what its words set, alone."""
+def grammar_sheets(model: ModelUnderTest) -> tuple[list[dict], list[dict]]:
+    """(sheets, strips): colors x objects, positions x sizes; and for each word class a strip of scenes in which only
+    its word varies."""
     base = {"size": "large", "color": "blue", "object": "ball", "position": "left"}
     texts = [[render({"color": color, "object": name}) for color in COLORS] for name in OBJECTS]
     colors = sheet(model, "Colors × objects: “a COLOR OBJECT”", OBJECTS, COLORS, texts)
@@ -149,8 +162,8 @@ def grammar_sheets(model):
     return [colors, positions], strips
 
 
-def marked(sentence, caption):
-    """The caption's words as [(word, what is wrong with it)]: "" right, "wrong", or "missing" for a word left out.
+def marked(sentence: str, caption: str) -> list[tuple[str, str]]:
+    """The caption's words as [(word, fault)]: "" for none, "wrong", or "missing" for a word left out.
 
     >>> marked("a red ball", "a pink ball")
     [('a', ''), ('pink', 'wrong'), ('ball', '')]
@@ -164,20 +177,21 @@ def marked(sentence, caption):
     return out
 
 
-def round_trips(model, protocol, seed, shown=48):
-    """Sentences of every split there and back, worst first: the wrong ones, then those the captioner was least sure of.
+def round_trips(model: ModelUnderTest, protocol: Protocol, seed: int, shown: int = 48) -> tuple[list[dict], int, int]:
+    """Sentences of every split with their captions, worst first: wrong captions, then those with the lowest
+    probability.
 
-    -> (the `shown` worst with a few of the best, how many were wrong, how many there were).
+    -> (the `shown` worst with a few of the best, the number of wrong captions, the number of sentences).
     """
     rows = []
     for split in model.splits:
         sentences = list(dict.fromkeys(model.sentences(min(protocol.sentences, 300), split, seed)))
         pictures = model.draw(sentences)
-        captions, log_probs = read_pictures(model.cycle, model.vocab, pictures, model.device)
+        captions, log_probs = model.read_with_log_probs(pictures)
         for sentence, caption, log_prob, picture in zip(sentences, captions, log_probs, pictures):
             rows.append(
                 {
-                    "right": sentence == caption,
+                    "right": is_exact(sentence, caption),
                     "sure": float(np.exp(log_prob)),
                     "log_prob": log_prob,
                     "split": split,
@@ -193,15 +207,17 @@ def round_trips(model, protocol, seed, shown=48):
 
 
 # ---------------------------------------------------------------------------------------------
-# Growth
+# Earlier epochs
 # ---------------------------------------------------------------------------------------------
 
 
-def growth(model, seed, most=24, size=3_000_000):
-    """The same sentences at earlier epochs -> (frames, sentences, why there are none).
+def growth(
+    model: ModelUnderTest, seed: int, most: int = 24, size: int = 3_000_000
+) -> tuple[list[dict], list[str], str]:
+    """The same sentences at earlier epochs -> (frames, sentences, the reason if there are no frames).
 
-    From what the run kept of every epoch; where that is missing, drawn by the checkpoints that lie beside this one.
-    Without noise in both cases. At most `most` frames, and about `size` bytes of pictures.
+    From the snapshots of the run; without them, drawn by earlier checkpoints in the folder of this one. Without noise
+    in both cases. At most `most` frames, and about `size` bytes of pictures.
     """
     try:
         kept = snapshots.find(model.name, load(model.name, whole=False))
@@ -209,8 +225,8 @@ def growth(model, seed, most=24, size=3_000_000):
         kept = None
     texts, frames = (kept["texts"], kept["frames"]) if kept else _drawn_again(model, seed)
     if len(frames) < 2:
-        why = f"Neither {snapshots.NAME} of this run's log folder nor two checkpoint_epoch_N.pt of it beside this checkpoint"
-        return [], texts, f"{why} were found, so its growth cannot be shown."
+        why = f"Neither {snapshots.NAME} in this run's log folder nor two checkpoint_epoch_N.pt beside this checkpoint"
+        return [], texts, f"{why} were found, so earlier epochs cannot be shown."
     frames = snapshots.thin(frames, most)
     largest = max(sum(map(len, f["pictures"])) for f in frames)
     frames = snapshots.thin(frames, max(2, size // largest))
@@ -218,15 +234,15 @@ def growth(model, seed, most=24, size=3_000_000):
 
 
 def _frame(kept, texts):
-    """An epoch's captions and pictures -> what the page shows of them."""
+    """An epoch's captions and pictures -> a frame of the page."""
     cells = []
     for text, caption, picture in zip(texts, kept["captions"], kept["pictures"]):
-        cells.append({"picture": picture, "words": marked(text, caption), "right": text == caption})
+        cells.append({"picture": picture, "words": marked(text, caption), "right": is_exact(text, caption)})
     return {"epoch": kept["epoch"], "right": sum(c["right"] for c in cells), "cells": cells}
 
 
 def _drawn_again(model, seed, shown=8, most=10):
-    """(sentences, frames as `evolution` keeps them) from the run's earlier checkpoints beside this one."""
+    """(sentences, frames as `training.snapshots` keeps them) from the run's earlier checkpoints beside this one."""
     folder = Path(model.name).resolve().parent
     found = (re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", p.name) for p in folder.glob("checkpoint_epoch_*.pt"))
     numbered = [{"epoch": int(m[1]), "path": folder / m[0]} for m in found if m]
@@ -240,40 +256,65 @@ def _drawn_again(model, seed, shown=8, most=10):
             cycle, vocab, _ = model_of(state, f["path"], model.device)
         except (CheckpointError, OSError, KeyError):
             continue
-        pictures = draw_sentences(cycle, vocab, texts, model.device)
-        captions, _ = read_pictures(cycle, vocab, pictures, model.device)
+        earlier = dataclasses.replace(model, cycle=cycle, vocab=vocab)
+        pictures = earlier.draw(texts)
+        captions = earlier.read(pictures)
         out.append({"epoch": f["epoch"], "captions": captions, "pictures": [data_uri(p) for p in pictures]})
     return texts, out
 
 
 # ---------------------------------------------------------------------------------------------
-# All of it
+# Real pictures
 # ---------------------------------------------------------------------------------------------
 
 
-def page_content(model, protocol, seed, confusion):
-    """What the page's template shows of a ModelUnderTest -> dict.
+def side_by_side(model: ModelUnderTest, seed: int, shown: int = 16) -> dict:
+    """Real pictures and scenes with their captions -> {"source", "rows": [(title, [{"picture": data URI, "caption",
+    "probability": that it is a scene}])]}."""
+    order = np.random.default_rng([seed, 42]).permutation(len(model.real))
+    pictures_in_order = model.real.picture_of_crop[order]
+    first = list(dict.fromkeys(pictures_in_order))[:shown]  # a crop of each picture before a second one of any
+    crops = [int(order[np.flatnonzero(pictures_in_order == picture)[0]]) for picture in first]
+    scenes = model.draw(model.sentences(shown, "test", seed + 12))
+    rows = []
+    for title, pictures in (("Real pictures", model.real.crops[crops]), ("Scenes", scenes)):
+        captions = model.read(pictures)
+        probabilities = model.scene_check.probability(unexplained(pictures, model.draw(captions))).tolist()
+        cells = zip(pictures, captions, probabilities)
+        rows.append((title, [{"picture": data_uri(p), "caption": c, "probability": v} for p, c, v in cells]))
+    return {"source": model.real.source, "rows": rows}
+
+
+# ---------------------------------------------------------------------------------------------
+# The whole content
+# ---------------------------------------------------------------------------------------------
+
+
+def page_content(model: ModelUnderTest, protocol: Protocol, seed: int, confusion: dict) -> dict:
+    """The pictures of the page, of a model -> a dict for the template.
 
     confusion: {split: {slot: {"words", "counts"}}}, empty for a captions file. Raises what drawing raises.
     """
     glyphs, sheets, strips = {}, [], []
     if model.lines is None:
         words, means = grammar_words(model, seed, confusion)
+        mapped = words
         sheets, strips = grammar_sheets(model)
     else:
         sentences = model.sentences(protocol.sentences, "test", seed)
         pictures = model.draw(sentences)
-        readings = readings_of_words(sentences, read_pictures(model.cycle, model.vocab, pictures, model.device)[0])
+        readings = readings_of_words(sentences, model.read(pictures))
         common = common_words(model.vocab, sentences)
-        if has_glyphs(model):
+        if model.cycle.scene_decoder.draws_glyphs:
             words, glyphs = glyph_dictionary(model, readings)
             means = mean_glyphs(model, common)
+            mapped = [{"word": w, "slot": "word"} for w in common]
         else:
             words, means = free_words(common, sentences, readings, pictures)
+            mapped = words
     trips, wrong, n = round_trips(model, protocol, seed)
     frames, texts, why = growth(model, seed)
-    mapped = [{"word": w, "slot": "word"} for w in common] if glyphs else words
-    maps, kinds = word_maps(model, mapped, means, seed)
+    maps, word_classes = word_maps(model, mapped, means, seed)
     return {
         "words": words,
         "glyphs": glyphs,
@@ -288,26 +329,8 @@ def page_content(model, protocol, seed, confusion):
         "insides": insides(model, seed),
         "interpolation": interpolation(model, seed),
         "word_maps": maps,
-        "kinds": kinds,
+        "word_classes": word_classes,
         "quiz": quiz(model, seed) if model.lines is None else None,
         "quiz_filter": color_matrix(),
         "real": side_by_side(model, seed) if model.real else None,
     }
-
-
-def side_by_side(model, seed, shown=16):
-    """Real pictures and scenes with what the model reads in each -> {"source", "rows": [(title, [{"picture": data URI, "caption",
-    "probability": that it is a scene}])]}."""
-    order = np.random.default_rng([seed, 42]).permutation(len(model.real))
-    first = list(dict.fromkeys(model.real.picture_of_crop[order]))[
-        :shown
-    ]  # a crop of each picture before a second one of any
-    crops = [int(order[np.flatnonzero(model.real.picture_of_crop[order] == picture)[0]]) for picture in first]
-    rows = []
-    scenes = model.draw(model.sentences(shown, "test", seed + 12))
-    for title, pictures in (("Real pictures", model.real.crops[crops]), ("Scenes", scenes)):
-        captions, _ = read_pictures(model.cycle, model.vocab, pictures, model.device)
-        probabilities = model.scene_check.probability(unexplained(pictures, model.draw(captions))).tolist()
-        cells = zip(pictures, captions, probabilities)
-        rows.append((title, [{"picture": data_uri(p), "caption": c, "probability": v} for p, c, v in cells]))
-    return {"source": model.real.source, "rows": rows}

@@ -1,21 +1,25 @@
-"""What the page shows of a model's insides: where words lie, attention, layers, and the way between two sentences.
+"""The insides of a model on the page: maps of words, attention, layers, and interpolation between two sentences.
 
 Plain dicts for the page's template; a picture is a data URI of its PNG.
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from channel import round_8bit
-from data_utils import EOS, PAD, pad
-from pictures import read_pictures, rows_of
+from evaluation.protocol import ModelUnderTest
+from text.vocabulary import EOS, PAD
 from training.snapshots import data_uri
 from visualization import gaze_picture, project
 
 
-def place_labels(points, width=0.032, height=0.085):
-    """Set "label" of each point {"x", "y", "word"} in place: whether its word has room beside it.
+def place_labels(points: list[dict], width: float = 0.032, height: float = 0.085) -> None:
+    """Set "label" of each point {"x", "y", "word"} in place: whether there is room for its word beside it.
 
     width of a letter, height of a line: in the points' unit.
     """
@@ -28,42 +32,45 @@ def place_labels(points, width=0.032, height=0.085):
             boxes.append(box)
 
 
-def numbers_of(vocab, word):
-    """The numbers of a word as it stands within a sentence."""
+def ids_of_word(vocab: Any, word: str) -> list[int]:
+    """The token ids of a word within a sentence."""
     return vocab.encode_unit(f" {word}" if vocab.is_bpe else word.split()[0])
 
 
-def word_maps(model, words, pictures, seed):
-    """PCA and t-SNE of words as the language model knows them, and of what they add to a scene -> (a dict a plot, kinds of words).
+def word_maps(
+    model: ModelUnderTest, words: list[dict], pictures: torch.Tensor, seed: int
+) -> tuple[list[dict], list[str]]:
+    """PCA and t-SNE of the word embeddings of the language model, and of the effects of words on a scene -> (a dict a
+    plot, word classes).
 
-    words: n entries of the dictionary; pictures (n, 3, 64, 64) in [0, 1]: their mean scenes. The mean scene of a word's kind
-    is subtracted, because kinds stand in different sentences.
+    words: n entries of the dictionary; pictures (n, 3, 64, 64) in [0, 1]: their mean scenes. The mean scene of a word's
+    class is subtracted, because classes occur in different sentences.
     """
     table = model.cycle.language_model.embedding.weight.detach().float().cpu()
-    known = torch.stack(
-        [table[numbers_of(model.vocab, w["word"])].mean(0) for w in words]
-    ).numpy()  # (n, d_model); of a word of several pieces their mean
-    kinds = list(dict.fromkeys(w["slot"] for w in words))
+    ids = [ids_of_word(model.vocab, w["word"]) for w in words]
+    embeddings = torch.stack([table[row].mean(0) for row in ids]).numpy()  # (n, d_model), the mean over tokens
+    word_classes = list(dict.fromkeys(w["slot"] for w in words))
+    class_of = np.array([word_classes.index(w["slot"]) for w in words])
     scenes = F.avg_pool2d(pictures, 4).flatten(1).numpy()  # (n, 768)
-    kind = np.array([kinds.index(w["slot"]) for w in words])
-    added = scenes - np.stack([scenes[kind == k].mean(0) for k in range(len(kinds))])[kind]
+    effects = scenes - np.stack([scenes[class_of == k].mean(0) for k in range(len(word_classes))])[class_of]
     out = []
     for what, vectors in (
-        ("the word embeddings of the language model", known),
-        ("what each word adds to a scene", added),
+        ("the word embeddings of the language model", embeddings),
+        ("the effects of words on a scene", effects),
     ):
         for how, at in project(vectors, seed).items():
             points = [
-                {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "kind": kinds.index(w["slot"])}
-                for (x, y), w in zip(at, words)
+                {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "word_class": int(k)}
+                for (x, y), w, k in zip(at, words, class_of)
             ]
             place_labels(points)
             out.append({"what": what, "how": how, "points": points})
-    return out, kinds
+    return out, word_classes
 
 
-def insides(model, seed, shown=3):
-    """For a few sentences of 4 to 9 words: the language model's attention and surprisal, the captioner's gaze, the layers."""
+def insides(model: ModelUnderTest, seed: int, shown: int = 3) -> list[dict]:
+    """For a few sentences of 4 to 9 words: the language model's attention and surprisal, the captioner's gaze, the
+    layers."""
     out = []
     for text in model.sentences(40, "test", seed + 9):
         n_words = len(model.vocab.encode_known(text))
@@ -75,31 +82,34 @@ def insides(model, seed, shown=3):
 def _inside(model, text):
     cycle = model.cycle
     vocab = model.vocab
-    ids = pad(rows_of(vocab, [text], model.max_words)).to(model.device)  # (1, T)
+    [ids] = model.ids([text])  # (1, T)
     words = vocab.names(ids[0].tolist())
     with torch.no_grad():
         state = cycle.language_model(ids)
         scene = cycle.draw(ids)
+    surprisal = (
+        -cycle.language_model.logits(state.hidden).log_softmax(-1)[0, :-1].gather(1, ids[0, :, None])[:, 0]
+    )  # (T,) nats
     picture = round_8bit(scene.picture.float())  # (1, 3, 64, 64) in [0, 1]
-    read, _, gaze = cycle.caption_network.read(picture)
-    captioned = [w for w in read[0].tolist() if w not in (PAD, EOS)]
+    reading = cycle.caption_network.read(picture)
+    captioned = [w for w in reading.ids[0].tolist() if w not in (PAD, EOS)]
     return {
         "text": text,
         "words": words,
         "picture": data_uri(picture[0].cpu()),
-        "surprisal": state.surprisal[0].tolist(),
+        "surprisal": surprisal.tolist(),
         "attention": state.attention[-1][0].mean(0).cpu().tolist(),
         "gaze": [
             {"word": vocab.names([w])[0], "picture": data_uri(gaze_picture(picture[0], g).cpu())}
-            for w, g in zip(captioned, gaze[0])
+            for w, g in zip(captioned, reading.attention[0])
         ],
         "layers": _layers(cycle.scene_decoder, scene, ids, words),
     }
 
 
 def _layers(decoder, scene, ids, words):
-    """The parts of a scene of one sentence, each drawn without the others, with the words that they show; [] for a decoder that
-    draws in one piece."""
+    """The parts of a scene of one sentence, each drawn without the others, with their words; [] for a decoder without
+    layers."""
     if not decoder.has_layers:
         return []
     with torch.no_grad():
@@ -114,18 +124,15 @@ def _two_sentences(model, seed):
     return first, next(alike, rest[-1] if rest else first)
 
 
-def interpolation(model, seed, steps=9):
-    """Scenes on the straight line between two sentences' latents, and what the captioner reads there; [] for a
-    decoder whose latents cannot be reached."""
+def interpolation(model: ModelUnderTest, seed: int, steps: int = 9) -> list[dict]:
+    """Scenes of linearly interpolated latents of two sentences, and their captions; [] for a decoder without layers,
+    whose latents cannot be set."""
     cycle, decoder = model.cycle, model.cycle.scene_decoder
     if not decoder.has_layers:
         return []
     t = torch.linspace(0, 1, steps, device=model.device)
     with torch.no_grad():
-        rows = (
-            pad(rows_of(model.vocab, [sentence], model.max_words)).to(model.device)
-            for sentence in _two_sentences(model, seed)
-        )
-        pictures = round_8bit(decoder.interpolate(*((cycle.draw(ids), ids) for ids in rows), t).float().cpu())
-    captions, _ = read_pictures(cycle, model.vocab, pictures, model.device)
+        ends = [(cycle.draw(ids), ids) for text in _two_sentences(model, seed) for ids in model.ids([text])]
+        pictures = round_8bit(decoder.interpolate(*ends, t).float().cpu())
+    captions = model.read(pictures)
     return [{"picture": data_uri(p), "caption": c, "at": round(float(v), 2)} for p, c, v in zip(pictures, captions, t)]

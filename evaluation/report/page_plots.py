@@ -1,6 +1,9 @@
 """The plots of the page: dot plots of metrics, curves, and distributions, as dicts for its template."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -8,10 +11,9 @@ from evaluation.baselines.captioners import CAPTIONER_LABELS
 from evaluation.metric import OWN
 from evaluation.report import labels
 from evaluation.report.markdown import ARROWS, format_value
-from evaluation.sections.real_pictures import AT, name_of
 
-# The markers of baselines: shape and color together (Okabe & Ito's colors), so that neither is needed alone
-PATHS = {
+# The shapes of markers of baselines; color and shape (Okabe & Ito's colors) each distinguish them
+SHAPES = {
     "triangle": "M0 -5 L5 4 L-5 4 Z",
     "square": "M-4 -4 H4 V4 H-4 Z",
     "diamond": "M0 -5.5 L5.5 0 L0 5.5 L-5.5 0 Z",
@@ -21,8 +23,7 @@ PATHS = {
     "bar": "M-1 -6 H1 V6 H-1 Z",
     "down": "M0 5 L5 -4 L-5 -4 Z",
 }
-
-# A baseline has the same marker in every plot; those that only one section has take what is left
+# {baseline: (shape, hue)} in every plot; the baselines of one section alone take OTHER_MARKERS
 MARKERS = {
     "chance": ("triangle", 0),
     "majority": ("square", 1),
@@ -33,19 +34,17 @@ MARKERS = {
     "hand_made": ("ring", 5),
     "hand_made/fresh_captioner": ("ring", 5),
 }
-
 OTHER_MARKERS = [("bar", 6), ("down", 0), ("square", 2)]
-
 DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 4", "10 4"]
 
 
 class Axis:
-    """The axis that some metrics of the same range share: that range where it is closed, else what they span.
+    """The common axis of metrics with the same range: that range if it is closed, else the range of the values.
 
-    peers: values of other models that lie on it, too.
+    peers: values of other models on the same axis.
     """
 
-    def __init__(self, metrics, peers=()):
+    def __init__(self, metrics: list[dict], peers: Sequence[float | None] = ()):
         low, high = metrics[0]["range"]
         values = [*peers]
         for m in metrics:
@@ -55,24 +54,24 @@ class Axis:
         self.high = max([*values, self.low + 1e-6]) * 1.02 if high is None else high
         self.high = max(self.high, self.low + 1e-9)
 
-    def at(self, value):
+    def at(self, value: float | None) -> float | None:
         """A value -> percent of the axis, in [0, 100]; None for None."""
         if value is None:
             return None
         return round(100 * min(1, max(0, (value - self.low) / (self.high - self.low))), 2)
 
 
-def markers_of(baselines):
-    """Ids of baselines -> [{"name": its label, "mark": one of PATHS, "hue": 0 ... 6}]."""
+def markers_of(baselines: Collection[str]) -> list[dict]:
+    """Ids of baselines -> [{"name": its label, "shape": one of SHAPES, "hue": 0 ... 6}]."""
     out = []
-    left = iter(OTHER_MARKERS * len(baselines))
+    others = iter(OTHER_MARKERS * len(baselines))
     for id in baselines:
-        mark, hue = MARKERS.get(id) or next(left)
-        out.append({"name": labels.BASELINES[id], "mark": mark, "hue": hue})
+        shape, hue = MARKERS.get(id) or next(others)
+        out.append({"name": labels.BASELINES[id], "shape": shape, "hue": hue})
     return out
 
 
-def mean_and_deviation(metric, values):
+def mean_and_deviation(metric: dict, values: list[float | None]) -> str:
     """Mean ± standard deviation (n - 1) of several models' values in the unit of their metric; empty for one model."""
     values = [v for v in values if v is not None]
     if len(values) < 2:
@@ -80,7 +79,7 @@ def mean_and_deviation(metric, values):
     return f"{format_value(metric, float(np.mean(values)))} ± {format_value(metric, float(np.std(values, ddof=1)))}"
 
 
-def plot_row(metric, axis, peers):
+def plot_row(metric: dict, axis: Axis, peers: list[float | None]) -> dict:
     """One line of a plot; peers: the same metric's values of the other models."""
     beside = zip(markers_of(metric["baselines"]), metric["baselines"].values())
     return {
@@ -94,14 +93,14 @@ def plot_row(metric, axis, peers):
         "mean_and_deviation": mean_and_deviation(metric, [metric["value"], *peers]),
         "interval": [axis.at(v) for v in metric["interval"]] if metric["interval"] else None,
         "interval_shown": [format_value(metric, v) for v in metric["interval"]] if metric["interval"] else None,
-        "glyphs": [{**marker, "at": axis.at(v), "shown": format_value(metric, v)} for marker, v in beside],
+        "markers": [{**marker, "at": axis.at(v), "shown": format_value(metric, v)} for marker, v in beside],
     }
 
 
-def plot_groups(metrics, peers=()):
-    """{id: metric} -> a dict for each plot, which has the metrics of one split, range and choice of baselines.
+def plot_groups(metrics: dict[str, dict], peers: Sequence[dict[str, dict]] = ()) -> list[dict]:
+    """{id: metric} -> a dict for each plot: the metrics of one split, one range and the same baselines.
 
-    peers: [{id: metric}] of the other models, where there are some.
+    peers: [{id: metric}] of the other models.
     """
     groups = {}
     for id, metric in metrics.items():
@@ -124,13 +123,13 @@ def plot_groups(metrics, peers=()):
     return out
 
 
-def curve_path(xs, ys, width=150, height=80):
+def curve_path(xs: Sequence[float], ys: Sequence[float], width: int = 150, height: int = 80) -> str:
     """SVG path of values in [0, 1] over positions in [0, 1]; width, height: px, with a margin of 5."""
     points = [f"{5 + x * (width - 10):.1f} {height - 5 - y * (height - 10):.1f}" for x, y in zip(xs, ys)]
     return "M" + " L".join(points)
 
 
-def corruption_plots(details, baselines):
+def corruption_plots(details: dict, baselines: dict[str, dict]) -> list[dict]:
     """Small charts of exact match against strength, one for each corruption.
 
     details: of the robustness section; baselines: {decoder: its curves, read by a fresh captioner}.
@@ -154,7 +153,7 @@ def corruption_plots(details, baselines):
     return out
 
 
-def learning_plot(details):
+def learning_plot(details: dict) -> list[dict]:
     """Lines of exact match against steps, for each scene decoder and captioner. details: of the captioners section."""
     lines = []
     for decoder, by_captioner in details["curves"].items():
@@ -175,38 +174,35 @@ def learning_plot(details):
     return lines
 
 
-def distribution_plots(details):
-    """A section's details -> [{"title", "axis": three texts, "rows": [{"name", "low", "high", "middle": percent of the axis,
-    "shown"}]}]: where the middle 98 % and the median of each set of pictures lie."""
-    out = []
-    for id, title, number in (
-        (
-            "unexplained",
-            "What is left unexplained when the caption is drawn again (logarithmic)",
-            lambda v: math.log10(max(v, 1e-4)),
-        ),
-        ("log_prob_per_word", "Log probability of the caption, nats a word", float),
-    ):
-        rows = {name: [number(v) for v in quantiles[id]] for name, quantiles in details["quantiles"].items()}
-        low = min(r[AT.index(0.01)] for r in rows.values())
-        high = max(r[AT.index(0.99)] for r in rows.values())
-        scale = 100 / max(high - low, 1e-9)
-        ends = (low, (low + high) / 2, high)
-        out.append(
-            {
-                "title": title,
-                "axis": [f"{10**v:.2g}" if id == "unexplained" else f"{v:.2g}" for v in ends],
-                "rows": [
-                    {
-                        "name": name_of(name),
-                        **{
-                            part: round(scale * (r[AT.index(at)] - low), 2)
-                            for part, at in (("low", 0.01), ("middle", 0.5), ("high", 0.99))
-                        },
-                        "shown": f"{details['quantiles'][name][id][AT.index(0.5)]:.2g}",
-                    }
-                    for name, r in rows.items()
-                ],
-            }
-        )
-    return out
+def distribution_plots(details: dict) -> list[dict]:
+    """The details of the section on real pictures -> [{"title", "axis": three texts, "rows": [{"name", "low", "high",
+    "middle": percent of the axis, "shown"}]}]: the middle 98 % and the median of each set of pictures."""
+    log10 = "What is left unexplained when the caption is drawn again (logarithmic)"
+    return [
+        _distribution_plot(details, "unexplained", log10, lambda v: math.log10(max(v, 1e-4)), lambda v: 10**v),
+        _distribution_plot(details, "log_prob_per_word", "Log probability of the caption, nats a word", float, float),
+    ]
+
+
+def _distribution_plot(details, id, title, to_axis, from_axis):
+    low_at, median_at, high_at = (details["at"].index(share) for share in (0.01, 0.5, 0.99))
+    quantiles = {name: of[id] for name, of in details["quantiles"].items()}
+    low = min(to_axis(values[low_at]) for values in quantiles.values())
+    high = max(to_axis(values[high_at]) for values in quantiles.values())
+    scale = 100 / max(high - low, 1e-9)
+
+    def percent(value):
+        return round(scale * (to_axis(value) - low), 2)
+
+    rows = [
+        {
+            "name": details["names"][name],
+            "low": percent(values[low_at]),
+            "middle": percent(values[median_at]),
+            "high": percent(values[high_at]),
+            "shown": f"{values[median_at]:.2g}",
+        }
+        for name, values in quantiles.items()
+    ]
+    ends = (low, (low + high) / 2, high)
+    return {"title": title, "axis": [f"{from_axis(v):.2g}" for v in ends], "rows": rows}

@@ -1,43 +1,47 @@
 """The quiz on the page: can a person who never saw the language learn ten of its words, and then read twenty scenes?
 
-The person learns from as many pictures a word as the naive reader (`legibility.naive_reading`), which answers the same questions
-after the same pictures. No scene to read is among those to learn from; in these, the other words are any of the language: from a few
-words alone, what was left for learning would be the opposite of what is asked. The page asks, counts and keeps the time by itself.
+A person and the naive reader (`legibility.naive_reading`) learn from the same pictures and answer the same questions.
+The scenes to learn from and the scenes to read are disjoint. In the scenes to learn from, the other words are any of
+the language: if they were among the ten words, a combination missing from the examples would be more likely in the
+questions. The page needs no server.
 """
+
+from __future__ import annotations
 
 import itertools
 
 import numpy as np
 
 from evaluation.measures.legibility import FOUR_SLOTS, naive_reading, random_slots
+from evaluation.protocol import ModelUnderTest
 from text.grammar import RARE_COLOR, RARE_OBJECT, SLOT_WORDS, render
 from training.snapshots import data_uri
 
-FORMAT = 1  # of the answers that a reader downloads
+FORMAT = 1  # of the answers that a person downloads
 WORDS = {"size": 2, "color": 3, "object": 3, "position": 2}  # ten words
 EXAMPLES = 4  # pictures a word to learn from
 SCENES = 20  # to read
 
-# How someone with deuteranopia sees linear RGB (Machado, Oliveira & Fernandes 2009, severity 1)
+# Linear RGB as seen with deuteranopia (Machado, Oliveira & Fernandes 2009, severity 1)
 DEUTERANOPIA = np.array(
     [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
 )
-# Where the part that is lost goes: from red to green and blue (Fidaner, Lin & Ozguven 2005)
+# Shifts the invisible part from red to green and blue (Fidaner, Lin & Ozguven 2005)
 MOVED_TO = np.array([[0.0, 0.0, 0.0], [0.7, 1.0, 0.0], [0.7, 0.0, 1.0]])
 
 
-def color_blind_filter():
-    """The matrix of linear RGB that moves what red-green blindness loses to where it is seen -> (3, 3)."""
+def color_blind_filter() -> np.ndarray:
+    """The matrix of linear RGB that shifts differences of red and green to visible colors -> (3, 3)."""
     return np.eye(3) + MOVED_TO @ (np.eye(3) - DEUTERANOPIA)
 
 
-def color_matrix():
+def color_matrix() -> str:
     """`color_blind_filter` as the values of an SVG feColorMatrix, which works in linear RGB."""
     return " ".join(f"{v:.4f}" for row in color_blind_filter() for v in (*row, 0, 0)) + " 0 0 0 1 0"
 
 
-def ten_words(rng):
-    """Words of WORDS, without those that training shows rarely -> {slot: [words]}."""
+def ten_words(rng: np.random.Generator) -> dict[str, list[str]]:
+    """Words of WORDS, without those that are rare in training -> {slot: [words]}."""
     rare = (RARE_COLOR, RARE_OBJECT)
     common = {slot: [w for w in SLOT_WORDS[slot] if w not in rare] for slot in FOUR_SLOTS}
     return {
@@ -46,14 +50,15 @@ def ten_words(rng):
     }
 
 
-def scenes_to_read(words, rng):
+def scenes_to_read(words: dict[str, list[str]], rng: np.random.Generator) -> list[dict[str, str]]:
     """SCENES different combinations of the words, as slot dicts."""
     every = [dict(zip(words, combination)) for combination in itertools.product(*words.values())]
     return [every[i] for i in rng.permutation(len(every))[:SCENES]]
 
 
-def examples(slot, word, unseen, rng):
-    """EXAMPLES different slot dicts with a word, whose other words are any of the language; none of them is in `unseen`."""
+def examples(slot: str, word: str, unseen: list[dict], rng: np.random.Generator) -> list[dict[str, str]]:
+    """EXAMPLES different slot dicts with a word, whose other words are any of the language; none of them is in
+    `unseen`."""
     found = []
     while len(found) < EXAMPLES:
         [slots] = random_slots(1, rng, **{slot: word})
@@ -62,8 +67,8 @@ def examples(slot, word, unseen, rng):
     return found
 
 
-def quiz(model, seed):
-    """What the page's quiz shows of a ModelUnderTest of the grammar -> a dict that JSON can hold."""
+def quiz(model: ModelUnderTest, seed: int) -> dict:
+    """The quiz of a model of the grammar -> a dict for JSON."""
     rng = np.random.default_rng([seed, 20])
     words = ten_words(rng)
     read = scenes_to_read(words, rng)

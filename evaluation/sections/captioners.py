@@ -1,66 +1,59 @@
-"""The section about fresh captioners: can the language be learned? And the baselines that need training."""
+"""The section about fresh captioners: can the language be learned? It also trains the captioners of the baselines."""
 
-from evaluation.baselines.captioners import CAPTIONER_LABELS, BaselineModel, fresh_captioner, train_captioners
-from evaluation.measures import robustness
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evaluation.baselines.captioners import CAPTIONER_LABELS, fresh_captioner, train_captioners
+from evaluation.measures.robustness import corruption_curves, middle_strength
 from evaluation.measures.round_trip import round_trip_id, round_trip_scores
-from evaluation.metric import OWN, metric
-from evaluation.sections.robustness import middle_strength
-from pictures import draw_sentences, read_pictures
+from evaluation.metric import OWN, Metrics
+from evaluation.protocol import CAPTIONER_BATCH, ModelUnderTest, Protocol
 
 
-def captioners_section(model, protocol, seed, advance):
+def captioners_section(model: ModelUnderTest, protocol: Protocol, seed: int, advance: Callable[[float], None]) -> dict:
     """Fresh captioners on frozen scene decoders: exact match against steps.
 
-    In the details also what the captioners of the baselines score on the splits and after corruption.
+    The details also have the scores of the baselines' captioners on the splits and after corruption.
     """
     curves, scores, corruption = {}, {}, {}
-    frozen = {OWN: model.cycle.draw, **{name: baseline.draw for name, baseline in model.baselines(seed).items()}}
-    max_words = model.cycle.language_model.max_words
+    frozen = {OWN: model, **model.baselines(seed)}
     checks = model.sentences(protocol.checks, "test", seed + 2)
 
     def step_done():
         advance(1 / (len(frozen) * protocol.steps))
 
-    for decoder, draw in frozen.items():
+    for decoder, drawing in frozen.items():
         captioners = {
-            build: fresh_captioner(build, model.vocab, max_words, seed, model.device) for build in protocol.captioners
+            build: fresh_captioner(build, model.vocab, model.max_tokens, seed, model.device)
+            for build in protocol.captioners
         }
-        curves[decoder] = train_captioners(captioners, draw, model, protocol, checks, seed, step_done)
+        curves[decoder] = train_captioners(captioners, drawing, protocol, checks, seed, step_done)
         if decoder == OWN:
             continue
-        baseline = BaselineModel(draw, captioners["plain_convolutions"], max_words)
+        drawing.cycle.caption_network = captioners["plain_convolutions"]
         scores[decoder] = {}
         for split in model.splits:
             sentences = model.sentences(protocol.sentences, split, seed)
-            pictures = draw_sentences(baseline, model.vocab, sentences, model.device)
-            captions, _ = read_pictures(baseline, model.vocab, pictures, model.device)
+            captions = drawing.read(drawing.draw(sentences))
             for (name, slot), value in round_trip_scores(sentences, captions, model.lines is None).items():
                 scores[decoder][round_trip_id(name, slot, split)] = value
         sentences = model.sentences(protocol.corrupted, "test", seed)
-        corruption[decoder] = robustness.corruption_curves(baseline, model.vocab, model.device, sentences, seed)
+        corruption[decoder] = corruption_curves(drawing.read, sentences, drawing.draw(sentences), seed)
     details = {"curves": curves, "scores": scores, "corruption": corruption, "steps": protocol.steps}
     return {"metrics": _learning_metrics(curves, protocol, len(checks), seed), "details": details}
 
 
 def _learning_metrics(curves, protocol, n, seed):
     """Curves {decoder: {captioner: [(step, exact match)]}} -> metrics of each captioner; n: sentences of a check."""
-    found = {}
+    found = Metrics(seed)
     for build in protocol.captioners:
         for name, (label, summary, high, better) in CURVE_METRICS.items():
             values = {decoder: summary(curve[build], protocol.steps) for decoder, curve in curves.items()}
-            unreached = "; none where it was never reached" if name == "steps_to_95" else ""
-            found |= metric(
-                f"captioner/{build}/{name}",
-                f"{CAPTIONER_LABELS[build]} · {label}",
-                values.pop(OWN),
-                n,
-                seed,
-                baselines=values,
-                high=high,
-                better=better,
-                group=build,
-                note=f"{protocol.steps} steps of 64 sentences{unreached}",
-            )
+            note = f"{protocol.steps} steps of {CAPTIONER_BATCH} sentences"
+            note += "; none if 95 % is never reached" if name == "steps_to_95" else ""
+            label = f"{CAPTIONER_LABELS[build]} · {label}"
+            found.add(f"captioner/{build}/{name}", label, values, n, high=high, better=better, group=build, note=note)
     return found
 
 
@@ -88,12 +81,12 @@ CURVE_METRICS = {  # id: (label, function of a curve and the number of steps, hi
 }
 
 
-def add_trained_baselines(sections):
-    """Put what fresh captioners of the baselines score beside the model's own metrics, whole and corrupted, in place."""
+def add_trained_baselines(sections: dict) -> None:
+    """Put the scores of the baselines' captioners beside the model's own metrics of two other sections, in place."""
     details = sections["captioners"]["details"]
     for decoder, scores in details["scores"].items():
         for id, value in scores.items():
-            sections["circle"]["metrics"][id]["baselines"][f"{decoder}/fresh_captioner"] = value
+            sections["cycle"]["metrics"][id]["baselines"][f"{decoder}/fresh_captioner"] = value
     for decoder, curves in details["corruption"].items():
         for kind in sections["robustness"]["details"]["curves"]:
             strength, value = middle_strength(curves[kind])

@@ -1,48 +1,35 @@
 """The section about legibility: could a person read the pictures?"""
 
-import numpy as np
+from __future__ import annotations
 
-from evaluation.measures import legibility
-from evaluation.measures.legibility import FOUR_SLOTS
-from evaluation.metric import OWN, metric
+from collections.abc import Callable
+
+from evaluation.measures.legibility import CONTEXTS, FOUR_SLOTS, legibility_metrics, numbers_of_pictures
+from evaluation.metric import OWN, Metrics
+from evaluation.protocol import ModelUnderTest, Protocol
 from text.grammar import SLOT_WORDS
 
 
-def legibility_section(model, protocol, seed, advance):
-    """The metrics of legibility.py, beside the hand-made renderer and a random scene decoder."""
-    own = legibility.legibility_metrics(model.cycle, model.vocab, model.device, seed, protocol.quick)
-    others = {}
-    for name, baseline in model.baselines(seed).items():
+def legibility_section(model: ModelUnderTest, protocol: Protocol, seed: int, advance: Callable[[float], None]) -> dict:
+    """The metrics of `measures.legibility`, beside the hand-made renderer and a random scene decoder."""
+    scores = {}
+    for name, drawing in {OWN: model, **model.baselines(seed)}.items():
+        scores[name] = legibility_metrics(drawing.draw, seed, protocol.quick)
         advance(1 / 3)
-        others[name] = legibility.legibility_metrics(baseline, model.vocab, model.device, seed, protocol.quick)
-    found = {}
+    found = Metrics(seed)
+    tests, pairs = numbers_of_pictures(protocol.quick)
 
-    def add(id, label, n, better="high", high=1.0, chance=None, group=""):
-        if own[id] is not None:
-            baselines = {} if chance is None else {"chance": chance}
-            baselines |= {name: values[id] for name, values in others.items() if values[id] is not None}
-            found.update(
-                metric(id, label, own[id], n, seed, baselines=baselines, high=high, better=better, group=group)
-            )
+    def add(id, label, n, better="high", high=1.0, chance_of=None, group=""):
+        chance = {"chance": 1 / len(SLOT_WORDS[chance_of])} if chance_of else {}
+        values = {**chance, **{name: of[f"legibility/{id}"] for name, of in scores.items()}}
+        found.add(f"legibility/{id}", label, values, n, high=high, better=better, group=group)
 
-    tests, pairs, contexts = (200, 60, 40) if protocol.quick else (500, 120, 40)
-    chance = {slot: 1 / len(SLOT_WORDS[slot]) for slot in FOUR_SLOTS}
     for slot in FOUR_SLOTS:
-        label = f"naive reader, 4 examples a word · {slot}"
-        add(f"legibility/naive_4/{slot}", label, tests, chance=chance[slot], group=slot)
-    add(
-        "legibility/color_histogram_64",
-        "color word from the color histogram",
-        tests,
-        chance=chance["color"],
-        group="color",
-    )
+        add(f"naive_4/{slot}", f"naive reader, 4 examples a word · {slot}", tests, chance_of=slot, group=slot)
+    add("color_histogram_64", "color word from the color histogram", tests, chance_of="color", group="color")
     for slot in FOUR_SLOTS:
-        label = f"one {slot} word swapped: share of the picture that changes"
-        add(f"legibility/swap_changed/{slot}", label, pairs, better="low", group=slot)
-        label = f"one {slot} word swapped: visible change (ΔE)"
-        add(f"legibility/swap_visible/{slot}", label, pairs, high=None, group=slot)
-        add(f"legibility/swap_overlap/{slot}", f"one {slot} word swapped: overlap over contexts", contexts, group=slot)
-    mean_chance = float(np.mean(list(chance.values())))
-    add("legibility/silhouettes", "slots read from silhouettes alone", tests, chance=mean_chance)
-    return {"metrics": found, "details": {OWN: own, **others}}
+        swap = f"one {slot} word swapped"
+        add(f"swap_changed/{slot}", f"{swap}: share of the picture that changes", pairs, better="low", group=slot)
+        add(f"swap_visible/{slot}", f"{swap}: visible change (ΔE)", pairs, high=None, group=slot)
+        add(f"swap_overlap/{slot}", f"{swap}: overlap over contexts", CONTEXTS, group=slot)
+    return {"metrics": found, "details": scores}

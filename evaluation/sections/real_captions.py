@@ -1,4 +1,6 @@
-"""Do captions whose real pictures are alike get scenes that are alike? For captions files that name pictures of a folder."""
+"""Do captions of similar real pictures have similar scenes? For captions files that name pictures of a folder."""
+
+from __future__ import annotations
 
 import os
 import re
@@ -9,16 +11,17 @@ import torch
 import metrics
 from captions.reader import CaptionsReader
 from evaluation.measures.features import FEATURES, edit_distances
-from evaluation.metric import metric
+from evaluation.metric import OWN, Metrics
 from evaluation.picture_folder import files_of
+from evaluation.protocol import ModelUnderTest, Protocol
 from pictures import PictureError, from_image, open_picture
 from text.vocabulary import normalized
 
-LEAST = 10  # captions; a correlation of fewer says nothing
+LEAST = 10  # captions, for a correlation
 NUMBER_AT_END = re.compile(r"(\d+)$")
 
 
-def keys_of(path):
+def keys_of(path: str) -> list[str]:
     """What a captions file may call a picture file: its name, that without its ending, or the number at its end.
 
     >>> keys_of("val/COCO_val2014_000000000042.jpg")
@@ -30,9 +33,9 @@ def keys_of(path):
     return [name, stem, *([str(int(number[1]))] if number else [])]
 
 
-def named_pictures(model, folder):
-    """{normalized sentence: path of its picture} of a model's captions file and the pictures of a folder; the first of several.
-    Raises CaptionsFileError, OSError, UserError."""
+def named_pictures(model: ModelUnderTest, folder: str) -> dict[str, str]:
+    """{normalized sentence: path of its picture} of a model's captions file and the pictures of a folder; the first of
+    several. Raises CaptionsFileError, OSError, UserError."""
     paths = {}
     for path in files_of(folder):
         for key in keys_of(path):
@@ -48,8 +51,11 @@ def named_pictures(model, folder):
     return out
 
 
-def one_caption_a_picture(model, folder, n, seed):
-    """At most n unseen sentences and their pictures (n, 3, 64, 64) in [0, 1], no picture twice; what cannot be read is left out."""
+def one_caption_a_picture(
+    model: ModelUnderTest, folder: str, n: int, seed: int
+) -> tuple[list[str], list[torch.Tensor]]:
+    """At most n unseen sentences and their pictures (3, 64, 64) in [0, 1], each picture once; unreadable pictures are
+    skipped."""
     paths = named_pictures(model, folder)
     sentences, pictures, used = [], [], set()
     for sentence in model.sentences(len(model.lines), "test", seed):
@@ -65,32 +71,27 @@ def one_caption_a_picture(model, folder, n, seed):
     return sentences, pictures
 
 
-def like_pictures_like_scenes(model, folder, protocol, seed):
-    """Spearman correlation, over pairs of captions, of how far apart their real pictures and their scenes are -> metrics; {} for
-    fewer than 10 captions with a picture. p is Mantel's."""
+def like_pictures_like_scenes(model: ModelUnderTest, folder: str, protocol: Protocol, seed: int) -> Metrics:
+    """Spearman correlation, over pairs of captions, between the distances of their real pictures and of their scenes.
+    No metric if fewer than 10 captions have a picture. p is Mantel's."""
+    found = Metrics(seed)
     sentences, pictures = one_caption_a_picture(model, folder, protocol.structure, seed)
     if len(sentences) < LEAST:
-        return {}
-    pictures, scenes = torch.stack(pictures), model.draw(sentences)
-    words = edit_distances(sentences)
+        return found
+    pictures = torch.stack(pictures)
+    scenes = model.draw(sentences)
     order = np.random.default_rng([seed, 43]).permutation(len(scenes))
-    found = {}
     for id, (label, features) in FEATURES.items():
-        real, own = metrics.pairwise_rmse(features(pictures)), features(scenes)
+        real = metrics.pairwise_rmse(features(pictures))
+        own = features(scenes)
         rho, p = metrics.topographic_similarity(real, metrics.pairwise_rmse(own), seed, protocol.permutations)
-        found |= metric(
-            f"real/like_pictures_like_scenes/{id}",
-            f"like real pictures, like scenes ({label})",
-            rho,
-            len(sentences),
-            seed,
-            baselines={
-                "shuffled_pictures": metrics.topographic_similarity(
-                    real, metrics.pairwise_rmse(own[order]), permutations=0
-                )[0],
-                "edit_distance": metrics.topographic_similarity(real, words, permutations=0)[0],
-            },
-            low=-1.0,
-            note=f"Mantel p = {p:.3g}",
-        )
+        shuffled = metrics.pairwise_rmse(own[order])
+        values = {
+            OWN: rho,
+            "shuffled_pictures": metrics.topographic_similarity(real, shuffled, permutations=0)[0],
+            "edit_distance": metrics.topographic_similarity(real, edit_distances(sentences), permutations=0)[0],
+        }
+        id = f"real/like_pictures_like_scenes/{id}"
+        label = f"like real pictures, like scenes ({label})"
+        found.add(id, label, values, len(sentences), low=-1.0, note=f"Mantel p = {p:.3g}")
     return found

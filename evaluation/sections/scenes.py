@@ -1,32 +1,40 @@
-"""The section about scenes: things, what words set, and whether the right thing has it. Measured from pixels alone."""
+"""The section about scenes: objects, which properties words set, and of which object. Measured from pixels alone."""
 
-import functools
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
 
 from evaluation.measures import scenes
-from evaluation.measures.grounding import ASPECTS, given_accuracy
-from evaluation.metric import metric
-from pictures import draw_sentences, read_pictures
+from evaluation.measures.grounding import ASPECTS, grounding_accuracy
+from evaluation.metric import OWN, Metrics
+from evaluation.protocol import ModelUnderTest, Protocol
 
-LABELS = {  # of metrics by id, beside one for each kind of word
-    "scenes/count": "number of things = things in the sentence",
-    "scenes/binding": "binding: both come back, outlines stay, colors change places",
+Draw = Callable[[list[str]], torch.Tensor]
+Read = Callable[[torch.Tensor], list[str]]
+
+SHARE_OF_BASELINES = 0.25  # of the sentences, on which baselines are measured
+LABELS = {  # of metrics by id, beside one for each word class
+    "scenes/count": "number of objects = objects in the sentence",
+    "scenes/binding": "binding: both captions exact, outlines stay, colors change places",
     "scenes/binding_outlines": "of these: outlines stay (IoU ≥ 0.9)",
     "scenes/binding_colors": "of these: colors change places (ΔE ≤ 6)",
-    "scenes/one_property": "one word swapped: one property of one thing changes",
+    "scenes/one_property": "one word swapped: one property of one object changes",
     "scenes/naive_reader": "naive reader on measured properties, 4 examples a word",
     "scenes/topographic_similarity": "topographic similarity on measured properties",
 }
-GIVEN = {
-    f"scenes/given_{name}": f"given {name} told by a reader that knows the grounding file alone" for name in ASPECTS
-}
-OF_KIND = {f"scenes/one_property/{kind}": f"one word swapped, one property: {kind}" for kind in scenes.KINDS}
+GROUNDING = {f"scenes/grounding_{name}": f"grounded {name}, read with the grounding file alone" for name in ASPECTS}
+OF_CLASS = {f"scenes/one_property/{name}": f"one word swapped, one property: {name}" for name in scenes.WORD_CLASSES}
 
 
-def measured(draw, seed, scale, read=None):
-    """Scenes of a decoder -> ({id of LABELS or OF_KIND: (value, n)}, what `scenes.one_word_one_property` returns).
+def scene_metrics(
+    draw: Draw, seed: int, scale: float, read: Read | None = None
+) -> tuple[dict[str, tuple[float, int]], dict]:
+    """Scenes of a decoder -> ({id of LABELS or OF_CLASS: (value, n)}, the result of `scenes.one_word_one_property`).
 
-    draw: sentences -> pictures (n, 3, 64, 64); read: pictures -> captions, without which binding asks for none; scale: share of
-    the whole number of sentences.
+    draw: sentences -> pictures (n, 3, 64, 64); read: pictures -> captions, without which binding ignores captions;
+    scale: share of the whole number of sentences.
     """
 
     def n(whole):
@@ -46,53 +54,43 @@ def measured(draw, seed, scale, read=None):
         "scenes/naive_reader": (reader["accuracy"], reader["n"]),
         "scenes/topographic_similarity": (similarity["correlation"], similarity["n"]),
     }
-    of_each = swaps["n"] // len(swaps["by_kind"])
-    out |= {f"scenes/one_property/{kind}": (share, of_each) for kind, share in swaps["by_kind"].items()}
+    of_each = swaps["n"] // len(swaps["by_class"])
+    out |= {f"scenes/one_property/{name}": (share, of_each) for name, share in swaps["by_class"].items()}
     return out, swaps
 
 
-def told_as_given(draw, given, seed, scale):
-    """Whether what a user said is drawn so -> {id of GIVEN: what `given_accuracy` returns of an aspect}; {} if nothing was said.
+def grounding_metrics(draw: Draw, grounded_words: dict, seed: int, scale: float) -> dict[str, dict]:
+    """Does a picture show what the grounding file sets? -> {id of GROUNDING: an aspect of `grounding_accuracy`}; {}
+    without a grounding file. grounded_words: {word: parts}; draw, scale: as for `scene_metrics`."""
+    if not grounded_words:
+        return {}
+    found = grounding_accuracy(draw, grounded_words, seed, max(4, int(300 * scale)))
+    return {f"scenes/grounding_{name}": of for name, of in found.items()}
 
-    given: {word: parts}, of `given_words`; draw, scale: as of `measured`.
-    """
-    found = given_accuracy(draw, given, seed, max(4, int(300 * scale))) if given else {}
-    return {f"scenes/given_{name}": told for name, told in found.items()}
 
-
-def scenes_section(model, protocol, seed, advance):
-    """Things of scenes, beside a random scene decoder and the hand-made renderer (measured on a quarter of the sentences)."""
-
-    def read(pictures):
-        return read_pictures(model.cycle, model.vocab, pictures, model.device)[0]
-
-    own, swaps = measured(model.draw, seed, protocol.scenes, read)
-    told = told_as_given(model.draw, model.given, seed, protocol.scenes)
+def scenes_section(model: ModelUnderTest, protocol: Protocol, seed: int, advance: Callable[[float], None]) -> dict:
+    """Objects of scenes, beside a random scene decoder and the hand-made renderer (measured on a quarter of the
+    sentences)."""
+    found = Metrics(seed)
+    own, swaps = scene_metrics(model.draw, seed, protocol.scenes, model.read)
+    grounding = {OWN: grounding_metrics(model.draw, model.grounded_words, seed, protocol.scenes)}
+    values = {OWN: own}
     advance(0.6)
-    others, told_of_others = {}, {}
     for name, baseline in model.baselines(seed).items():
-        draw = functools.partial(draw_sentences, baseline, model.vocab, device=model.device)
-        others[name] = measured(draw, seed, 0.25 * protocol.scenes)[0]
-        told_of_others[name] = told_as_given(draw, model.given, seed, 0.25 * protocol.scenes)
+        scale = SHARE_OF_BASELINES * protocol.scenes
+        values[name] = scene_metrics(baseline.draw, seed, scale)[0]
+        grounding[name] = grounding_metrics(baseline.draw, model.grounded_words, seed, scale)
         advance(0.2)
-    out = {}
-    for id, (value, n) in own.items():
-        out |= metric(
-            id,
-            {**LABELS, **OF_KIND}[id],
-            value,
-            n,
-            seed,
-            baselines={name: found[id][0] for name, found in others.items()},
-            low=-1.0 if id == "scenes/topographic_similarity" else 0.0,
-            better="high",
-            group=id.split("/")[2] if id in OF_KIND else "",
-        )
-    for id, own in told.items():
-        beside = {"chance": own["chance"], **{name: found[id]["accuracy"] for name, found in told_of_others.items()}}
+    for id, (_, n) in own.items():
+        low = -1.0 if id == "scenes/topographic_similarity" else 0.0
+        group = id.split("/")[2] if id in OF_CLASS else ""
+        of_id = {name: of[id][0] for name, of in values.items()}
+        found.add(id, {**LABELS, **OF_CLASS}[id], of_id, n, low=low, better="high", group=group)
+    for id, of in grounding[OWN].items():
+        accuracies = {"chance": of["chance"], **{name: some[id]["accuracy"] for name, some in grounding.items()}}
         note = "the random scene decoder has the same grounding"
-        out |= metric(id, GIVEN[id], own["accuracy"], own["n"], seed, baselines=beside, better="high", note=note)
+        found.add(id, GROUNDING[id], accuracies, of["n"], better="high", note=note)
     nearest = scenes.value_distances(model.draw, seed, swaps["main"], max(3, int(12 * protocol.scenes)))
-    mistaken = {id: own["mistaken"] for id, own in told.items()}
-    details = {"sets": swaps["main"], "table": swaps["table"], "nearest": nearest, "given_mistaken": mistaken}
-    return {"metrics": out, "details": details}
+    mistaken = {id: of["mistaken"] for id, of in grounding[OWN].items()}
+    details = {"sets": swaps["main"], "table": swaps["table"], "nearest": nearest, "grounding_mistaken": mistaken}
+    return {"metrics": found, "details": details}
