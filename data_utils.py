@@ -3,10 +3,12 @@
     python data_utils.py --split train --num 10 --seed 0
     python data_utils.py --split test_pairs --num 1000 --seed 7 > pairs.txt
 
-The grammar and the vocabulary live in `text/`, captions files in `captions/`; what users look for here is imported from there.
-Everything is stateless: the sentences of a batch follow from (seed, epoch, batch number) alone, so an epoch of ten
-million costs no more memory than one of ten thousand, and a resumed run draws the same sentences.
+The grammar and the vocabulary live in `text/`, captions files in `captions/`; `__all__` lists what users look for here.
+The sentences of a batch follow from (seed, epoch, batch number) alone: nothing is stored, an epoch of ten million
+costs no more memory than one of ten thousand, and a resumed run draws the same sentences.
 """
+
+from __future__ import annotations
 
 import os
 import sys
@@ -16,11 +18,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH
 import numpy as np
 import torch
 
-from captions.dataset import CaptionsData  # noqa: F401 (part of this module's interface)
-from captions.lines import CaptionsFileError, read_lines  # noqa: F401 (part of this module's interface)
-from captions.sentences import CaptionsReport  # noqa: F401 (part of this module's interface)
+from captions.dataset import CaptionsData
+from captions.lines import CaptionsFileError, read_lines
+from captions.sentences import CaptionsReport
 from runtime.command_line import Parser, exit_code, number
-from text.grammar import (  # noqa: F401 (part of this module's interface)
+from text.grammar import (
     ACTIONS,
     BACKGROUNDS,
     COLORS,
@@ -43,8 +45,16 @@ from text.grammar import (  # noqa: F401 (part of this module's interface)
     sample_sentences,
 )
 from text.order import shuffled
-from text.padding import pad, targets_of  # noqa: F401 (part of this module's interface)
-from text.vocabulary import BOS, EOS, PAD, SPECIALS, UnknownWord, Vocabulary, tokenize  # noqa: F401 (part of this module's interface)
+from text.padding import pad, targets_of
+from text.vocabulary import BOS, EOS, PAD, SPECIALS, UnknownWord, Vocabulary, tokenize
+
+__all__ = [
+    "GrammarData", "CaptionsData", "CaptionsReport", "CaptionsFileError", "read_lines",  # data
+    "COLORS", "OBJECTS", "SIZES", "POSITIONS", "BACKGROUNDS", "ACTIONS", "RELATIONS", "SPLITS",  # the grammar
+    "parse", "render", "sample_sentences", "print_sentences",
+    "Vocabulary", "UnknownWord", "tokenize", "BOS", "EOS", "PAD", "SPECIALS",  # words and token ids
+    "pad", "targets_of",  # batches
+]  # fmt: skip
 
 
 class GrammarData:
@@ -56,23 +66,22 @@ class GrammarData:
 
     max_words = MOST_WORDS
 
-    def __init__(self, num_samples, seed, fixed=False):
+    def __init__(self, num_samples: int, seed: int, fixed: bool = False):
         self.num_samples, self.seed, self.fixed = num_samples, seed, fixed
         self.vocab = Vocabulary.of_grammar()
-        self.slot_ids = np.full(
-            (len(SLOTS), SLOT_SIZES.max()), PAD, np.int64
-        )  # word numbers of the first word of each phrase
+        # the token id of the first word of each phrase of each slot
+        self.slot_ids = np.full((len(SLOTS), SLOT_SIZES.max()), PAD, np.int64)
         for s, phrases in enumerate(SLOT_WORDS.values()):
             self.slot_ids[s, : len(phrases)] = [self.vocab.index[phrase.split()[0]] for phrase in phrases]
 
-    def to_ids(self, rows):
-        """Rows of the grammar (n, 19) -> word numbers (n, longest), padded with PAD."""
+    def to_ids(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the grammar (n, 19) -> token ids (n, longest), padded with PAD."""
         bare = rows[:, COLUMN[WITHOUT_ARTICLES]] > 0
-        words, present = [], []  # of the longest sentence, in order: (n,) each
+        words, present = [], []  # each possible word of a sentence in order: (n,) token ids, (n,) bool
 
-        def add(word, here):
+        def add(word, is_present):
             words.append(np.broadcast_to(word, len(rows)))
-            present.append(here)
+            present.append(is_present)
 
         def add_slot(name):
             column = rows[:, COLUMN[name]]
@@ -90,25 +99,25 @@ class GrammarData:
             add(np.where(bare, index["on"], index["in"]), placed)
             add(index["the"], placed)
             add_slot(f"position{suffix}")
-        ground = rows[:, COLUMN["background"]] >= 0
-        add(index["on"], ground)
-        add(index["a"], ground)
+        has_background = rows[:, COLUMN["background"]] >= 0
+        add(index["on"], has_background)
+        add(index["a"], has_background)
         add_slot("background")
-        add(index["background"], ground)
+        add(index["background"], has_background)
         words, present = np.stack(words, 1), np.stack(present, 1)
-        order = np.argsort(~present, axis=1, kind="stable")  # what is there first, in its order
+        order = np.argsort(~present, axis=1, kind="stable")  # the words that are present first, in their order
         ids = np.take_along_axis(np.where(present, words, PAD), order, 1)
         return ids[:, : present.sum(1).max(initial=0)]
 
-    def some_sentences(self, n):
-        """About n of the sentences to train on, as lists of word numbers."""
+    def some_sentences(self, n: int) -> list[list[int]]:
+        """About n of the sentences to train on, as lists of token ids."""
         if self.fixed:
             rows = numbered_rows(np.arange(min(n, self.num_samples)), "train", self.seed)
         else:
             rows = sample_rows(n, "train", np.random.default_rng([self.seed, 0]))
         return [[w for w in row if w != PAD] for row in self.to_ids(rows).tolist()]
 
-    def batch(self, epoch, number, size):
+    def batch(self, epoch: int, number: int, size: int) -> torch.Tensor:
         """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch."""
         if self.fixed:
             rows = numbered_rows(
@@ -128,7 +137,7 @@ class GrammarData:
 BLOCK = 10000  # sentences drawn at once, however few are asked for: --num 5 is a prefix of --num 50000
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = Parser("data_utils.py", "Print scene descriptions of a split, one a line.")
     parser.add_argument("--split", choices=SPLITS, default="train", help="which split (default: train)")
     parser.add_argument("--num", type=number(int, 0), default=10, help="how many sentences (default: 10)")
@@ -137,8 +146,8 @@ def main(argv=None):
     return exit_code("data_utils.py", lambda: print_sentences(args.split, args.num, args.seed), "make --num smaller")
 
 
-def print_sentences(split, count, seed):
-    """Sentences of a split, one a line. Returns the exit code."""
+def print_sentences(split: str, count: int, seed: int) -> int:
+    """Print sentences of a split, one a line. Returns the exit code."""
     for start in range(0, count, BLOCK):
         block = sample_sentences(BLOCK, split, seed * 1_000_003 + start)
         print("\n".join(block[: count - start]))

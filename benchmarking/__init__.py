@@ -1,1 +1,1 @@
-"""What benchmark.py times, and the plain implementations it compares with."""
+"""What benchmark.py times, and the plain implementation that it compares with."""

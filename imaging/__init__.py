@@ -1,1 +1,1 @@
-"""Filters and color spaces of pictures, for networks, losses and measures alike."""
+"""Filters, color spaces and fonts of pictures."""

@@ -1,13 +1,16 @@
 """Linear filters of pictures, always in float32."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
 
-def full_precision(filter_):
-    """Decorates what is done to a picture: float32 under autocast, too, whose 8 significant bits would make other pictures."""
+def full_precision(filter_: Callable) -> Callable:
+    """Decorate a function of a picture: it computes in float32 under autocast, too, whose bfloat16 has 8 significant bits."""
 
     @functools.wraps(filter_)
     def done(picture, *arguments, **options):
@@ -18,8 +21,8 @@ def full_precision(filter_):
 
 
 @full_precision
-def blur(picture, sigma):
-    """Gaussian blur, sigma in px (number or 0-dim tensor > 0), reaching 4 px."""
+def blur(picture: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+    """Gaussian blur of pictures (B, 3, h, w); sigma in px (number or 0-dim tensor > 0). The kernel has 9x9 px."""
     at = torch.arange(-4, 5, device=picture.device)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
     kernel = (kernel / kernel.sum()).to(picture.dtype)
@@ -30,18 +33,19 @@ def blur(picture, sigma):
 
 @functools.lru_cache
 def _band(side, taps, repeat, device):
-    """(side, side) matrix that puts sum_i taps[i] x[n + i - half] in the place of x[n]; beyond the ends x repeats or is 0."""
-    n, i = torch.arange(side, device=device)[:, None], torch.arange(len(taps), device=device) - len(taps) // 2
+    """(side, side) matrix that replaces x[n] by sum_i taps[i] x[n + i - half]; beyond the ends x repeats its edge or is 0."""
+    n = torch.arange(side, device=device)[:, None]
+    i = torch.arange(len(taps), device=device) - len(taps) // 2
     weight = torch.tensor(taps, device=device) * (((n + i >= 0) & (n + i < side)) | repeat)
     return torch.zeros(side, side, device=device).scatter_add(1, (n + i).clamp(0, side - 1), weight)
 
 
 @full_precision
-def smooth(picture, taps, repeat=True):
-    """Weighted means of neighbors, the same across and down: square pictures (..., side, side), a tuple of an odd number of
-    weights -> the same shape. Beyond the border the picture repeats, or is 0.
+def smooth(picture: torch.Tensor, taps: tuple[float, ...], repeat: bool = True) -> torch.Tensor:
+    """Convolve square pictures (..., side, side) with the same odd number of weights across and down -> the same shape.
 
-    Two products with a band matrix: a convolution of one channel takes longer.
+    Beyond the border the picture repeats its edge, or is 0. Two products with a band matrix are faster than a convolution of one
+    channel.
     """
     band = _band(picture.shape[-1], taps, repeat, picture.device)
     return band @ (picture @ band.T)

@@ -18,6 +18,8 @@ def import_matplotlib() -> None:
         data = os.path.join(importlib.util.find_spec("matplotlib").submodule_search_locations[0], "mpl-data")
         former = os.getcwd()
         backend = os.environ.pop("MPLBACKEND", None)
+        for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # half of it is loaded
         try:
             os.chdir(data)  # matplotlib prefers the matplotlibrc of the working folder
             import matplotlib  # noqa: F401

@@ -100,9 +100,9 @@ class Playground:
         ids = self.vocab.encode(text)
         if not ids:
             raise ValueError("the sentence is empty; type one")
-        if len(ids) > self.cycle.max_words:
+        if len(ids) > self.cycle.max_tokens:
             unit = "tokens" if self.vocab.is_bpe else "words"
-            raise ValueError(f"the sentence has {len(ids)} {unit}; this model draws at most {self.cycle.max_words}")
+            raise ValueError(f"the sentence has {len(ids)} {unit}; this model draws at most {self.cycle.max_tokens}")
         return ids
 
     def example(self) -> str:
@@ -130,9 +130,9 @@ class Playground:
         language model expects after the words before it.
         """
         ids, classes = self.ids(text), self.cycle.word_classes
-        expected = (
-            self.cycle.language_model(torch.tensor([ids], device=self.device)).logits[0].softmax(-1)
-        )  # (T + 1, V)
+        language_model = self.cycle.language_model
+        hidden = language_model(torch.tensor([ids], device=self.device)).hidden[0]  # (T + 1, D)
+        expected = language_model.logits(hidden).softmax(-1)  # (T + 1, V)
         swaps = []
         token = 0  # the place of a word's first token
         for place, unit in enumerate(self._units(text)):
@@ -172,7 +172,7 @@ class Playground:
         rng = torch.Generator(self.device).manual_seed(seed)
         ids = self.cycle.language_model.sample(1, rng, INVENTION)[0].tolist()
         # Bytes that are no character become a character of three bytes: the text can have more tokens than were drawn
-        while len(self.vocab.encode(self.vocab.decode(ids))) > self.cycle.max_words:
+        while len(self.vocab.encode(self.vocab.decode(ids))) > self.cycle.max_tokens:
             ids = ids[:-1]
         return self.vocab.decode(ids)
 
@@ -195,11 +195,9 @@ class Playground:
         """Read a picture (3, 64, 64) in [0, 1]."""
         captioner = self.cycle.caption_network
         pictures = picture[None].to(self.device)
-        ids = [i for i in captioner.read(pictures)[0][0].tolist() if i not in (PAD, EOS)]
-        before = ids[
-            : captioner.max_words
-        ]  # a caption without an end has one token more than the captioner takes as input
-        logits = captioner(pictures, torch.tensor([before], dtype=torch.int64, device=self.device))[0][0].float()
+        ids = [i for i in captioner.read(pictures).ids[0].tolist() if i not in (PAD, EOS)]
+        caption = captioner(pictures, torch.tensor([ids], dtype=torch.int64, device=self.device))
+        logits = captioner.logits(caption.hidden[0])  # (T + 1, V)
         logits[:, [PAD, BOS]] = float("-inf")
         probabilities = logits.softmax(-1)  # (T + 1, V)
         words, probability = [], 1.0

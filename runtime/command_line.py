@@ -29,11 +29,14 @@ class UserError(Exception):
 class Parser(argparse.ArgumentParser):
     """The flags of a script. A wrong one gets one line that points to --help, and exit code 2.
 
-    program: the script as its user types it after `python`, such as "train.py".
+    program: the script, such as "train.py", or "scripts/results.py" for `python -m scripts.results`.
     """
 
     def __init__(self, program: str, description: str | None = None) -> None:
-        super().__init__(program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.program = program
+        module = program.removesuffix(".py").replace("/", ".")
+        prog = f"python -m {module}" if program.startswith("scripts/") else program
+        super().__init__(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
     def parse_known_args(
@@ -44,7 +47,8 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see python {self.prog} --help\n")
+        command = f"python {self.prog.removeprefix('python ')}"
+        self.exit(2, f"{self.program}: {' '.join(message.split())}; see {command} --help\n")
 
 
 def typed_text(text: str) -> str:

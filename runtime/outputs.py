@@ -35,6 +35,12 @@ def sha256_of(path: Path | str) -> str:
     return digest.hexdigest()
 
 
+def _signature(path: str) -> tuple[int, ...]:
+    """What changes when a file changes."""
+    status = os.lstat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def open_unlinked(path: Path | str, flags: int) -> int:
     """Open a file for reading and writing, but not through a symbolic link -> file descriptor. Raises OSError."""
     return os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | flags, 0o666)
@@ -82,6 +88,7 @@ class Manifest:
         self.folder = os.path.abspath(folder)
         self.path = os.path.join(self.folder, MANIFEST)
         self.hashes: dict[str, set[str]] = {}  # of each name those since the list was begun; "" for a growing file
+        self._verified: dict[str, tuple[int, ...]] = {}  # signatures of files whose hash is right
         try:
             with os.fdopen(open_unlinked(self.path, 0), "rb") as f:
                 content = f.read()
@@ -100,7 +107,12 @@ class Manifest:
         try:
             if name not in self.hashes or not stat.S_ISREG(os.lstat(path).st_mode):
                 return False
-            return "" in self.hashes[name] or sha256_of(path) in self.hashes[name]
+            if "" in self.hashes[name] or self._verified.get(name) == _signature(path):
+                return True
+            if sha256_of(path) not in self.hashes[name]:
+                return False
+            self._verified[name] = _signature(path)
+            return True
         except OSError:
             return False
 
@@ -139,6 +151,8 @@ class Manifest:
             yield hashing
             self._check_free(name, overwrite)
             self.add(name, hashing.digest.hexdigest())
+        with contextlib.suppress(OSError):
+            self._verified[name] = _signature(path)
 
     def _check_free(self, name: str, overwrite: bool) -> None:
         if not overwrite and not self.is_free(name):

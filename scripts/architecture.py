@@ -25,9 +25,8 @@ TEXT = dict(va="top", family="monospace", fontsize=9)
 
 
 def shape(tensor: torch.Tensor) -> str:
-    """A shape, with B for the number of sentences and N for any other number of rows."""
-    first = "B" if len(tensor) == PRESETS["quick"]["batch_size"] else "N"
-    return f"({', '.join([first, *map(str, tensor.shape[1:])])})"
+    """The shape of a batch, with B for the number of sentences."""
+    return f"({', '.join(['B', *map(str, tensor.shape[1:])])})"
 
 
 def tensors(output: object) -> list[str]:
@@ -45,7 +44,8 @@ def watch(network: nn.Module) -> tuple[dict[str, str], list[tuple]]:
         title = f"{part}: {f'{len(modules)} x ' if many else ''}{type(modules[0]).__name__}"
 
         def note(module: nn.Module, args: tuple, output: object, title: str = title) -> None:
-            parts.setdefault(title, shape(output if isinstance(output, torch.Tensor) else output[0]))
+            shown = shape(output) if isinstance(output, torch.Tensor) else tensors(output)[0]
+            parts.setdefault(title, shown.removeprefix("0 "))
 
         modules[-1].register_forward_hook(note)
     network.register_forward_hook(lambda module, args, output: calls.append((args, output)))

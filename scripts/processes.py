@@ -13,7 +13,7 @@ import sys
 import time
 
 from runtime import quiet_threads  # noqa: F401  # isort: skip  (before torch is loaded)
-from benchmarking.workers import CONFIGURATIONS, wait
+from benchmarking.measure import CONFIGURATIONS, wait
 from data_utils import GrammarData
 from runtime.command_line import Parser, UserError, exit_code, number
 from runtime.devices import set_threads

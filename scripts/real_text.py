@@ -49,7 +49,7 @@ def measure(args):
 
 
 def main(argv=None):
-    parser = Parser("real_text.py", __doc__)
+    parser = Parser("scripts/real_text.py", __doc__)
     add_checkpoint_flag(parser)
     parser.add_argument(
         "--texts_file",
@@ -77,7 +77,7 @@ def main(argv=None):
         "--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back"
     )
     args = parser.parse_args(argv)
-    return exit_code("real_text.py", lambda: measure(args), "make --num smaller")
+    return exit_code("scripts/real_text.py", lambda: measure(args), "make --num smaller")
 
 
 if __name__ == "__main__":

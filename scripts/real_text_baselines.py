@@ -45,7 +45,7 @@ def measure(args):
 
 
 def main(argv=None):
-    parser = Parser("real_text_baselines.py", __doc__)
+    parser = Parser("scripts/real_text_baselines.py", __doc__)
     parser.add_argument("--baseline", choices=tuple(BASELINES), required=True)
     add_checkpoint_flag(parser)
     parser.add_argument(
@@ -80,7 +80,7 @@ def main(argv=None):
         "--wrong", type=number(int, 0), default=0, metavar="N", help="print so many that did not come back"
     )
     args = parser.parse_args(argv)
-    return exit_code("real_text_baselines.py", lambda: measure(args), "make --num smaller")
+    return exit_code("scripts/real_text_baselines.py", lambda: measure(args), "make --num smaller")
 
 
 if __name__ == "__main__":

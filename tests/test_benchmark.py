@@ -1,10 +1,8 @@
-"""benchmark.py, workers.py and the plain implementations that it compares with."""
+"""benchmark.py, the measurements of its processes, and the plain implementation that it compares with."""
 
 import dataclasses
 import json
-import os
 import re
-import signal
 import sys
 from types import SimpleNamespace
 
@@ -14,14 +12,16 @@ from conftest import run_forked, run_script
 
 import benchmark
 import colab_train
-from benchmarking import workers
-from benchmarking.plain import CompetentTrainer, FirstTrainer, Sentences
+from benchmarking import measure
+from benchmarking.plain import PlainTrainer
 from runtime.devices import amp_dtype
 from settings import Settings
 from text.vocabulary import PAD
 
+TASK = measure.Task("tiny", False, 1.0, "cpu", 1, 0, None, False)
+
 # ---------------------------------------------------------------------------------------------
-# Figures
+# Results
 # ---------------------------------------------------------------------------------------------
 
 
@@ -31,9 +31,9 @@ def test_flops_of_products_and_lstms_are_counted_forth_and_back():
     lstm, linear = torch.nn.LSTM(inputs, hidden, batch_first=True), torch.nn.Linear(hidden, 5)
     x = torch.randn(4, 7, inputs, requires_grad=True)
     lstm_flops = 2 * rows * (inputs + hidden) * 4 * hidden
-    assert workers.count_flops(lambda: lstm(x)) == lstm_flops
+    assert measure.count_flops(lambda: lstm(x)) == lstm_flops
     linear_flops = 2 * rows * hidden * 5
-    assert workers.count_flops(lambda: linear(lstm(x)[0]).sum().backward()) == 3 * (lstm_flops + linear_flops)
+    assert measure.count_flops(lambda: linear(lstm(x)[0]).sum().backward()) == 3 * (lstm_flops + linear_flops)
 
 
 def test_a_goal_is_reached_when_it_is_first_met_and_never_otherwise():
@@ -43,45 +43,44 @@ def test_a_goal_is_reached_when_it_is_first_met_and_never_otherwise():
     assert benchmark.crossings(curve) == {"50 %": 6.0, "90 %": 12.0, "95 %": 15.0, "99 %": None}
 
 
-class FakeWorker:
-    def __init__(self, name, log, fails_at=None):
-        self.name, self.log, self.fails_at, self.asked, self.closed = name, log, fails_at, 0, False
-
-    def ask(self, action):
-        self.asked += 1
-        self.log.append((self.name, action))
-        if self.asked == self.fails_at:
-            raise workers.Skipped("does not fit into memory")
-        if action == "start":
-            return {"batch": 8, "dtype": "float32", "flops_per_step": 1e9}
-        return {"steps": 10, "seconds": float(self.asked), "matmul_flops_per_s": 1e11, "peak_bytes": 1000}
-
-    def close(self):
-        self.closed = True
+def turn_of(seconds, **other):
+    turn = {"batch": 8, "dtype": "float32", "flops_per_step": 1e9, "steps": 10, "seconds": float(seconds)}
+    return {**turn, "matmul_flops_per_s": 1e11, "peak_bytes": 1000, **other}
 
 
-def test_configurations_take_turns_and_the_median_and_the_range_are_told():
-    log = []
-    result = workers.take_turns([FakeWorker("a", log), FakeWorker("b", log)], repeats=3)
-    assert [name for name, action in log if action == "turn"] == list("ababab")
-    assert result["a"]["sentences_per_s"] == {"median": 80 / 3, "low": 80 / 4, "high": 80 / 2}
-    assert result["a"]["ms_per_step"] == {"median": 300, "low": 200, "high": 400}
-    assert result["b"]["share_of_matmul"]["median"] == pytest.approx(1e10 / 3 / 1e11)
+def tasks_of(*names):
+    return [dataclasses.replace(TASK, name=name) for name in names]
 
 
-def test_what_does_not_fit_is_named_and_the_others_go_on(capsys):
-    log = []
-    large = FakeWorker("large", log, fails_at=2)
-    result = workers.take_turns([large, FakeWorker("small", log)], repeats=3)
-    assert result["large"] == {"skipped": "does not fit into memory"} and large.closed and large.asked == 2
+def test_configurations_take_turns_and_have_a_median_and_a_range(monkeypatch):
+    asked = []
+    monkeypatch.setattr(benchmark, "measure", lambda task: asked.append(task.name) or turn_of((len(asked) + 1) // 2))
+    result = benchmark.take_turns(tasks_of("a", "b"), repeats=3)
+    assert asked == list("ababab")
+    assert result["a"]["sentences_per_s"] == {"median": 80 / 2, "low": 80 / 3, "high": 80 / 1}
+    assert result["a"]["ms_per_step"] == {"median": 200, "low": 100, "high": 300}
+    assert result["b"]["share_of_matmul"]["median"] == pytest.approx(1e10 / 2 / 1e11)
+
+
+def test_a_configuration_that_does_not_fit_is_named_and_the_others_go_on(capsys, monkeypatch):
+    asked = []
+
+    def measured(task):
+        asked.append(task.name)
+        if asked.count("large") == 2 and task.name == "large":
+            raise measure.Skipped("does not fit into memory")
+        return turn_of(1)
+
+    monkeypatch.setattr(benchmark, "measure", measured)
+    result = benchmark.take_turns(tasks_of("large", "small"), repeats=3)
+    assert result["large"] == {"skipped": "does not fit into memory"} and asked.count("large") == 2
     assert len(result["small"]["turns"]) == 3
     assert "large: skipped: does not fit into memory" in capsys.readouterr().err
     assert "large: skipped: does not fit into memory" in benchmark.speed_tables(result)
 
 
 def result_of(*seconds, name="a"):
-    turns = [{"steps": 10, "seconds": s, "matmul_flops_per_s": 1e11, "peak_bytes": 1000} for s in seconds]
-    entry = workers.combined({"batch": 8, "dtype": "float32", "flops_per_step": 1e9}, turns)
+    entry = benchmark.combined([turn_of(s) for s in seconds])
     return {"format": benchmark.RESULT_FORMAT, "device": {"name": "x", "threads": 1}, "speed": {name: entry}}
 
 
@@ -95,16 +94,10 @@ def test_a_comparison_tells_the_ratio_and_whether_it_is_clear():
 
 
 def test_ratios_to_the_plain_implementation_are_taken_turn_by_turn():
-    competent, first = f"{workers.COMPETENT}: a", f"{workers.FIRST}: a"
-    speed = {**result_of(1.0, 2.0, 1.0)["speed"], **result_of(5.0, 12.0, 7.0, name=first)["speed"]}
-    speed.update(result_of(2.0, 6.0, 2.0, name=competent)["speed"])
-    ratios = benchmark.against_plain(speed)["a"]
-    assert list(ratios) == [workers.COMPETENT, workers.FIRST]  # the one that counts comes first
-    assert ratios[workers.FIRST] == {"median": 6.0, "low": 5.0, "high": 7.0}
-    assert ratios[workers.COMPETENT] == {"median": 2.0, "low": 2.0, "high": 3.0}
-    speed[competent] = {"skipped": "why ever"}
-    assert list(benchmark.against_plain(speed)["a"]) == [workers.FIRST]
-    speed["a"] = {"skipped": "why ever"}
+    plain = f"{measure.PLAIN}a"
+    speed = {**result_of(1.0, 2.0, 1.0)["speed"], **result_of(2.0, 6.0, 2.0, name=plain)["speed"]}
+    assert benchmark.against_plain(speed)["a"] == pytest.approx({"median": 2.0, "low": 2.0, "high": 3.0})
+    speed[plain] = {"skipped": "why ever"}
     assert benchmark.against_plain(speed) == {}
 
 
@@ -135,16 +128,14 @@ def test_a_gpu_that_is_not_the_current_one_is_waited_for_timed_and_asked_by_name
     monkeypatch.setattr(benchmark, "choose_device", lambda name: torch.device(name))
     monkeypatch.setattr(colab_train, "choose_device", lambda name: torch.device(name))
 
-    workers.wait(device)
-    on_cpu = workers.Trainer(workers.CONFIGURATIONS["tiny"], workers.GrammarData(32, 0), torch.device("cpu"))
+    measure.wait(device)
+    on_cpu = measure.build(TASK, torch.device("cpu"))
     on_cpu.device = device
-    laps = workers.Laps(on_cpu)
+    laps = measure.Laps(on_cpu)
     laps.mark("data")
     laps.mark("captioner")
-    assert laps.take()["captioner"] == 0.003
-    measured = workers.Measured("tiny", SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None))
-    measured.device = device
-    assert measured.peak_memory() == 7
+    assert laps.seconds()["captioner"] == 0.003
+    assert measure.peak_memory(device) == 7
     assert amp_dtype(device) is torch.bfloat16
     assert benchmark.describe_device(SimpleNamespace(device="cuda:1", threads=1))["name"] == "a GPU"
     colab_train.check_gpu("cuda:1")
@@ -170,17 +161,13 @@ def whole(tmp_path_factory):
 @pytest.mark.slow
 def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rate(whole):
     _, result, _ = whole
-    first, competent = f"{workers.FIRST}: tiny", f"{workers.COMPETENT}: tiny"
-    for name in ("tiny", first, competent):
+    for name in ("tiny", f"{measure.PLAIN}tiny"):
         entry = result["speed"][name]
         assert entry["batch"] == 32 and len(entry["turns"]) == 2
         assert entry["peak_bytes"] > 100e6  # Python and torch alone take more
         assert 0 < entry["share_of_matmul"]["median"] < 1.5
-    # padding to 50; at this size smoothing, and placing marks, which plain has none of, are much of the rest
-    assert result["speed"][first]["flops_per_step"] > 1.1 * result["speed"]["tiny"]["flops_per_step"]
-    assert result["speed"][competent]["flops_per_step"] < 0.8 * result["speed"][first]["flops_per_step"]
     turn = result["speed"]["tiny"]["turns"][0]
-    assert set(turn["split_ms"]) == set(workers.PARTS) and min(turn["split_ms"].values()) > 0
+    assert set(turn["split_ms"]) == set(measure.PARTS) and min(turn["split_ms"].values()) > 0
     assert turn["split_ms"]["backward"] > turn["split_ms"]["data"]
     whole_step = 1000 * turn["seconds"] / turn["steps"]
     assert 0.8 * whole_step < sum(turn["split_ms"].values()) < 1.001 * whole_step  # nothing of a step is left out
@@ -189,9 +176,8 @@ def test_one_command_measures_speed_split_memory_and_the_share_of_the_matmul_rat
 @pytest.mark.slow
 def test_it_prints_tables_ratios_and_seconds_to_quality_and_leaves_no_warning(whole):
     done, result, _ = whole
-    assert "| tiny " in done.stdout and f"| {workers.COMPETENT}: tiny " in done.stdout and "ms in" in done.stdout
-    told = re.findall(r"tiny: [\d.]+ \(.*\) times the sentences/s of: (.*)", done.stdout)
-    assert told == [workers.COMPETENT, workers.FIRST] and list(result["against_plain"]["tiny"]) == told
+    assert "| tiny " in done.stdout and f"| {measure.PLAIN}tiny " in done.stdout and "ms in" in done.stdout
+    assert re.search(r"tiny: [\d.]+ \(.*\) times the sentences/s of the plain implementation", done.stdout)
     assert "95 % exact match: not within the run" in done.stdout  # 40 steps teach nothing
     curve = result["to_quality"]["curve"]
     assert [p["step"] for p in curve] == [20, 40] and 0 < curve[0]["seconds"] < curve[1]["seconds"]
@@ -209,14 +195,14 @@ def test_a_step_longer_than_its_time_is_skipped_by_name_and_exits_1(whole):
     assert "nothing to compare" in done.stdout
 
 
-@pytest.mark.slow
-def test_a_process_that_is_killed_is_a_configuration_that_is_skipped():
-    options = SimpleNamespace(device="cpu", threads=1, seed=0, use_amp=None, compile=False, seconds=1.0, repeats=1)
-    worker = workers.Worker("tiny", options)
-    os.kill(worker.process.pid, signal.SIGKILL)
-    with pytest.raises(workers.Skipped, match="signal 9"):
-        worker.ask("start")
-    worker.close()
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
+def test_a_process_that_is_killed_is_a_configuration_that_is_skipped(tmp_path, monkeypatch):
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n", encoding="utf-8")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(measure.Skipped, match="signal 9"):
+        benchmark.measure(TASK)
 
 
 @pytest.mark.parametrize(
@@ -243,64 +229,25 @@ def test_a_users_mistake_is_one_line(args, code, words, tmp_path, monkeypatch, c
 
 
 # ---------------------------------------------------------------------------------------------
-# benchmarking/plain.py
+# What is measured
 # ---------------------------------------------------------------------------------------------
 
 
-def test_the_plain_implementation_pads_every_sentence_to_50_words():
-    data = Sentences(20, seed=0)
-    assert data[3].shape == (50,)
-    assert data.vocab.decode(data[3].tolist()) == data.sentences[3]
-
-
-def test_padding_more_than_doubles_the_language_models_work():
-    """Of the whole step at this size, products with fixed matrices are too large a part to show it."""
-    settings = workers.CONFIGURATIONS["tiny"]
-    ours = workers.Trainer(settings, workers.GrammarData(32, 0), torch.device("cpu"))
-    short, padded = ours.data.batch(0, 0, 32), torch.stack([Sentences(32, seed=0)[i] for i in range(32)])
-    plain = FirstTrainer(settings, torch.device("cpu")).language_model
-    work = [
-        workers.count_flops(lambda: ours.cycle.language_model(short)),
-        workers.count_flops(lambda: plain(padded, pack=False)),
-    ]
-    assert work[1] > 2 * work[0] > 0
-
-
-def test_the_competent_one_has_the_same_model_and_losses_and_pads_to_the_longest_of_a_batch():
-    settings = dataclasses.replace(workers.CONFIGURATIONS["tiny"], use_amp=True)
-    cpu = torch.device("cpu")
-    first, competent = FirstTrainer(settings, cpu), CompetentTrainer(settings, cpu)
-    assert competent.dtype is amp_dtype(cpu) and first.dtype is None
-    for one, two in zip(first.networks, competent.networks, strict=True):
-        lengths = {k for k, v in one.state_dict().items() if v.shape != two.state_dict()[k].shape}
-        assert lengths <= {"position.weight", "role_count.weight"}  # tables with a row for each word of a sentence
-        two.load_state_dict({k: v[: len(two.state_dict()[k])] for k, v in one.state_dict().items()})
-    batch = competent.loader.collate_fn([competent.loader.dataset[i] for i in range(32)])
-    words = [len(sentence.split()) for sentence in competent.loader.dataset.sentences[:32]]
+def test_the_plain_implementation_pads_to_the_longest_of_a_batch_and_learns():
+    settings = dataclasses.replace(measure.CONFIGURATIONS["tiny"], use_amp=True)
+    plain = PlainTrainer(settings, torch.device("cpu"))
+    assert plain.dtype is amp_dtype(torch.device("cpu"))
+    batch = plain.loader.collate_fn([plain.loader.dataset[i] for i in range(32)])
+    words = [len(sentence.split()) for sentence in plain.loader.dataset.sentences[:32]]
     assert batch.shape == (32, max(words)) and (batch != PAD).sum() == sum(words)
-    padded = torch.stack([first.loader.dataset[i] for i in range(32)])
-    losses = []
-    for trainer, ids in ((first, padded), (competent, batch)):
-        trainer.rng, trainer.settings = None, dataclasses.replace(settings, word_dropout=0.0)
-        losses.append(trainer.loss(ids, *trainer.forward(ids)).item())
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert isinstance(competent.optimizer, torch.optim.AdamW) and competent.optimizer.defaults["fused"]
-    assert len(competent.optimizer.param_groups[0]["params"]) == sum(len(list(n.parameters())) for n in first.networks)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [[], ["--competent"]])
-def test_the_plain_implementations_run_by_themselves_and_learn(kind, tmp_path):
-    args = "--seconds 4 --batch_size 16 --d_model 32 --n_heads 2 --n_layers 1 --hidden_dim 32".split()
-    done = run_forked("benchmarking/plain.py", *args, *kind, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[0]) > 0 and "sentences/s" in done.stdout
-    first, last = done.stdout.split("loss ")[1].split(" -> ")
-    assert float(last) < float(first)
+    assert isinstance(plain.optimizer, torch.optim.AdamW) and plain.optimizer.defaults["fused"]
+    plain.next_batch = lambda: batch
+    losses = [float(plain.train_step()) for _ in range(15)]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_sentences_by_zipfs_law_have_every_word_and_common_ones_most():
-    data = workers.ZipfData(50, Settings(num_samples=640, seed=3))
+    data = measure.ZipfData(50, Settings(num_samples=640, seed=3))
     counts = torch.stack([data.batch(0, i, 64) for i in range(60)]).flatten().bincount(minlength=len(data.vocab))
     assert counts[:3].sum() == 0 and counts[3:].min() > 0 and len(counts) == len(data.vocab) == 53
     share = counts[3:] / counts.sum()

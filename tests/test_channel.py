@@ -7,12 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 import channel
-from data_utils import GrammarData
 from imaging.filters import smooth
-from models import Cycle
 from pictures import from_image, to_image
-from settings import Settings
-from text.word_classes import find_word_classes
 
 
 def rng(seed=0):
@@ -63,33 +59,32 @@ def test_shift_moves_by_whole_pixels():
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 64])
-@pytest.mark.parametrize("decoder", ["objects", "glyphs", "conv"])
-def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size, decoder):
-    data = GrammarData(1000, 0)
-    torch.manual_seed(0)
-    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, decoder=decoder)
-    classes = find_word_classes(data.some_sentences(1000), len(data.vocab))
-    c = Cycle(settings, len(data.vocab), data.max_words, classes)
-    ids = data.batch(0, 0, size)
-    scene = c.scene_decoder(c.language_model(ids))
+def test_transmit_keeps_order_for_any_batch_and_repeats_with_its_seeds(size):
+    picture = smooth_picture(size)
 
     def send(corruptions=channel.CORRUPTIONS, strength=1.0):
-        return channel.transmit(scene, torch.tensor(strength), rng(), np.random.default_rng(0), corruptions)
+        return channel.transmit(picture, torch.tensor(strength), rng(), np.random.default_rng(0), corruptions)
 
-    assert send().shape == scene.picture.shape and torch.equal(send(), send())
-    assert (send(("none",)) - scene.picture).abs().max() < 0.15  # light noise only: nothing was permuted
+    assert send().shape == picture.shape and torch.equal(send(), send())
+    assert (send(("none",)) - picture).abs().max() < 0.15  # light noise only: nothing was permuted
     mild = send(tuple(k for k in channel.CORRUPTIONS if k not in ("shift", "jpeg")), 0.0)
-    assert (mild - scene.picture).abs().mean() < 0.1
+    assert (mild - picture).abs().mean() < 0.1
 
 
-@pytest.mark.parametrize("kind", channel.CORRUPTIONS[:-2])
+def test_received_pictures_are_those_of_a_png_and_keep_their_gradient():
+    picture = torch.tensor([0.0, 0.5, 1.0]).repeat(64, 1)[:, :, None, None].expand(-1, -1, 64, 64).clone()
+    picture.requires_grad_()
+    received = channel.transmit(picture, torch.tensor(1.0), rng(), np.random.default_rng(0), ("noise",))
+    assert received.min() == 0 and received.max() == 1
+    assert torch.allclose((received * 255).round(), received * 255, atol=1e-3)
+    received.sum().backward()
+    assert (picture.grad == 1).all()  # also where noise left [0, 1]
+
+
+@pytest.mark.parametrize("kind", sorted(set(channel.CORRUPTIONS)))
 def test_corruptions_are_full_precision_under_autocast(kind):
-    class Drawn:
-        picture = smooth_picture()
-        masks = None
-
     def send():
-        return channel.transmit(Drawn, torch.tensor(0.9), rng(), np.random.default_rng(0), (kind,))
+        return channel.transmit(smooth_picture(), torch.tensor(0.9), rng(), np.random.default_rng(0), (kind,))
 
     with torch.autocast("cpu", torch.bfloat16):
         under = send()

@@ -58,7 +58,9 @@ def test_a_wrong_flag_is_one_line_with_a_pointer_to_help(script, tmp_path):
     run = run_script if script == "train.py" else run_here  # one as a real process
     done = run(script, *WRONG[script], cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
-    assert done.stderr.startswith(f"{script}: ") and done.stderr.endswith(f"; see python {script} --help\n")
+    assert done.stderr.startswith(f"{script}: ") and done.stderr.endswith(" --help\n")
+    command = f"-m {script[:-3].replace('/', '.')}" if "/" in script else script
+    assert f"; see python {command} --help" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, script_env
@@ -10,7 +11,9 @@ from forked import Process
 from checkpoints import CheckpointError, save
 from runtime.command_line import UserError
 from runtime.outputs import MANIFEST, write_output
+from training.console import Console
 from training.folders import RunLock, prepare
+from training.saving import CheckpointWriter
 
 ROW = json.dumps({"kind": "train", "step": 1, "epoch": 0}) + "\n"
 STATE = {"format": 3, "position": {"epoch": 1, "batch": 0, "step": 8}}
@@ -117,3 +120,15 @@ def test_a_damaged_checkpoint_is_set_aside(tmp_path):
     (tmp_path / "last.pt").write_bytes(b"who")
     prepare(tmp_path, "checkpoint_dir", True, epochs=5)
     assert files_in(tmp_path) == {"earlier_1/last.pt": b"who"}
+
+
+def test_only_checkpoints_that_this_program_wrote_here_are_pruned(tmp_path):
+    settings = SimpleNamespace(checkpoint_dir=str(tmp_path), keep_last=1)
+    writer = CheckpointWriter(SimpleNamespace(settings=settings, epoch=30), Console(1, 0))
+    for epoch in (2, 25, 28, 29, 30, 99):
+        writer.manifest.write(f"checkpoint_epoch_{epoch}.pt", b"own")
+    for name in ("checkpoint_epoch_1.pt", "checkpoint_epoch_2.pt", "checkpoint_epoch_3_copy.pt"):
+        (tmp_path / name).write_bytes(b"mine")
+    writer.remove_old()
+    left = [f"checkpoint_epoch_{end}.pt" for end in ("1", "2", "25", "30", "3_copy", "99")]
+    assert sorted(files_in(tmp_path)) == sorted(left) and files_in(tmp_path)["checkpoint_epoch_2.pt"] == b"mine"

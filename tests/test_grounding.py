@@ -10,29 +10,30 @@ from models import Cycle
 from settings import Settings
 from text.grounding import GroundingError, load_grounding
 from text.word_classes import find_word_classes
-from training.trainer import study_words
+from training.trainer import learn_word_classes
 
 ENGLISH = str(ROOT / "groundings" / "english.toml")
 
 
-def test_the_shipped_file_speaks_of_words_of_the_grammar():
+def test_the_shipped_file_names_words_of_the_grammar():
     words = load_grounding(ENGLISH)
     assert words["red"]["color"] == pytest.approx([230 / 255, 25 / 255, 75 / 255]) and words["left"] == {
         "x": 0.0,
         "y": 0.5,
     }
-    study_words(Settings(grounding=ENGLISH), GrammarData(1000, 0))
+    learn_word_classes(Settings(grounding=ENGLISH), GrammarData(1000, 0))
 
 
-def test_kinds_set_what_is_said_of_them_and_words_are_drawn_so():
+def test_classes_set_what_is_grounded_and_words_are_drawn_so():
     data = GrammarData(1000, 0)
-    classes = study_words(Settings(grounding=ENGLISH), data)
+    classes = learn_word_classes(Settings(grounding=ENGLISH), data)
     cycle = Cycle(
         Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66), len(data.vocab), data.max_words, classes
     )
     decoder = cycle.scene_decoder
     sets = {
-        word: PROPERTIES[decoder.property_of_word[data.vocab.index[word]]] for word in ("red", "left", "huge", "ball")
+        word: PROPERTIES[decoder.slots.property_of_word[data.vocab.index[word]]]
+        for word in ("red", "left", "huge", "ball")
     }
     assert sets == {"red": "color", "left": "place", "huge": "size", "ball": "shape"}
     found = {name: dict(zip(words.tolist(), values)) for name, (words, values) in decoder.values_of_words(
@@ -43,14 +44,16 @@ def test_kinds_set_what_is_said_of_them_and_words_are_drawn_so():
     assert found["size"][index["huge"]].item() == pytest.approx(LARGEST)
     assert found["size"][index["tiny"]].item() == pytest.approx(SMALLEST)
     ids = pad([data.vocab.encode(s) for s in ("a white ball in the left", "a white ball in the right")])
-    left, right = cycle.draw(ids).object_masks[:, 0]
+    bare = cycle.draw(ids)
+    background = decoder.layers(bare, ids, 0)[0][0]
+    left, right = (bare.picture - background).abs().sum(1)
     across = torch.arange(64.0)
     assert (right.sum(0) @ across / right.sum()) - (left.sum(0) @ across / left.sum()) == pytest.approx(25, abs=1)
 
 
 def test_without_a_file_nothing_is_given():
     data = GrammarData(1000, 0)
-    assert study_words(Settings(), data) == find_word_classes(data.some_sentences(5000), len(data.vocab))
+    assert learn_word_classes(Settings(), data) == find_word_classes(data.some_sentences(5000), len(data.vocab))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,7 @@ def test_a_word_that_no_sentence_has_is_named(tmp_path):
     path = tmp_path / "g.toml"
     path.write_text('zebra = {color = "black"}', encoding="utf-8")
     with pytest.raises(GroundingError, match="no sentence has the word 'zebra'"):
-        study_words(Settings(grounding=str(path)), GrammarData(1000, 0))
+        learn_word_classes(Settings(grounding=str(path)), GrammarData(1000, 0))
 
 
 @pytest.mark.slow

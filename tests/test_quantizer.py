@@ -1,4 +1,4 @@
-"""Codes of parts of latents: the grid, bf16, places for every word, and checkpoints."""
+"""Codes of latent factors: the grid, bf16, a code for every word."""
 
 import doctest
 import math
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from decoders import quantizer
-from decoders.quantizer import Quantizer, fitting_levels, parse_levels, spread
+from decoders.quantizer import Quantizer, choose_levels, parse_levels, spread
 
 
 def test_examples_in_its_docstrings():
@@ -25,12 +25,12 @@ def test_every_code_can_be_chosen_and_is_drawn_as_when_it_is_named(levels, amp):
         [codes // math.prod(levels[:i]) % n for i, n in enumerate(levels)], 1
     )  # the formula: mixed radix
     z = torch.zeros(len(codes), 5)
-    z[:, : len(levels)] = torch.atanh(quantizer.REACHED * (2 * place / (torch.tensor(levels) - 1) - 1))
+    z[:, : len(levels)] = torch.atanh(quantizer.OUTERMOST * (2 * place / (torch.tensor(levels) - 1) - 1))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
-        numbers, chosen = q(z.bfloat16() if amp and max(levels) < 9 else z)
-    assert torch.equal(chosen, codes) and numbers.dtype == torch.float32
-    assert torch.allclose(numbers, q.numbers(codes), atol=1e-5)
-    assert len(torch.unique(numbers, dim=0)) == len(codes)
+        values, chosen = q(z.bfloat16() if amp and max(levels) < 9 else z)
+    assert torch.equal(chosen, codes) and values.dtype == torch.float32
+    assert torch.allclose(values, q.values(codes), atol=1e-5)
+    assert len(torch.unique(values, dim=0)) == len(codes)
 
 
 def test_gradients_pass_the_rounding():
@@ -65,8 +65,8 @@ def test_words_on_one_spot_come_to_have_codes_of_their_own():
 
 def test_levels_fit_the_words_and_bad_ones_are_refused():
     for n in [*range(2, 200), 1999, 2000, 5000]:
-        assert n <= math.prod(fitting_levels(n)) <= 1.25 * n
-    assert math.prod(fitting_levels(1000, 2)) >= 1000 and len(fitting_levels(1000, 2)) == 2
+        assert n <= math.prod(choose_levels(n)) <= 1.25 * n
+    assert math.prod(choose_levels(1000, 2)) >= 1000 and len(choose_levels(1000, 2)) == 2
     for text in ("", "8,", "x", "-3", "2.5", "1", "²"):
         with pytest.raises(ValueError, match="no list of whole numbers"):
             parse_levels(text)

@@ -41,7 +41,7 @@ def test_a_run_leaves_every_file_that_users_know(tiny_run):
         "checkpoints/last.pt",
         "checkpoints/best.pt",
     ):
-        assert load(tiny_run / name)["format"] == 2
+        assert load(tiny_run / name)["format"] == 3
     for name in (
         "logs/training_curves.png",
         "logs/scenes_epoch_1.png",

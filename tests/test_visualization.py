@@ -1,22 +1,26 @@
 """Pictures for files and notebooks: each is written, shows something, and shows what it was given."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from conftest import script_env
 from PIL import Image
 
 import visualization
 
 
 def drawn(path):
-    """A PNG's pixels; it must hold more than a flat ground."""
+    """A PNG's pixels; it must hold more than a plain background."""
     with Image.open(path) as image:
         pixels = np.array(image.convert("RGB"))
     assert min(pixels.shape[:2]) > 100 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
     return pixels
 
 
-def test_gaze_lights_the_place_that_was_looked_at():
+def test_gaze_is_light_where_the_captioner_looked():
     weights = torch.zeros(64)
     weights[8 * 6 + 1] = 0.7
     light = visualization.gaze_picture(torch.ones(3, 64, 64), weights)
@@ -61,3 +65,14 @@ def test_what_came_back_for_a_long_sentence_is_seen_under_its_scene(tmp_path):
         visualization.scene_sheet(torch.zeros(1, 3, 64, 64), [f"{long}. -> {long}, said {end}"], tmp_path / "a.png")
         sheets.add((tmp_path / "a.png").read_bytes())
     assert len(sheets) == 2
+
+
+@pytest.mark.parametrize("setting", ["MPLBACKEND", "matplotlibrc"])
+def test_broken_settings_of_matplotlib_cost_a_warning(tmp_path, setting):
+    (tmp_path / "matplotlibrc").write_bytes(b"font.family: caf\xe9\n" if setting == "matplotlibrc" else b"")
+    env = script_env({"MPLBACKEND": "nonsense"} if setting == "MPLBACKEND" else None)
+    row = {"kind": "validation", "step": 1, "epoch": 1, "seconds": 1, "exact_match": 1, "word_accuracy": 1}
+    program = f"import visualization; visualization.training_curves([{row}], 'curves.png')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "matplotlib's settings are ignored" in done.stderr, done.stderr
+    assert (tmp_path / "curves.png").exists()

@@ -84,10 +84,14 @@ def adopt(folder: Path | str, pattern: str) -> Manifest:
     manifest = Manifest(folder)
     has_old_log = not os.path.exists(manifest.path) and is_history(os.path.join(folder, "metrics.jsonl"))
     for name in _named(folder, pattern):
+        if manifest.owns(name):
+            continue
         path = os.path.join(folder, name)
-        is_own = name.endswith(".pt") and _is_checkpoint(path)
-        is_own |= is_history(path) if name == "metrics.jsonl" else has_old_log and os.path.isfile(path)
-        if is_own and not manifest.owns(name):
+        if name.endswith(".pt"):
+            is_own = _is_checkpoint(path)
+        else:
+            is_own = is_history(path) if name == "metrics.jsonl" else has_old_log and os.path.isfile(path)
+        if is_own:
             manifest.adopt(name)
     return manifest
 

@@ -12,7 +12,7 @@ import torch
 
 from checkpoints import CheckpointError, age, all_finite, best_quality, load, model_of, pt_bytes
 from runtime.command_line import UserError
-from runtime.outputs import Manifest, write_output
+from runtime.outputs import Manifest
 
 if TYPE_CHECKING:
     from models import Cycle
@@ -32,6 +32,7 @@ class CheckpointWriter:
         self.console = console
         self.settings = trainer.settings
         self.folder = trainer.settings.checkpoint_dir
+        self.manifest = Manifest(self.folder)
         self.steps_on_disk: dict[str, int] = {}  # name of a checkpoint -> its step
         self.best_on_disk = best_quality(self.folder)
         self.last_save = time.monotonic()
@@ -59,7 +60,7 @@ class CheckpointWriter:
         written = []
         for name in names:
             path = os.path.join(self.folder, name)
-            if self.console.try_to_write("checkpoint", path, lambda: write_output(path, data)):  # noqa: B023 (called at once)
+            if self.console.try_to_write("checkpoint", path, lambda: self.manifest.write(name, data)):  # noqa: B023 (called at once)
                 self.steps_on_disk[name] = self.trainer.step
                 written.append(name)
         self.last_save = time.monotonic()
@@ -82,10 +83,9 @@ class CheckpointWriter:
 
     def _prune(self, keep: int) -> None:
         epochs = {int(m[1]): m[0] for m in map(EPOCH_NAME.fullmatch, os.listdir(self.folder)) if m}
-        manifest = Manifest(self.folder)  # a checkpoint that this program did not write here is not removed
         for epoch in sorted(n for n in epochs if n <= self.trainer.epoch)[:-keep]:
             if epoch % LANDMARK:
-                manifest.remove(epochs[epoch])
+                self.manifest.remove(epochs[epoch])  # unless this program did not write it here
 
     def save_if_new(self) -> None:
         """Write last.pt unless it holds this step."""
