@@ -409,8 +409,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=True,
         metavar="DIR",
-        help="compare scenes with the pictures in a folder; without DIR with photographs that scikit-learn, matplotlib and, if it "
-        "is installed, scikit-image ship",
+        help="compare scenes with the pictures in a folder; without DIR with photographs that scikit-learn, matplotlib "
+        "and, if it is installed, scikit-image ship",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
     parser.add_argument(

@@ -103,4 +103,4 @@ def test_page_and_report_show_each_code_in_use_with_its_words(monkeypatch):
     assert 'alt="color=' in sheet and 'alt="- / background=' in sheet and "dotted" in sheet
     entry["sections"] = {"alphabet": section}
     report = markdown(result)
-    assert "### The alphabet" in report and "| ground | " in report and "dotted (" in report
+    assert "### The alphabet" in report and "| background | " in report and "dotted (" in report

@@ -14,8 +14,9 @@ from pictures import from_image
 from text.grammar import SUFFIXES, WITHOUT_ARTICLES, parse
 
 RGB = {
-    "red": (214, 39, 40), "blue": (31, 80, 200), "green": (40, 150, 60), "yellow": (250, 215, 40), "orange": (255, 140, 20),
-    "purple": (130, 50, 170), "pink": (255, 140, 190), "brown": (125, 75, 40), "black": (20, 20, 20), "white": (255, 255, 255),
+    "red": (214, 39, 40), "blue": (31, 80, 200), "green": (40, 150, 60), "yellow": (250, 215, 40),
+    "orange": (255, 140, 20), "purple": (130, 50, 170), "pink": (255, 140, 190), "brown": (125, 75, 40),
+    "black": (20, 20, 20), "white": (255, 255, 255),
     "gray": (140, 140, 140),
 }  # fmt: skip
 RADIUS = {"tiny": 0.10, "small": 0.15, "medium": 0.21, "large": 0.28, "huge": 0.36}

@@ -323,7 +323,7 @@ def body_coverage(rgb: np.ndarray, body: np.ndarray, rim: np.ndarray, sure: floa
     from_rest = np.linalg.norm(rgb[:, :, None] - tones, axis=-1).min(-1)
     mixed = _from_segments(rgb[:, :, None], tones, rim).min(-1)
     apart = np.minimum(from_rest, np.linalg.norm(rgb - rim, axis=-1))
-    # a body that looks like a mixture of rim and background is told from the rim and from the background, not from mixtures
+    # a body that looks like a mixture of rim and background is compared with both, not with their mixtures
     with_rim = np.where(_from_segments(body[:, :, None], tones, rim).min(-1) > MIXED, mixed, apart)
     from_rest = sure * with_rim + (1 - sure) * from_rest
     return from_rest / np.maximum(from_rest + from_body, 1e-6)

@@ -36,7 +36,7 @@ def _stripes(background):
     return background.strength * np.array([1, (across**2 - down**2) / length, 2 * across * down / length])
 
 
-# The least difference is about the 90th percentile of the measured differences of this property when another one changes
+# The least difference is about the 90th percentile of this property's measured differences when another one changes
 PROPERTIES = {
     "color": Property("dE", lambda obj: obj.lab, 12.0),
     "outline": Property("1 - IoU", lambda obj: obj.outline.ravel(), 0.2),

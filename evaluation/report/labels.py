@@ -18,28 +18,51 @@ TITLES = {  # of sections
 
 # What each section measures, in a sentence or two for people who see it for the first time
 EXPLAINED = {
-    "cycle": "Sentences that do not occur in training are drawn, saved as PNG files, and read by the model's own captioner.",
-    "real_text": "Texts as people type them: how well capitals, punctuation and rare words are read, and whether the captioner "
-    "reads the picture or guesses from grammar. Shuffled words (word salad) cannot be guessed. Then one word of a sentence is "
-    "swapped, and the glyphs of a word in forty sentences are compared.",
-    "scenes": "Measured from the pixels of the picture, without the model: the number of objects, and which property of which "
-    "object changes when one word is swapped.",
-    "legibility": "Could a person without the trained captioner read the pictures? A naive reader, a simple classifier that stands for "
-    "a person, learns from four pictures of each word. Then one word of a sentence is swapped, and the change of the picture is "
-    "measured.",
-    "robustness": "A picture is corrupted before it is read. A code hidden in fine texture is destroyed by mild corruptions; "
-    "visible shapes and colors are not.",
-    "structure": "Do similar sentences have similar pictures, and does each part of a picture show one part of the sentence?",
-    "meaning": "Can a word be found in a picture by a linear rule, and are pictures that share a word more alike than others?",
+    "cycle": (
+        "Sentences that do not occur in training are drawn, saved as PNG files, and read by the model's own captioner."
+    ),
+    "real_text": (
+        "Texts as people type them: how well capitals, punctuation and rare words are read, and whether the "
+        "captioner reads the picture or guesses from grammar. Shuffled words (word salad) cannot be guessed. "
+        "Then one word of a sentence is swapped, and the glyphs of a word in forty sentences are compared."
+    ),
+    "scenes": (
+        "Measured from the pixels of the picture, without the model: the number of objects, and which "
+        "property of which object changes when one word is swapped."
+    ),
+    "legibility": (
+        "Could a person without the trained captioner read the pictures? A naive reader, a simple classifier "
+        "that stands for a person, learns from four pictures of each word. Then one word of a sentence is "
+        "swapped, and the change of the picture is measured."
+    ),
+    "robustness": (
+        "A picture is corrupted before it is read. A code hidden in fine texture is destroyed by mild "
+        "corruptions; visible shapes and colors are not."
+    ),
+    "structure": (
+        "Do similar sentences have similar pictures, and does each part of a picture show one part of the sentence?"
+    ),
+    "meaning": (
+        "Can a word be found in a picture by a linear rule, and are pictures that share a word more alike than others?"
+    ),
     "bottleneck": "How much of a sentence passes through its picture, and how many different pictures there are.",
-    "alphabet": "Scenes of this model are lists of codes: how many codes are in use, whether each belongs to one word, and the length "
-    "of a list beside that of its sentence, in bits.",
+    "alphabet": (
+        "Scenes of this model are lists of codes: how many codes are in use, whether each belongs to one "
+        "word, and the length of a list beside that of its sentence, in bits."
+    ),
     "language_model": "The perplexity of the language model on unseen sentences, and sentences that it invents.",
-    "coherence": "Whether pictures are made of shapes or of fine texture. Neither end is better; the baselines show the scale.",
-    "real_pictures": "How scenes differ from real pictures of the same size, and whether the model recognizes that such a picture is not "
-    "a scene of its own: it draws the caption again and compares. A captioner has a caption for every picture.",
-    "captioners": "The scene decoder is frozen, and new captioners are trained on its pictures. A language that is easy to learn is "
-    "learned in few steps.",
+    "coherence": (
+        "Whether pictures are made of shapes or of fine texture. Neither end is better; the baselines show the scale."
+    ),
+    "real_pictures": (
+        "How scenes differ from real pictures of the same size, and whether the model recognizes that such a "
+        "picture is not a scene of its own: it draws the caption again and compares. A captioner has a "
+        "caption for every picture."
+    ),
+    "captioners": (
+        "The scene decoder is frozen, and new captioners are trained on its pictures. A language that is easy "
+        "to learn is learned in few steps."
+    ),
 }
 
 SPLITS = {

@@ -97,7 +97,8 @@ def markdown(result: dict) -> str:
         "",
         f"{extent} evaluation, seed {result['seed']}, version {result['version']}, torch {result['torch']}, "
         f"{result['seconds']:.0f} s. ",
-        f"↑ more is better, ↓ less is better. Fresh captioners were trained for {result['protocol']['steps']} steps of 64 sentences. "
+        "↑ more is better, ↓ less is better. "
+        f"Fresh captioners were trained for {result['protocol']['steps']} steps of 64 sentences. "
         "What each metric means: docs/measures.md.",
     ]
     for model, line in zip(result["models"], grounding_lines(result)):

@@ -71,6 +71,11 @@ def word_readings(confusion: dict) -> dict[tuple[str, str], list]:
     return out
 
 
+def _reading_of_word(n, right, mistaken):
+    """How often a word occurs and is read right, and the most common words read instead -> part of an entry."""
+    return {"n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3)}
+
+
 def grammar_words(model: ModelUnderTest, seed: int, confusion: dict) -> tuple[list[dict], torch.Tensor]:
     """An entry for every word of the grammar's slots, and their mean scenes (n, 3, 64, 64) in [0, 1]."""
     read = word_readings(confusion)
@@ -84,11 +89,12 @@ def grammar_words(model: ModelUnderTest, seed: int, confusion: dict) -> tuple[li
             share, far = visible_change(kept, scenes[others].flatten(0, 1))
             n, right, mistaken = read.get((part, word), (0, 0, Counter()))
             nearest = [i, *(others[(i + k) % len(others)] for k in range(min(7, len(others))))]
-            out.append({
-                "word": word, "slot": part, "mean": data_uri(scenes[i].mean(0)), "typical": typical_scenes(scenes[i], sentences[i]),
-                "swaps": [{"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest],
-                "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
-            })  # fmt: skip
+            shown_swaps = [
+                {"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest
+            ]
+            entry = {"word": word, "slot": part, "mean": data_uri(scenes[i].mean(0)), "swaps": shown_swaps}
+            entry |= {"typical": typical_scenes(scenes[i], sentences[i]), "share": share, "far": far}
+            out.append(entry | _reading_of_word(n, right, mistaken))
             means.append(scenes[i].mean(0))
     return out, torch.stack(means)
 
@@ -122,11 +128,10 @@ def free_words(
         n, right, mistaken = readings[word]
         mean = pictures[have].mean(0)
         share, far = visible_change(mean[None], pictures.mean(0)[None])
-        out.append({
-            "word": word, "slot": "word", "mean": data_uri(mean), "swaps": [],
-            "typical": typical_scenes(pictures[have], [sentences[i] for i in have]),
-            "share": share, "far": far, "n": n, "accuracy": right / n if n else None, "confused": mistaken.most_common(3),
-        })  # fmt: skip
+        entry = {"word": word, "slot": "word", "mean": data_uri(mean), "swaps": []}
+        typical = typical_scenes(pictures[have], [sentences[i] for i in have])
+        entry |= {"typical": typical, "share": share, "far": far}
+        out.append(entry | _reading_of_word(n, right, mistaken))
         means.append(mean)
     return out, torch.stack(means)
 
