@@ -281,6 +281,7 @@ def test_captions_file_of_nothing_is_one_line(tmp_path, content, words, capsys):
         hidden_dim=32,
         z_dim=54,
         decoder="glyphs",
+        n_cells=4,
         captions_file=str(tmp_path / "lines.txt"),
     )
     save(tmp_path / "c.pt", model_state(Cycle(settings, len(vocab), 4), vocab, settings))
