@@ -225,7 +225,7 @@ def frames_of(rows: np.ndarray) -> np.ndarray:
     return (parts.astype(np.uint64) << np.arange(parts.shape[1], dtype=np.uint64)).sum(1)
 
 
-# Frames that are never held out: the ten of the grammar's first version. Each part alone, and the shortest sentences, are
+# Frames that are never held out: the ten of the first version. Each part alone, and the shortest sentences, are
 # common in training.
 COMMON = [
     "color", "size color", "color position", "size color position", "color background", "color action position",
