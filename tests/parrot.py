@@ -10,7 +10,7 @@ from shared import made_once
 from channel import round_8bit
 from checkpoints import model_state, save
 from data_utils import GrammarData, pad
-from losses import word_loss
+from losses import token_loss
 from models import Cycle
 from settings import Settings
 from text.padding import targets_of
@@ -28,8 +28,10 @@ def tiny_cycle(decoder="objects", use_vq=False):
     """An untrained (Cycle, Vocabulary, Settings) of a few thousand weights."""
     torch.manual_seed(0)
     tiny = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54)
-    settings = Settings(**tiny, use_vae=not use_vq, use_vq=use_vq, decoder=decoder)
     data = GrammarData(8, 0)
+    n_cells = 25 if decoder != "glyphs" else 36
+    z_dim = 54 if decoder != "glyphs" else 216
+    settings = Settings(**{**tiny, "z_dim": z_dim}, n_cells=n_cells, use_vae=not use_vq, use_vq=use_vq, decoder=decoder)
     classes = find_word_classes(GrammarData(8, 0).some_sentences(2000), len(data.vocab))
     return Cycle(settings, len(data.vocab), data.max_words, classes), data.vocab, settings
 
@@ -45,8 +47,8 @@ def train_parrot(path):
     pictures = round_8bit(cycle.draw(ids).picture)
     optimizer = torch.optim.Adam(cycle.caption_network.parameters(), lr=5e-3)
     for _ in range(500):
-        caption, _ = cycle.caption_network(pictures, ids)
-        loss = word_loss(caption, targets_of(ids))
+        hidden = cycle.caption_network(pictures, ids).hidden
+        loss = token_loss(cycle.caption_network.logits(hidden), targets_of(ids))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

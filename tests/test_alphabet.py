@@ -100,7 +100,7 @@ def test_page_and_report_show_each_code_in_use_with_its_words(monkeypatch):
     html = page.render_page(result, model, None, 0)
     sheet = html.partition('id="alphabet-sheet"')[2].partition("</section>")[0]
     assert sheet.count("<figure>") == len(section["details"]["letters"]) > 20
-    assert 'alt="color=' in sheet and 'alt="- / ground=' in sheet and "dotted" in sheet
+    assert 'alt="color=' in sheet and 'alt="- / background=' in sheet and "dotted" in sheet
     entry["sections"] = {"alphabet": section}
     report = markdown(result)
     assert "### The alphabet" in report and "| ground | " in report and "dotted (" in report

@@ -20,7 +20,7 @@ from models import Cycle
 from settings import Settings
 from text.grammar import parse
 from text.grounding import given_line, load_grounding
-from training.trainer import study_words
+from training.trainer import learn_word_classes
 
 ENGLISH = str(ROOT / "groundings" / "english.toml")
 FEW = {"red": {"color": [0.9, 0.1, 0.3]}, "blue": {"color": [0.2, 0.4, 0.9]}, "left": {"x": 0.2}, "right": {"x": 0.7}}
@@ -51,7 +51,7 @@ def under_test(path):
         Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66, grounding=str(path)),
     )
     torch.manual_seed(0)
-    cycle = Cycle(settings, len(data.vocab), data.max_words, study_words(settings, data)).eval()
+    cycle = Cycle(settings, len(data.vocab), data.max_words, learn_word_classes(settings, data)).eval()
     return ModelUnderTest(
         cycle=cycle, vocab=data.vocab, settings=settings, device=torch.device("cpu"), name=str(path), data=data
     )
@@ -103,7 +103,7 @@ def test_what_the_shipped_file_gives_is_read_from_pictures_of_a_model():
         and found["position"]["accuracy"] >= 0.97
         and found["size"]["accuracy"] >= 0.8
     )
-    ungrounded = dataclasses.replace(model.cycle.word_classes, given={})
+    ungrounded = dataclasses.replace(model.cycle.word_classes, grounding={})
     cycle = Cycle(model.settings, len(model.vocab), model.max_tokens, ungrounded).eval()
     other = ModelUnderTest(cycle=cycle, vocab=model.vocab, settings=model.settings, device=model.device)
     colors = {word: parts for word, parts in model.grounded_words.items() if "color" in parts}
@@ -137,7 +137,7 @@ def test_the_page_says_what_was_given(few):
 def test_the_table_and_the_card_say_what_was_given(few, tmp_path, monkeypatch):
     state = model_state(few.cycle, few.vocab, few.settings)
     save(tmp_path / "a.pt", state)
-    save(tmp_path / "b.pt", {**state, "word_classes": {**state["word_classes"], "given": {}}})
+    save(tmp_path / "b.pt", {**state, "word_classes": {**state["word_classes"], "grounding": {}}})
     paths = [str(tmp_path / name) for name in ("a.pt", "b.pt")]
     said = [results_table.grounding_lines_of(some, few.device) for some in (paths[:1], paths[1:], paths)]
     assert said == [[LINE], [], [f"a.pt: {LINE}"]]

@@ -134,7 +134,7 @@ def test_evaluate(trained, sections, monkeypatch):
     model = open_model("checkpoints/last.pt", torch.device("cpu"))
     for name in set(sections) & evaluate.SECTIONS.keys():
         section = evaluate.SECTIONS[name]
-        if section.concerns(model) and not (section.needs_slots and model.lines is not None):
+        if section.applies_to(model) and not (section.needs_slots and model.lines is not None):
             assert run_section(name, model, **tiny, invented=3)["metrics"], name
 
 

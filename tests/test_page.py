@@ -18,11 +18,12 @@ from conftest import TINY, run_forked
 from evaluation_cases import SMALL
 
 from data_utils import CaptionsData
+from decoders import DECODERS
 from evaluation.metric import OWN, Metrics
 from evaluation.protocol import ModelUnderTest, open_model
 from evaluation.report import page, page_data, page_glyphs, page_inside
 from models import Cycle
-from settings import fit_to_text, resolve
+from settings import resolve
 from text.grammar import in_split, parse, to_row
 from training import snapshots
 
@@ -270,7 +271,7 @@ def model_in_line(path, lines, tokenizer, vocab_size=0):
         "hidden_dim": 64,
     }
     settings = resolve(typed)
-    fit_to_text(settings, [12])
+    settings = DECODERS[settings.decoder].fit(settings, [12])
     data.max_words = min(data.max_words, 12)
     torch.manual_seed(0)
     cycle = Cycle(settings, len(data.vocab), 12).eval()

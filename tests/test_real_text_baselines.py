@@ -8,15 +8,16 @@ import pytest
 import torch
 from conftest import ROOT, run_here
 
-from captioners.grid import GlyphCaptionNetwork
+from captioners.glyphs import GlyphCaptionNetwork
 from captions.dataset import CaptionsData
 from captions.reader import some_captions
 from checkpoints import model_state, save
+from decoders import DECODERS
 from evaluation.baselines.printed_text import PrintedText
 from evaluation.baselines.trained_text import baseline_scores, fresh_baseline, train_baseline
 from evaluation.protocol import open_model
 from models import Cycle
-from settings import fit_to_text, resolve
+from settings import resolve
 from text.padding import pad
 
 LINES = [
@@ -37,7 +38,8 @@ def checkpoint(tmp_path_factory):
     )
     settings = resolve({"captions_file": str(folder / "lines.txt"), "use_vae": True, "vocab_size": 270, **sizes})
     data = CaptionsData.of_run(settings)
-    fit_to_text(settings, data.lengths())
+    settings = DECODERS[settings.decoder].fit(settings, data.lengths())
+    data.max_words = DECODERS[settings.decoder].max_tokens(settings, data.max_words)
     torch.manual_seed(0)
     path = folder / "tiny.pt"
     save(path, model_state(Cycle(settings, len(data.vocab), data.max_words), data.vocab, settings))
@@ -79,17 +81,19 @@ def test_reading_step_by_step_is_what_was_trained(name, checkpoint):
     model = open_model(checkpoint, torch.device("cpu"))
     baseline = fresh_baseline(name, model, 0)
     if name == "letters":
-        rows, told = [baseline.letters.encode(t) for t in LINES[:3]], baseline.letters.draw(LINES[:3])
+        code = baseline.letters.draw(LINES[:3])
         assert isinstance(baseline.reader, GlyphCaptionNetwork)
     else:
         rows = [model.vocab.encode(t) for t in LINES[:3]]
-        told = baseline.latents(pad(rows))[0].detach()
-    words, log_prob, _ = baseline.reader.read(told)
+        code = baseline.latents(pad(rows))[0].detach()
+    reading = baseline.reader.read(code)
+    words = reading.ids
     ids = torch.where(words == 2, 0, words)[:, :-1]
     if name == "vector":
-        told = torch.nn.functional.pad(told, (0, 0, 0, ids.shape[1] - told.shape[1]))
-    logits = baseline.reader(told, ids)[0].index_fill(2, torch.tensor([0, 1]), float("-inf")).log_softmax(-1)
-    for row, said, expected in zip(logits, words, log_prob):
+        code = torch.nn.functional.pad(code, (0, 0, 0, ids.shape[1] - code.shape[1]))
+    logits = baseline.reader.logits(baseline.reader(code, ids).hidden)
+    logits = logits.index_fill(2, torch.tensor([0, 1]), float("-inf")).log_softmax(-1)
+    for row, said, expected in zip(logits, words, reading.log_prob):
         n = int((said != 0).sum())
         assert float(row[range(n), said[:n]].sum().detach()) == pytest.approx(float(expected), abs=1e-3)
 
@@ -98,7 +102,7 @@ def test_the_letters_reader_looks_at_each_letter(checkpoint):
     reader = fresh_baseline("letters", open_model(checkpoint, torch.device("cpu")), 0)
     picture = torch.rand(1, 3, 64, 64, requires_grad=True)
     ids = torch.full((1, reader.letters.places), 5)
-    reader.reader(picture, ids)[0][0, 9].square().sum().backward()
+    reader.reader.logits(reader.reader(picture, ids).hidden)[0, 9].square().sum().backward()
     x, y = (reader.letters.middles()[9] * 64).tolist()
     weight = picture.grad.abs().sum((0, 1))
     near = torch.zeros(64, 64, dtype=torch.bool)
