@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import losses
-from models import AutoregressiveLanguageModel, CaptionNetwork, ConvSceneDecoder
+from decoders.conv import ConvSceneDecoder
+from models import AutoregressiveLanguageModel, CaptionNetwork
 from runtime.devices import amp_dtype
 from settings import Settings
 from text.grammar import MOST_WORDS, sample_sentences

@@ -49,7 +49,6 @@ WRONG = {
     "scripts/expected.py": [],
     "scripts/relatedness.py": ["--pairs_file", ""],
     "demo.py": ["--port", "0"],
-    "benchmarking/plain.py": ["--batch_size", "0"],
 }
 
 
@@ -73,7 +72,6 @@ def test_a_wrong_flag_is_one_line_with_a_pointer_to_help(script, tmp_path):
         pytest.param(
             "scripts/processes.py", ["--device", "meta", "--rounds", "1"], marks=pytest.mark.slow
         ),  # starts two more
-        ("benchmarking/plain.py", ["--device", "meta"]),
         ("scripts/faults.py", ["--kills", "0", "--terms", "0", "--disks", "0", "--matrix", "none", "--out", "none/x"]),
     ],
 )

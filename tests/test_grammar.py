@@ -204,7 +204,7 @@ def test_what_is_like_training(text):
 def test_probabilities_of_draws_add_up(one_thing):
     """Each sentence of one thing by itself, and a sentence of two by hand."""
     bits = grammar.log2_of_draw(one_thing)
-    assert (2.0**bits).sum() == pytest.approx(grammar.THINGS_SHARES[0] * (1 - grammar.WITHOUT_ARTICLES_SHARE))
+    assert (2.0**bits).sum() == pytest.approx(grammar.OBJECT_COUNT_SHARES[0] * (1 - grammar.WITHOUT_ARTICLES_SHARE))
     absent = [1 - share for part, share in PART_SHARES.items() if part != "background"]
     wanted = 0.95 * 0.35 * np.prod(absent) ** 2 * 0.75 / (10 * 4 * 10)
     assert grammar.log2_of_draw(to_row(parse("a ball above a cube"))[None])[0] == pytest.approx(np.log2(wanted))

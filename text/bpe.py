@@ -1,11 +1,14 @@
-"""An open vocabulary: byte-pair encoding, in which every string of every script has pieces and comes back as it was typed.
+"""An open vocabulary by byte-pair encoding: every text of every script can be encoded, and is decoded as it was typed.
 
-Sennrich et al. 2016; on bytes, so that nothing is unknown (Radford et al. 2019). The work is done by the `tokenizers` library.
+Sennrich et al. 2016; on bytes, so that nothing is unknown (Radford et al. 2019). It uses the `tokenizers` library.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 os.environ.setdefault(
     "TOKENIZERS_PARALLELISM", "false"
@@ -15,21 +18,21 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # 
 
 from text.vocabulary import BOS, EOS, PAD, SPECIALS  # noqa: E402
 
-MOST_PIECES = 2000  # by default
-SEEN = 2  # a pair of pieces that stands less often in the sentences to train on becomes no piece
-SHOWN_SPACE = "\N{OPEN BOX}"  # stands for a space in the name of a piece
+MOST_PIECES = 2000  # tokens of a vocabulary by default
+SEEN = 2  # least count of a pair in the training sentences that is merged into a token
+SHOWN_SPACE = "\N{OPEN BOX}"  # stands for a space in the name of a token
 
 
 def _with_bytes(model):
-    """A tokenizer on bytes, each shown as one printable character, that cuts a text into words, numbers and signs first."""
+    """A tokenizer on bytes, each a printable character, that first splits a text into words, numbers and signs."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
-def split_text(line):
-    """The units of a line, within which pieces are found; joined they are the line.
+def split_text(line: str) -> list[str]:
+    """The units of a line, whose borders no token crosses; joined they are the line.
 
     >>> split_text("It's a red ball.")
     ['It', "'s", ' a', ' red', ' ball', '.']
@@ -39,33 +42,34 @@ def split_text(line):
 
 
 class BpeVocabulary:
-    """Pieces of text and their numbers; has what a `Vocabulary` of words has. Raises ValueError for pieces that do not fit.
+    """Tokens of text and their ids, with the interface of `Vocabulary`. Raises ValueError for inconsistent merges.
 
-    words: the special ones and then the pieces, in characters that stand for bytes; merges: pairs of pieces that become one,
-    the first ones first. Every byte must be among the pieces.
+    words: the special tokens, then the tokens in characters that stand for bytes, all 256 bytes among them;
+    merges: pairs of tokens that become one, in order of priority.
     """
 
     is_bpe = True
     articles = False
 
-    def __init__(self, words, merges):
+    def __init__(self, words: Iterable[str], merges: Iterable[Sequence[str]]):
         self.words, self.merges = list(words), [tuple(pair) for pair in merges]
         self.index = {w: i for i, w in enumerate(self.words)}
         if missing := [b for b in pre_tokenizers.ByteLevel.alphabet() if b not in self.index]:
-            raise ValueError(f"{len(missing)} of the 256 bytes have no piece")
+            raise ValueError(f"{len(missing)} of the 256 bytes have no token")
         if any(len(pair) != 2 or not {*pair, "".join(pair)} <= self.index.keys() for pair in self.merges):
-            raise ValueError("its merges do not fit its pieces")
+            raise ValueError("its merges do not fit its tokens")
         self.tokenizer = _with_bytes(models.BPE(vocab=self.index, merges=self.merges))
 
     @classmethod
-    def of(cls, lines, size=0):
-        """The pieces of some lines of text, at most `size` numbers in all, or `MOST_PIECES` for 0. The order of lines does not
-        matter. Raises ValueError for a size that has no room for the 256 bytes."""
+    def of(cls, lines: Iterable[str], size: int = 0) -> BpeVocabulary:
+        """Train on lines of text; at most `size` tokens, or `MOST_PIECES` for 0. The order of lines does not matter.
+
+        Raises ValueError for a size below that of the 256 bytes and the special tokens.
+        """
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        if 0 < size < len(SPECIALS) + len(alphabet):
-            raise ValueError(
-                f"--vocab_size {size} has no room for the {len(alphabet)} bytes; give at least {len(SPECIALS) + len(alphabet)}"
-            )
+        least = len(SPECIALS) + len(alphabet)
+        if 0 < size < least:
+            raise ValueError(f"--vocab_size {size} has no room for the {len(alphabet)} bytes; give at least {least}")
         tokenizer = _with_bytes(models.BPE())
         size = (size or MOST_PIECES) - len(SPECIALS)
         trainer = trainers.BpeTrainer(
@@ -75,28 +79,28 @@ class BpeVocabulary:
         merges = _merges_of(tokenizer)
         return cls([*SPECIALS, *alphabet, *dict.fromkeys("".join(pair) for pair in merges)], merges)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, text):
-        """Piece numbers of a text, without start and end; spaces at its ends are left out. Knows every text."""
+    def encode(self, text: str) -> list[int]:
+        """The token ids of any text, without start and end; spaces at its ends are left out."""
         text = text.strip().encode("utf-8", "replace").decode()  # half of a surrogate pair is no character
         return self.tokenizer.encode(text).ids
 
     encode_known = encode
 
-    def encode_unit(self, unit):
-        """Piece numbers of a unit of `split_text`."""
+    def encode_unit(self, unit: str) -> list[int]:
+        """The token ids of one unit of `split_text`."""
         return self.tokenizer.encode(unit).ids
 
-    def decode(self, ids):
-        """The text of piece numbers, up to the first end mark. Bytes that are no UTF-8 become U+FFFD."""
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids, up to the first EOS. Bytes that are no UTF-8 become U+FFFD."""
         ids = list(ids)
         ids = ids[: ids.index(EOS)] if EOS in ids else ids
         return self.tokenizer.decode([i for i in ids if i not in (PAD, BOS)], skip_special_tokens=False)
 
-    def names(self, ids):
-        """Each piece as people can read it: a space is an open box, a part of a character its bytes."""
+    def names(self, ids: Iterable[int]) -> list[str]:
+        """Each token as people can read it: a space is an open box, a part of a character its bytes."""
         return [_readable(self.tokenizer.decoder.decode([self.words[i]]), self.words[i]) for i in ids]
 
 
@@ -110,7 +114,7 @@ def _readable(text, piece):
 
 
 def _byte_characters():
-    """{byte: the character that stands for it}, as GPT-2 has it: printable ones for themselves, the others from 256 on."""
+    """{byte: its character}, as in GPT-2: printable bytes stand for themselves, the others start at 256."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in plain]
     return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(others)}

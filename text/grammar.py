@@ -1,13 +1,15 @@
 """The grammar of scene descriptions: optional parts, frames, splits, rendering and parsing.
 
-A sentence speaks of one to three things and may end with a background:
+A sentence has one to three objects and may end with a background:
 
     a [SIZE] [COLOR] OBJECT [ACTION] [in the POSITION]  (RELATION a …)  [on a BACKGROUND background]
 
-One more frame has no articles: COLOR OBJECT on the POSITION and COLOR OBJECT on the POSITION. A *frame* says which parts a
-sentence has. As numbers, a sentence is a row of SLOTS: the number of each slot's word, or -1 where the slot is empty, and in
-the last column 1 for the frame without articles, else 0. `data_utils.py` makes batches of sentences.
+One more frame has no articles: COLOR OBJECT on the POSITION and COLOR OBJECT on the POSITION. A *frame* is the set of
+parts of a sentence. As an array, a sentence is a row (19,) of SLOTS: the index of each slot's word, or -1 for an empty
+slot, and in the last column 1 for the frame without articles, else 0. `data_utils.py` makes batches of sentences.
 """
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -21,7 +23,7 @@ RELATIONS = ["and", "next to", "above", "below"]
 
 MOST_THINGS = 3
 OF_A_THING = {"size": SIZES, "color": COLORS, "object": OBJECTS, "action": ACTIONS, "position": POSITIONS}
-SUFFIXES = ("", "2", "3")  # of the slots of the first, second and third thing
+SUFFIXES = ("", "2", "3")  # of the slots of the first, second and third object
 SLOT_WORDS = {}
 for _suffix in SUFFIXES:
     if _suffix:
@@ -29,7 +31,7 @@ for _suffix in SUFFIXES:
     SLOT_WORDS.update({name + _suffix: words for name, words in OF_A_THING.items()})
 SLOT_WORDS["background"] = BACKGROUNDS
 SLOTS = list(SLOT_WORDS)
-PARTS = {**OF_A_THING, "relation": RELATIONS, "background": BACKGROUNDS}  # a slot without the number of its thing
+PARTS = {**OF_A_THING, "relation": RELATIONS, "background": BACKGROUNDS}  # a slot without the number of its object
 SLOT_SIZES = np.array([len(words) for words in SLOT_WORDS.values()])
 WITHOUT_ARTICLES = "without_articles"  # the name of the last column
 COLUMN = {name: i for i, name in enumerate([*SLOTS, WITHOUT_ARTICLES])}
@@ -38,7 +40,7 @@ SPLITS = ("train", "val", "test", "test_pairs", "test_ood", "test_frames")
 
 # Held out of training: one object for each common color, and two words that training shows with
 # four partners only. "Held out" is meant strictly: the two words never meet in one training
-# sentence, not even as the color of one thing and the name of another.
+# sentence, not even as the color of one object and the name of another.
 HELD_OUT_PAIRS = [
     ("red", "cube"), ("blue", "star"), ("green", "ball"), ("yellow", "circle"), ("orange", "box"),
     ("purple", "square"), ("pink", "cylinder"), ("black", "triangle"), ("white", "sphere"),
@@ -50,10 +52,10 @@ RARE_OBJECT, RARE_OBJECT_PARTNERS = "pyramid", ("red", "blue", "yellow", "white"
 VAL_SHARE, TEST_SHARE = 20, 10  # one sentence in so many belongs to `val`, to `test`, by a hash of its words
 FRAME_SHARE = 8  # one frame in so many is held out, by a hash
 
-# How often a sentence has so many things, and each optional part. The longest sentences are left out.
-THINGS_SHARES = (0.5, 0.35, 0.15)
+# How often a sentence has 1, 2, 3 objects, and each optional part. The longest sentences are left out.
+OBJECT_COUNT_SHARES = (0.5, 0.35, 0.15)
 PART_SHARES = {"size": 0.4, "color": 0.75, "action": 0.25, "position": 0.4, "background": 0.25}
-MOST_PARTS = (5, 6, 5)  # optional parts of a sentence of one, two, three things
+MOST_PARTS = (5, 6, 5)  # optional parts of a sentence of one, two, three objects
 WITHOUT_ARTICLES_SHARE = 0.05
 
 
@@ -67,13 +69,13 @@ WORDS = sorted({*LITERALS, *(w for phrases in SLOT_WORDS.values() for phrase in 
 MOST_WORDS = 24  # of a sentence
 
 
-def with_articles(words):
+def with_articles(words: list[str]) -> list[str]:
     """An "a" becomes "an" before a vowel: the one rule of the grammar that looks at a neighbor."""
     return ["an" if w == "a" and i + 1 < len(words) and words[i + 1][0] in "aeiou" else w for i, w in enumerate(words)]
 
 
-def render(slots):
-    """The sentence of a dict of slot words. A thing has at least its object; a second thing has a relation.
+def render(slots: dict) -> str:
+    """The sentence of a dict of slot words. Each object has at least its noun; a second object has a relation.
 
     >>> render({"size": "huge", "color": "red", "object": "ball", "position": "left"})
     'a huge red ball in the left'
@@ -96,7 +98,7 @@ def render(slots):
     return " ".join(with_articles(words))
 
 
-def parse(sentence):
+def parse(sentence: str) -> dict | None:
     """The slot dict of a sentence of the grammar, or None if it is none.
 
     >>> parse("an orange cube next to a ball")
@@ -146,8 +148,8 @@ def parse(sentence):
 _BARE_FRAME = ("color", "object", "position", "relation2", "color2", "object2", "position2")
 
 
-def part_of(slot):
-    """A slot without the number of its thing.
+def part_of(slot: str) -> str:
+    """A slot without the number of its object.
 
     >>> part_of("color2"), part_of("background")
     ('color', 'background')
@@ -155,8 +157,8 @@ def part_of(slot):
     return slot.rstrip("23")
 
 
-def number_of(slot):
-    """The number of a slot's thing, from 0; 0 for the background.
+def number_of(slot: str) -> int:
+    """The number of a slot's object, from 0; 0 for the background.
 
     >>> number_of("color2"), number_of("background")
     (1, 0)
@@ -164,14 +166,14 @@ def number_of(slot):
     return SUFFIXES.index(slot.removeprefix(part_of(slot)))
 
 
-def to_dict(row):
-    """A row of numbers (19,) -> its slot dict."""
+def to_dict(row: np.ndarray) -> dict:
+    """A row (19,) -> its slot dict."""
     slots = {name: SLOT_WORDS[name][row[i]] for i, name in enumerate(SLOTS) if row[i] >= 0}
     return {**slots, WITHOUT_ARTICLES: True} if row[COLUMN[WITHOUT_ARTICLES]] else slots
 
 
-def to_row(slots):
-    """A slot dict -> its row of numbers (19,) int64."""
+def to_row(slots: dict) -> np.ndarray:
+    """A slot dict -> its row (19,) int64."""
     row = [SLOT_WORDS[name].index(slots[name]) if name in slots else -1 for name in SLOTS]
     return np.array([*row, int(bool(slots.get(WITHOUT_ARTICLES)))], np.int64)
 
@@ -181,7 +183,7 @@ def to_row(slots):
 # ---------------------------------------------------------------------------------------------
 
 
-def mix64(x):
+def mix64(x: np.ndarray) -> np.ndarray:
     """splitmix64 (Steele et al., OOPSLA 2014): uint64 array -> well mixed uint64 array."""
     with np.errstate(over="ignore"):
         x = (x + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
@@ -207,7 +209,7 @@ _OBJECT = [COLUMN["object" + s] for s in SUFFIXES]
 
 
 def _meets(table, rows, own_only):
-    """Whether a color and an object of a boolean table meet in a sentence, in one thing or, unless own_only, in two."""
+    """Whether a (color, object) pair of a boolean table is in a sentence, of one object or, unless own_only, of two."""
     met = np.zeros(len(rows), bool)
     for i, c in enumerate(_COLOR):
         for j, o in enumerate(_OBJECT):
@@ -217,14 +219,14 @@ def _meets(table, rows, own_only):
     return met
 
 
-def frames_of(rows):
+def frames_of(rows: np.ndarray) -> np.ndarray:
     """The frame of each row (n, 19): which parts it has, as one number, uint64."""
     parts = np.concatenate([rows[:, : len(SLOTS)] >= 0, rows[:, len(SLOTS) :] > 0], 1)
     return (parts.astype(np.uint64) << np.arange(parts.shape[1], dtype=np.uint64)).sum(1)
 
 
-# Frames that are never held out: the ten of the grammar's first version, so that each part alone, and the shortest sentences,
-# are common in training
+# Frames that are never held out: the ten of the first version. Each part alone, and the shortest sentences, are
+# common in training.
 COMMON = [
     "color", "size color", "color position", "size color position", "color background", "color action position",
     "size color action background", "color relation2 color2", "size color relation2 size2 color2", "",
@@ -243,25 +245,25 @@ def _common_frames():
 _COMMON_FRAMES = _common_frames()
 
 
-def is_held_out_frame(frames):
+def is_held_out_frame(frames: np.ndarray) -> np.ndarray:
     """Whether training never shows frames (n,) uint64 of `frames_of` -> (n,) bool."""
     return (mix64(frames ^ np.uint64(0xF4A3E)) % np.uint64(FRAME_SHARE) == 0) & ~np.isin(frames, _COMMON_FRAMES)
 
 
 FORM = (
-    "a [SIZE] [COLOR] OBJECT [ACTION] [in the POSITION], up to three of these with and, next to, above or below between them, "
-    "then [on a BACKGROUND background]"
+    "a [SIZE] [COLOR] OBJECT [ACTION] [in the POSITION], up to three of these with and, next to, above or below "
+    "between them, then [on a BACKGROUND background]"
 )
 
 
-def is_like_training(sentence):
+def is_like_training(sentence: str) -> bool:
     """Whether a sentence is in the grammar, in a frame that training shows."""
     slots = parse(sentence)
     return slots is not None and not bool(is_held_out_frame(frames_of(to_row(slots)[None]))[0])
 
 
-def in_split(rows, split):
-    """Which of the given sentences, rows (n, 19), belong to a split -> (n,) bool. Raises ValueError for an unknown split."""
+def in_split(rows: np.ndarray, split: str) -> np.ndarray:
+    """Which sentences, rows (n, 19), belong to a split -> (n,) bool. Raises ValueError for an unknown split."""
     _split_number(split)
     held_out = is_held_out_frame(frames_of(rows))
     if split == "test_frames":
@@ -296,14 +298,14 @@ DRAWS = 2 + 2 * len(SLOTS)  # uniform numbers that one try takes
 def _try(uniform):
     """Uniform numbers (n, DRAWS) in [0, 1) -> rows (n, 19), and which of them are short enough, (n,) bool."""
     n = len(uniform)
-    things = 1 + np.searchsorted(np.cumsum(THINGS_SHARES)[:-1], uniform[:, 0], side="right")  # (n,)
+    n_objects = 1 + np.searchsorted(np.cumsum(OBJECT_COUNT_SHARES)[:-1], uniform[:, 0], side="right")  # (n,)
     bare = uniform[:, 1] < WITHOUT_ARTICLES_SHARE
     wish, value = uniform[:, 2 : 2 + len(SLOTS)], uniform[:, 2 + len(SLOTS) :]
     present = np.zeros((n, len(SLOTS)), bool)
     parts = np.zeros(n, np.int64)
     for i, name in enumerate(SLOTS):
         part, number = part_of(name), number_of(name)
-        here = things > number if name != "background" else np.ones(n, bool)
+        here = n_objects > number if name != "background" else np.ones(n, bool)
         if part in PART_SHARES:
             here = here & (wish[:, i] < PART_SHARES[part])
             parts += here
@@ -311,7 +313,7 @@ def _try(uniform):
     present[bare] = [name in _BARE_FRAME for name in SLOTS]
     rows = np.where(present, (value * SLOT_SIZES).astype(np.int64), -1)
     rows[bare, COLUMN["relation2"]] = RELATIONS.index("and")
-    short = bare | (parts <= np.array(MOST_PARTS)[things - 1])
+    short = bare | (parts <= np.array(MOST_PARTS)[n_objects - 1])
     return np.concatenate([rows, bare[:, None].astype(np.int64)], 1), short
 
 
@@ -327,13 +329,13 @@ def _fill(n, split, uniform):
     return rows
 
 
-def sample_rows(n, split, rng):
-    """n sentences of a split as rows of numbers (n, 19); rng: numpy Generator. Raises ValueError for an unknown split."""
+def sample_rows(n: int, split: str, rng: np.random.Generator) -> np.ndarray:
+    """n sentences of a split as rows (n, 19). Raises ValueError for an unknown split."""
     return _fill(n, split, lambda todo: rng.random((todo.size, DRAWS)))
 
 
-def numbered_rows(numbers, split, seed):
-    """Sentences of a split that follow each from its number and the seed: (n,) int -> rows (n, 19). Raises ValueError."""
+def numbered_rows(numbers: np.ndarray, split: str, seed: int) -> np.ndarray:
+    """Sentences of a split, each determined by its number and the seed: (n,) -> rows (n, 19). Raises ValueError."""
     start = mix64(mix64(np.array([seed], np.uint64)) ^ np.asarray(numbers).astype(np.uint64))  # (n,)
     count = np.zeros(len(start), np.uint64)  # numbers that each sentence has drawn so far
 
@@ -345,37 +347,42 @@ def numbered_rows(numbers, split, seed):
     return _fill(len(start), split, uniform)
 
 
-def log2_of_draw(rows):
+def log2_of_draw(rows: np.ndarray) -> np.ndarray:
     """log2 of the probability with which one try draws each row (n, 19), before splits and length are looked at."""
     bare = rows[:, COLUMN[WITHOUT_ARTICLES]] > 0
-    things = (rows[:, [COLUMN["object" + s] for s in SUFFIXES]] >= 0).sum(1)
+    n_objects = (rows[:, [COLUMN["object" + s] for s in SUFFIXES]] >= 0).sum(1)
     out = np.where(
         bare,
         np.log2(WITHOUT_ARTICLES_SHARE),
-        np.log2((1 - WITHOUT_ARTICLES_SHARE) * np.array(THINGS_SHARES)[things - 1]),
+        np.log2((1 - WITHOUT_ARTICLES_SHARE) * np.array(OBJECT_COUNT_SHARES)[n_objects - 1]),
     )
     for i, name in enumerate(SLOTS):
         part, number = part_of(name), number_of(name)
         present = rows[:, i] >= 0
         if part in PART_SHARES:
             share = np.where(present, PART_SHARES[part], 1 - PART_SHARES[part])
-            possible = ~bare & ((number < things) | (name == "background"))
+            possible = ~bare & ((number < n_objects) | (name == "background"))
             out += np.where(possible, np.log2(share), 0)
         fixed = bare & (name == "relation2")
         out -= np.where(present & ~fixed, np.log2(SLOT_SIZES[i]), 0)
     return out
 
 
-def entropy_of_split(split, draws=50_000, seed=0):
-    """Entropy of a split's sentences, bits: the mean of -log2 of their probabilities over seeded draws. A probability is that
-    of one try over the share of tries that the split takes, which is estimated, too; seeds differ by 0.07 bits."""
+def entropy_of_split(split: str, draws: int = 50_000, seed: int = 0) -> float:
+    """Entropy of a split's sentences, bits: the mean of -log2 of their probabilities over seeded draws.
+
+    A probability is that of one try over the share of tries that the split takes. The share is estimated, too; seeds
+    differ by 0.07 bits.
+    """
     taken, share = _taken((split,), 20 * draws, [seed, _split_number(split)])
     return float(np.log2(share) - log2_of_draw(taken).mean())
 
 
-def bits_of(rows, draws=200_000, seed=0):
-    """-log2 of the probability of each sentence (n, 19) to who knows the grammar, its longest sentences, and which pairs and
-    frames training never shows, but not the hash that tells `train`, `val` and `test` apart: no text could teach that."""
+def bits_of(rows: np.ndarray, draws: int = 200_000, seed: int = 0) -> np.ndarray:
+    """-log2 of the true probability of each sentence (n, 19) in `train`, `val` and `test` together.
+
+    The hash that separates the three splits is left out, because no text could teach it.
+    """
     _, share = _taken(("train", "val", "test"), draws, [seed, len(SPLITS)])
     return np.log2(share) - log2_of_draw(rows)
 
@@ -387,7 +394,7 @@ def _taken(splits, tries, seed):
     return rows[taken], taken.mean()
 
 
-def different_sentences(n, split, seed):
+def different_sentences(n: int, split: str, seed: int) -> list[str]:
     """n different sentences of a split. Raises ValueError."""
     found = {}
     rng = np.random.default_rng([seed, _split_number(split), 1])
@@ -396,7 +403,7 @@ def different_sentences(n, split, seed):
     return list(found)[:n]
 
 
-def sample_sentences(n, split, seed):
+def sample_sentences(n: int, split: str, seed: int) -> list[str]:
     """A list of n sentences of a split; the same for the same seed on every machine. Raises ValueError."""
     rows = sample_rows(n, split, np.random.default_rng([seed, _split_number(split)]))
     return [render(to_dict(row)) for row in rows]

@@ -5,7 +5,7 @@ import numpy as np
 from text.grammar import mix64
 
 
-def shuffled(start, size, n, key):
+def shuffled(start: int, size: int, n: int, key: list[int]) -> np.ndarray:
     """Items start ... start+size of a seeded pseudo-random order of range(n), without storing it.
 
     A 4-round Feistel network (Luby & Rackoff 1988) on the next even power of two, walked

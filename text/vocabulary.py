@@ -1,9 +1,12 @@
-"""Words and their numbers: how a line is cut into words, and a vocabulary that encodes and decodes sentences."""
+"""How a line is split into words, and a vocabulary of words that encodes and decodes sentences."""
+
+from __future__ import annotations
 
 import difflib
 import functools
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -20,34 +23,36 @@ class UnknownWord(ValueError):
 
 @dataclass
 class Vocabulary:
-    """Words and their numbers; 0, 1, 2 are padding, start and end of a sentence."""
+    """Words and their token ids; 0, 1, 2 are padding, start and end of a sentence."""
 
     is_bpe: ClassVar[bool] = False
-    words: list
+    words: list[str]
     articles: bool = False  # English "an" is written for "a" before a vowel, outside the model
-    index: dict = field(init=False, repr=False)
+    index: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self):
         self.index = {w: i for i, w in enumerate(self.words)}
 
     @classmethod
-    def of(cls, words, articles=False):
+    def of(cls, words: Iterable[str], articles: bool = False) -> Vocabulary:
+        """The vocabulary of some words, sorted."""
         return cls(list(SPECIALS) + sorted(set(words)), articles)
 
     @classmethod
-    def of_grammar(cls):
+    def of_grammar(cls) -> Vocabulary:
+        """The vocabulary of the grammar."""
         return cls.of(WORDS, articles=True)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, sentence):
-        """Word numbers of a sentence, without start and end. Raises UnknownWord."""
+    def encode(self, sentence: str) -> list[int]:
+        """The token ids of a sentence, without start and end. Raises UnknownWord."""
         ids = []
         for word in tokenize(sentence):
             word = "a" if self.articles and word == "an" else word
             if word not in self.index and word in SENTENCE_MARKS:
-                continue  # of no account to a model that never saw one
+                continue  # ignored by a model that was trained without such marks
             if word not in self.index or word in SPECIALS:
                 near = difflib.get_close_matches(word[:100], self.words[len(SPECIALS) :], n=1, cutoff=0.0)
                 hint = f"; the nearest known word is {near[0]!r}" if near else ""
@@ -55,22 +60,22 @@ class Vocabulary:
             ids.append(self.index[word])
         return ids
 
-    def encode_known(self, sentence):
-        """Word numbers of the words of a sentence that are known; the others are left out, and cannot come back."""
+    def encode_known(self, sentence: str) -> list[int]:
+        """The token ids of a sentence, without its unknown words."""
         words = ("a" if self.articles and word == "an" else word for word in tokenize(sentence))
         return [self.index[word] for word in words if word in self.index and word not in SPECIALS]
 
-    def encode_unit(self, word):
-        """The number of a word as a list; an empty one for a word that is not known."""
+    def encode_unit(self, word: str) -> list[int]:
+        """The token id of one word of `tokenize`, as a list; an empty list for an unknown word."""
         return [self.index[word]] if word in self.index else []
 
-    def names(self, ids):
-        """The words of some numbers."""
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """The word of each token id, as people read it: "an" before a vowel if `articles` is set."""
         words = [self.words[i] for i in ids]
         return with_articles(words) if self.articles else words
 
-    def decode(self, ids):
-        """The sentence of word numbers, up to the first end mark."""
+    def decode(self, ids: Iterable[int]) -> str:
+        """The sentence of token ids, up to the first EOS; PAD and BOS are left out."""
         words = []
         for i in ids:
             if i == EOS:
@@ -103,7 +108,7 @@ _UNSPACED = (
 @functools.cache
 def _words_of_any_script():
     """Like the pattern in `tokenize`, with the marks that Python's \\w leaves out (vowels of Hindi, points of
-    Hebrew), the joiners of Persian, and emoji of several characters in one piece."""
+    Hebrew), the joiners of Persian, and emoji of several characters in one word."""
     planes = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0), *range(0x1F3FB, 0x1F400)]
     marks = "".join(chr(c) for c in planes if unicodedata.category(chr(c))[0] == "M" or 0x1F3FB <= c <= 0x1F3FF)
     letter, sign = f"[^\\W_{_UNSPACED}][{marks}\u200c\u200d]*", f"[^\\w\\s][{marks}]*"
@@ -111,7 +116,7 @@ def _words_of_any_script():
     return re.compile(f"{unspaced}|(?:{letter})+(?:['\\-](?:{letter})+)*|{sign}(?:\u200d{sign})*|_")
 
 
-def tokenize(line):
+def tokenize(line: str) -> list[str]:
     """The words of a line: lower case, punctuation apart, any script; a letter of a script without spaces is a word.
 
     >>> tokenize("A red ball, in the LEFT.")
@@ -123,8 +128,8 @@ def tokenize(line):
     return _words_of_any_script().findall(unicodedata.normalize("NFC", line))
 
 
-def normalized(text):
-    """A text as `exact_match` compares it: its words, so that capitals, spaces and kinds of quotation marks do not count.
+def normalized(text: str) -> str:
+    """A text as `exact_match` compares it: its words, without regard to capitals, spaces and styles of quotation marks.
 
     >>> normalized("A red ball,  in the LEFT.") == normalized("a red ball , in the left .")
     True
@@ -132,8 +137,8 @@ def normalized(text):
     return " ".join(tokenize(text))
 
 
-def vocabulary_in(state):
-    """The vocabulary in a checkpoint's state: of words, or of pieces. Raises KeyError, TypeError, ValueError."""
+def vocabulary_in(state: dict):
+    """The vocabulary in a checkpoint's state, of words or of byte pairs. Raises KeyError, TypeError, ValueError."""
     if state.get("merges") is None:
         return Vocabulary(state["vocabulary"], bool(state["articles"]))
     from text.bpe import BpeVocabulary  # the library takes a moment to load, and the grammar has no use for it
