@@ -251,7 +251,9 @@ def named(tmp_path):
     for name, some in (("test", lines), ("train", [{"image_id": 99, "caption": "a cat"}])):
         (tmp_path / f"{name}.json").write_text(json.dumps(some), encoding="utf-8")
     model.data = SimpleNamespace(
-        files={"train": str(tmp_path / "train.json"), "test": str(tmp_path / "test.json")}, column=""
+        files={"train": str(tmp_path / "train.json"), "test": str(tmp_path / "test.json")},
+        column="",
+        file_format="auto",
     )
     model.lines = [line["caption"] for line in lines]
     return model, folder
