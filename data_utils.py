@@ -64,7 +64,7 @@ class GrammarData:
     sentences are drawn anew. Neither is stored: a fixed sentence follows from its number.
     """
 
-    max_words = MOST_WORDS
+    max_tokens = MOST_WORDS
 
     def __init__(self, num_samples: int, seed: int, fixed: bool = False):
         self.num_samples, self.seed, self.fixed = num_samples, seed, fixed

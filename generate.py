@@ -49,7 +49,7 @@ from runtime.devices import choose_device, set_threads
 from runtime.outputs import OutputFolder, refuse_inputs
 from runtime.signals import Interrupted, StopWhenSafe
 from text.grammar import FORM, is_like_training
-from text.grounding import given_line, grounded_words
+from text.grounding import grounded_words, grounding_line
 from text.vocabulary import normalized
 from visualization import draw_layer_sheet, draw_scene_sheet
 
@@ -103,7 +103,7 @@ class Survey:
             print(f"{args.texts_file} read as {format_}; first sentence: {shown(self.first)}", file=sys.stderr)
 
 
-def survey(args: argparse.Namespace, vocab: Vocabulary, max_words: int, has_grammar: bool) -> Survey:
+def survey(args: argparse.Namespace, vocab: Vocabulary, max_tokens: int, has_grammar: bool) -> Survey:
     """Look at every sentence. Raises ValueError for one that cannot be drawn; a too long line of a file is only noted."""
     found = Survey()
     for where, text, is_cut in typed_sentences(args):
@@ -111,9 +111,9 @@ def survey(args: argparse.Namespace, vocab: Vocabulary, max_words: int, has_gram
             ids = [] if is_cut else vocab.encode(text)
         except UnknownWord as error:
             raise ValueError(f"{where}: {error}") from None
-        if is_cut or len(ids) > max_words:
+        if is_cut or len(ids) > max_tokens:
             unit = "tokens" if vocab.is_bpe else "words"
-            limit = f"has {len(ids)} {unit}; this model draws at most {max_words}"
+            limit = f"has {len(ids)} {unit}; this model draws at most {max_tokens}"
             message = f"{where} {'is too long; put one sentence on a line' if is_cut else limit}"
             if args.text:
                 raise ValueError(message)
@@ -287,7 +287,7 @@ def generate(args: argparse.Namespace) -> int:
         found = Survey(count=args.sample or len(args.from_codes or []))
         if not found.count:
             found = survey(args, vocab, cycle.max_tokens, not settings.captions_file)
-        if given := given_line(grounded_words(cycle, vocab), settings.grounding):
+        if given := grounding_line(grounded_words(cycle, vocab), settings.grounding):
             print(f"note: {given}", file=sys.stderr)
         found.print_notes(args)
         if not found.count:

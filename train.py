@@ -35,7 +35,7 @@ from runtime.command_line import (
 from runtime.devices import set_threads
 from runtime.signals import Interrupted, StopWhenSafe
 from settings import PRESETS, Settings, add_arguments, check, resolve
-from text.grounding import given_line, grounded_words
+from text.grounding import grounded_words, grounding_line
 from training.data import open_data
 from training.distributed import SINGLE_PROCESS, LostProcess, ProcessGroup, end, join, only_rank_0_prints, world_size
 from training.folders import hold_folders
@@ -110,7 +110,7 @@ def prepared_trainer(
         lines = changed_schedule(settings, state["settings"], trainer.steps_per_epoch, trainer.step)
     else:
         lines = short_run(settings, trainer.total)
-    given = given_line(grounded_words(trainer.cycle, data.vocab), settings.grounding)
+    given = grounding_line(grounded_words(trainer.cycle, data.vocab), settings.grounding)
     for line in [*without_effect(settings, typed), *lines, *([f"note: {given}"] if given else [])]:
         print(line, file=sys.stderr)
     if settings.use_amp and trainer.dtype is None:

@@ -176,7 +176,7 @@ class Laps:
 class ZipfData:
     """Sentences of 14 made-up words; the n-th word is as common as 1 / n (Zipf's law), as in natural language."""
 
-    max_words = 14
+    max_tokens = 14
 
     def __init__(self, n_words: int, settings: Settings):
         self.vocab = Vocabulary.of(f"word{i}" for i in range(n_words))
@@ -187,7 +187,7 @@ class ZipfData:
     def batch(self, epoch: int, number: int, size: int) -> torch.Tensor:
         """The token ids (size, 14) of a batch."""
         rng = np.random.default_rng([self.seed, epoch, number])
-        return torch.from_numpy(rng.choice(len(self.share), (size, self.max_words), p=self.share)) + len(SPECIALS)
+        return torch.from_numpy(rng.choice(len(self.share), (size, self.max_tokens), p=self.share)) + len(SPECIALS)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ class CaptionsData:
                 what = f"the checkpoint does not know the word {unknown!r}; it was trained on other sentences"
                 raise CaptionsFileError(f"{path}: {what}")
         self._ids_of_unit = [self.vocab.encode_unit(unit) for unit in self._units]
-        self.max_words = int(self._lengths_of(slice(None)).max())
+        self.max_tokens = int(self._lengths_of(slice(None)).max())
 
     @classmethod
     def of_run(
@@ -216,8 +216,8 @@ class CaptionsData:
         return self.sentence(self._first_row)
 
     def _ids(self, row: int) -> list[int]:
-        """The token ids of a sentence, at most `max_words`."""
-        return [i for unit in self._units_of(row).tolist() for i in self._ids_of_unit[unit]][: self.max_words]
+        """The token ids of a sentence, at most `max_tokens`."""
+        return [i for unit in self._units_of(row).tolist() for i in self._ids_of_unit[unit]][: self.max_tokens]
 
     @functools.cached_property
     def trained_words(self) -> set[str]:

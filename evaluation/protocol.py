@@ -151,7 +151,7 @@ def open_model(path: Path | str, device: torch.device, files: dict | None = None
     OSError."""
     cycle, vocab, settings = load_model(path, device)
     lines, data = open_unseen(settings, vocab, files)
-    data.max_words = min(data.max_words, cycle.max_tokens)  # longer sentences are cut where they are drawn
+    data.max_tokens = min(data.max_tokens, cycle.max_tokens)  # longer sentences are cut where they are drawn
     return ModelUnderTest(
         cycle=cycle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
     )

@@ -146,7 +146,7 @@ class Playground:
 
     def _words_of_class(self, token: int) -> list[str]:
         """All words of a token's word class; an empty list for a token without one."""
-        kinds = self.cycle.word_classes.kind
+        kinds = self.cycle.word_classes.class_of
         return [self.vocab.words[i] for i, kind in enumerate(kinds) if kind == kinds[token] >= 0]
 
     def _expected_words(self, probabilities: torch.Tensor) -> list[str]:

@@ -17,7 +17,7 @@ from PIL import Image
 from pictures import as_64x64, from_image, to_image
 from playground import fragments
 from playground.model import DAMAGE, MAX_BYTES, MAX_PIXELS, Playground, Reading, damage
-from text.grounding import given_line, grounded_words
+from text.grounding import grounded_words, grounding_line
 
 EDITOR_SIDE = 384  # pixels: six times a scene, so that the brush is easier to aim
 NEUTRAL = [neutral for _, neutral, _ in DAMAGE.values()]  # strengths that change nothing
@@ -127,7 +127,7 @@ def guarded(handler: Callable, outputs: int) -> Callable:
 
 def build(play: Playground, name: str) -> gr.Blocks:
     """The page of a `Playground`. name: of the model, as the page shows it."""
-    line = given_line(grounded_words(play.cycle, play.vocab))
+    line = grounding_line(grounded_words(play.cycle, play.vocab))
     given = f" {html.escape(line[0].upper() + line[1:])}." if line else ""
     with gr.Blocks(title="A visual language", analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(

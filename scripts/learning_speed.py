@@ -23,7 +23,7 @@ def learning_curve(path, args):
     """A checkpoint -> [(step, word accuracy on unseen sentences of `test`)] of one fresh captioner."""
     model = open_model(path, choose_device("auto"))
     protocol = Protocol(steps=args.steps, every=args.every)
-    captioner = fresh_captioner(args.captioner, model.vocab, model.max_words, args.seed, model.device)
+    captioner = fresh_captioner(args.captioner, model.vocab, model.max_tokens, args.seed, model.device)
     checks = model.sentences(protocol.checks, "test", args.seed)
     fresh = {"fresh": captioner}
     return train_captioners(fresh, model, protocol, checks, args.seed, score=word_accuracy)["fresh"]

@@ -33,7 +33,7 @@ def tiny_cycle(decoder="objects", use_vq=False):
     z_dim = 54 if decoder != "glyphs" else 216
     settings = Settings(**{**tiny, "z_dim": z_dim}, n_cells=n_cells, use_vae=not use_vq, use_vq=use_vq, decoder=decoder)
     classes = find_word_classes(GrammarData(8, 0).some_sentences(2000), len(data.vocab))
-    return Cycle(settings, len(data.vocab), data.max_words, classes), data.vocab, settings
+    return Cycle(settings, len(data.vocab), data.max_tokens, classes), data.vocab, settings
 
 
 def parrot():

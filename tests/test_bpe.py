@@ -87,7 +87,7 @@ def test_a_vocabulary_is_made_of_the_sentences_to_train_on(tmp_path, tokenizer):
 def test_a_model_carries_its_pieces_in_plain_types(tmp_path):
     data = open_captions(tmp_path, "bpe")
     settings = resolve({"captions_file": "c.txt", "d_model": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32})
-    fit_to_text(settings, data.lengths())
+    settings = DECODERS[settings.decoder].fit(settings, data.lengths())
     check(settings)
     state = model_state(Cycle(settings, len(data.vocab), settings.n_cells), data.vocab, settings)
     assert all(type(pair) is list and all(type(p) is str for p in pair) for pair in state["merges"])
@@ -102,7 +102,7 @@ def test_a_model_carries_its_pieces_in_plain_types(tmp_path):
 def test_sizes_follow_the_text():
     for longest, places in ((3, 4), (11, 12), (25, 25), (27, 30), (500, 64)):
         settings = resolve({"captions_file": "x"}, "quick")
-        fit_to_text(settings, [longest] * 50 + [900])
+        settings = DECODERS[settings.decoder].fit(settings, [longest] * 50 + [900])
         assert (settings.n_cells, settings.z_dim) == (places, 12 * places)
         check(settings)
     settings = resolve({"captions_file": "x"}, "quick")

@@ -42,7 +42,7 @@ def test_a_sentence_that_is_too_long_is_left_out_and_never_cut(tmp_path):
     words = [f"w{i}" for i in range(MAX_WORDS + 1)]
     long, longest = " ".join(words), " ".join(words[:-1])
     data = captions(tmp_path, f"{long}\na cat\na dog\na bird\n{longest}\n")
-    assert data.report.long == 1 and data.max_words == MAX_WORDS
+    assert data.report.long == 1 and data.max_tokens == MAX_WORDS
     assert "w32" not in data.vocab.index and "w31" in data.vocab.index
     with pytest.raises(CaptionsFileError, match="most lines are longer than 32 words"):
         captions(tmp_path, f"{long}\n{long} x\na bird\n")
@@ -106,7 +106,7 @@ def test_a_line_of_50_million_characters_takes_little_memory(tmp_path, encoding)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10e6
-    assert data.report.lines == 4 and data.report.long == 1 and data.max_words == 2
+    assert data.report.lines == 4 and data.report.long == 1 and data.max_tokens == 2
 
 
 def test_equal_sentences_are_merged(tmp_path):
@@ -316,7 +316,7 @@ def test_sentences_longer_than_a_picture_are_counted_and_a_file_of_them_is_refus
     )
     data = open_data(resolve({"captions_file": "a.txt", "train_split": 0.99}))[0]
     said = capsys.readouterr().err
-    assert f"note: 1 of {data.trained} sentences to train on have more than {data.max_words} pieces" in said
+    assert f"note: 1 of {data.trained} sentences to train on have more than {data.max_tokens} pieces" in said
     assert "generate.py refuses such sentences" in said
     (tmp_path / "b.txt").write_text("".join(f"{i} {'dog ' * 90}\n" for i in range(9)), encoding="utf-8")
     with pytest.raises(

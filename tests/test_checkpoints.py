@@ -156,7 +156,7 @@ def test_a_hostile_file_runs_none_of_its_code(tmp_path, whole):
     assert os.path.exists(mark)
 
 
-@pytest.mark.parametrize("name", ["settings", "vocabulary", "articles", "max_words", "model"])
+@pytest.mark.parametrize("name", ["settings", "vocabulary", "articles", "max_tokens", "model"])
 def test_a_checkpoint_that_lacks_a_part_gets_one_line(tiny_run, name):
     state = load(tiny_run / "checkpoints" / "last.pt")
     del state[name]

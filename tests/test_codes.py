@@ -10,7 +10,7 @@ from data_utils import PAD, pad
 from decoders import codes
 from models import Cycle
 from pictures import codes_of_sentences, draw_sentences
-from settings import fit_to_text, resolve
+from settings import resolve
 
 CPU = torch.device("cpu")
 TEXTS = ["a red ball in the left above a huge blue cube on a dotted background", "a red cube", "a tiny ball glowing"]
@@ -19,7 +19,7 @@ TEXTS = ["a red ball in the left above a huge blue cube on a dotted background",
 def in_line():
     typed = {"captions_file": "x", "d_model": 32, "n_heads": 2, "n_layers": 1, "hidden_dim": 64, "use_vq": True}
     settings = resolve(typed)
-    fit_to_text(settings, [12])
+    settings = DECODERS[settings.decoder].fit(settings, [12])
     torch.manual_seed(0)
     return Cycle(settings, 60, settings.n_cells)
 

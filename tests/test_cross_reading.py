@@ -50,7 +50,7 @@ def test_a_captioner_reads_its_teacher_and_whoever_draws_alike():
     one = model_under_test(*tiny_cycle())
     cycle, vocab, settings = tiny_cycle()
     torch.manual_seed(9)  # other weights, other language
-    other = model_under_test(Cycle(settings, len(vocab), GrammarData.max_words, cycle.word_classes), vocab, settings)
+    other = model_under_test(Cycle(settings, len(vocab), GrammarData.max_tokens, cycle.word_classes), vocab, settings)
     protocol = dataclasses.replace(SMALL, steps=100, every=100)
     found = mutual.fresh_reading([one, other, model_under_test(*tiny_cycle())], protocol, 0)
     exact, share, by_chance = (found[name] for name in ("exact_match", "share", "share_by_chance"))

@@ -23,8 +23,8 @@ from text.word_classes import find_word_classes
 class LowestBit:
     """The cheat: every sentence is the same gray to the eye; its words hide in the lowest bit of the first pixels."""
 
-    def __init__(self, max_words):
-        self.places = max_words + 1
+    def __init__(self, max_tokens):
+        self.places = max_tokens + 1
 
     def draw(self, ids):
         words = F.pad(ids, (0, self.places - ids.shape[1]))

@@ -27,7 +27,7 @@ def test_real_command_and_its_folder(tmp_path):
     folder = tmp_path / "a" / "b"
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
     about, state = json.loads((folder / "model.json").read_text(encoding="utf-8")), load(parrot())
-    for key in ("format", "settings", "vocabulary", "articles", "max_words"):
+    for key in ("format", "settings", "vocabulary", "articles", "max_tokens"):
         assert about[key] == state[key]
     weights = read_weights((folder / "model.safetensors").read_bytes())
     assert weights.keys() == state["model"].keys()
@@ -120,8 +120,8 @@ def test_missing_empty_cut_and_flipped_files(exported, name):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 99}, {"format": "1"}, {"settings": {}}, {"settings": None}, {"settings": {"d_model": "512"}}, {"max_words": -3},
-        {"max_words": 10**15}, {"vocabulary": ["<pad>"]}, {"vocabulary": None}, {"vocabulary": 7}, {"sha256": 5},
+        {"format": 99}, {"format": "1"}, {"settings": {}}, {"settings": None}, {"settings": {"d_model": "512"}}, {"max_tokens": -3},
+        {"max_tokens": 10**15}, {"vocabulary": ["<pad>"]}, {"vocabulary": None}, {"vocabulary": 7}, {"sha256": 5},
         {"articles": None},
     ],
 )  # fmt: skip

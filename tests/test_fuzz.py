@@ -177,7 +177,7 @@ def test_malicious_pickles_run_nothing(tmp_path, kind):
     [
         None, 3, [], {}, {"format": 1}, {"format": "1"}, {"format": 10**9}, {"format": 1, "settings": 5},
         {"format": 1, "settings": {}}, torch.zeros(3),
-        {"format": 1, "settings": {}, "model": [1], "vocabulary": "abc", "articles": 1, "max_words": None},
+        {"format": 1, "settings": {}, "model": [1], "vocabulary": "abc", "articles": 1, "max_tokens": None},
     ],
 )  # fmt: skip
 def test_foreign_checkpoints(tmp_path, value):

@@ -19,7 +19,7 @@ from evaluation.report.page import render_page
 from models import Cycle
 from settings import Settings
 from text.grammar import parse
-from text.grounding import given_line, load_grounding
+from text.grounding import grounding_line, load_grounding
 from training.trainer import learn_word_classes
 
 ENGLISH = str(ROOT / "groundings" / "english.toml")
@@ -51,7 +51,7 @@ def under_test(path):
         Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66, grounding=str(path)),
     )
     torch.manual_seed(0)
-    cycle = Cycle(settings, len(data.vocab), data.max_words, learn_word_classes(settings, data)).eval()
+    cycle = Cycle(settings, len(data.vocab), data.max_tokens, learn_word_classes(settings, data)).eval()
     return ModelUnderTest(
         cycle=cycle, vocab=data.vocab, settings=settings, device=torch.device("cpu"), name=str(path), data=data
     )
@@ -117,7 +117,7 @@ def test_only_what_pictures_show_is_told_as_given(tmp_path):
     assert model.grounded_words == {
         "red": {"color": [1, 0, 0]}
     }  # the size of colors, and words without a kind, are not drawn
-    assert given_line(model.grounded_words, str(path)) == "given, not emerged (own.toml): color of red"
+    assert grounding_line(model.grounded_words, str(path)) == "given, not emerged (own.toml): color of red"
 
 
 def test_the_report_says_what_was_given(few):

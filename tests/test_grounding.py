@@ -28,7 +28,7 @@ def test_classes_set_what_is_grounded_and_words_are_drawn_so():
     data = GrammarData(1000, 0)
     classes = learn_word_classes(Settings(grounding=ENGLISH), data)
     cycle = Cycle(
-        Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66), len(data.vocab), data.max_words, classes
+        Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=66), len(data.vocab), data.max_tokens, classes
     )
     decoder = cycle.scene_decoder
     sets = {

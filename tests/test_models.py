@@ -18,7 +18,7 @@ SMALL = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae
 
 def cycle(**changes):
     torch.manual_seed(0)
-    return Cycle(Settings(**{**SMALL, **changes}), len(DATA.vocab), DATA.max_words, CLASSES)
+    return Cycle(Settings(**{**SMALL, **changes}), len(DATA.vocab), DATA.max_tokens, CLASSES)
 
 
 def rng(seed=0):
@@ -85,12 +85,12 @@ def test_captioner_sees_the_same_words_in_training_as_in_decoding():
     picture = torch.rand(4, 3, 64, 64, generator=rng())
     reading = c.caption_network.read(picture)
     words, log_prob = reading.ids, reading.log_prob
-    ids = torch.where(words == EOS, PAD, words)[:, : DATA.max_words]
+    ids = torch.where(words == EOS, PAD, words)[:, : DATA.max_tokens]
     logits = c.caption_network.logits(c.caption_network(picture, ids).hidden)
     logits[..., :EOS] = float("-inf")
     length = (words != PAD).sum(1)
     for i in range(4):
-        steps = min(int(length[i]), DATA.max_words)  # EOS may be forced behind the last token
+        steps = min(int(length[i]), DATA.max_tokens)  # EOS may be forced behind the last token
         assert torch.equal(logits[i, :steps].argmax(-1), words[i, :steps])
     targets = words[:, : logits.shape[1]]
     step = logits.log_softmax(-1).gather(2, targets[..., None])[..., 0].masked_fill(targets == PAD, 0)
@@ -115,7 +115,7 @@ def test_too_small_or_odd_sizes_are_refused_by_name():
 
 def test_sampled_sentences_end_and_hold_no_special_words():
     ids = cycle().language_model.sample(50, rng())
-    assert ids.shape[1] <= DATA.max_words and (ids[:, 0] > EOS).all()
+    assert ids.shape[1] <= DATA.max_tokens and (ids[:, 0] > EOS).all()
     ended = (ids == PAD).cumsum(1).bool()
     assert ((ids == PAD) == ended).all()  # after the end only padding
 

@@ -22,7 +22,7 @@ SMALL = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=64, z_dim=66, use_vae
 @pytest.fixture
 def cycle():
     torch.manual_seed(0)
-    return Cycle(Settings(**SMALL), len(DATA.vocab), DATA.max_words, CLASSES)
+    return Cycle(Settings(**SMALL), len(DATA.vocab), DATA.max_tokens, CLASSES)
 
 
 def ids_of(*sentences):

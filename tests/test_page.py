@@ -272,7 +272,7 @@ def model_in_line(path, lines, tokenizer, vocab_size=0):
     }
     settings = resolve(typed)
     settings = DECODERS[settings.decoder].fit(settings, [12])
-    data.max_words = min(data.max_words, 12)
+    data.max_tokens = min(data.max_tokens, 12)
     torch.manual_seed(0)
     cycle = Cycle(settings, len(data.vocab), 12).eval()
     return ModelUnderTest(

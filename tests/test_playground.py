@@ -24,11 +24,11 @@ def play():
     return Playground.open(parrot())
 
 
-def tiny_bpe_model(lines, max_words):
-    """A Playground of an untrained model of captions that draws at most `max_words` tokens."""
+def tiny_bpe_model(lines, max_tokens):
+    """A Playground of an untrained model of captions that draws at most `max_tokens` tokens."""
     vocab = BpeVocabulary.of(lines)
     settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, decoder="glyphs", layout="line", z_dim=54)
-    return Playground(Cycle(settings, len(vocab), max_words), vocab, torch.device("cpu"))
+    return Playground(Cycle(settings, len(vocab), max_tokens), vocab, torch.device("cpu"))
 
 
 def test_a_sentence_is_drawn_and_read_as_everywhere(play):

@@ -39,10 +39,10 @@ def checkpoint(tmp_path_factory):
     settings = resolve({"captions_file": str(folder / "lines.txt"), "use_vae": True, "vocab_size": 270, **sizes})
     data = CaptionsData.of_run(settings)
     settings = DECODERS[settings.decoder].fit(settings, data.lengths())
-    data.max_words = DECODERS[settings.decoder].max_tokens(settings, data.max_words)
+    data.max_tokens = DECODERS[settings.decoder].max_tokens(settings, data.max_tokens)
     torch.manual_seed(0)
     path = folder / "tiny.pt"
-    save(path, model_state(Cycle(settings, len(data.vocab), data.max_words), data.vocab, settings))
+    save(path, model_state(Cycle(settings, len(data.vocab), data.max_tokens), data.vocab, settings))
     return path
 
 

@@ -171,7 +171,7 @@ def test_every_loss_has_a_flag_and_reaches_the_networks_it_should(decoder, use_v
     weights = [f.name for f in dataclasses.fields(Settings) if f.name.startswith("lambda_") and f.name not in others]
     zero = dict.fromkeys(weights, 0.0)
     torch.manual_seed(0)
-    cycle = Cycle(base, len(data.vocab), data.max_words, find_word_classes(data.some_sentences(1000), len(data.vocab)))
+    cycle = Cycle(base, len(data.vocab), data.max_tokens, find_word_classes(data.some_sentences(1000), len(data.vocab)))
     with (
         torch.no_grad()
     ):  # words that differ: a model without kinds of words has no place for any of them, and draws none
@@ -341,7 +341,7 @@ def test_captions_come_from_the_pictures(learned):
     assert score(torch.full_like(pictures, 0.5)) < 0.02
     assert score(pictures.roll(1, 0)) < 0.02
     torch.manual_seed(9)
-    stranger = Cycle(learned.settings, len(vocab), learned.data.max_words, cycle.word_classes)
+    stranger = Cycle(learned.settings, len(vocab), learned.data.max_tokens, cycle.word_classes)
     assert score(draw_sentences(stranger, vocab, sentences, cpu)) < 0.02
     assert torch.equal(round_8bit(pictures), pictures)
 

@@ -41,10 +41,10 @@ def load_grounding(path: str) -> dict[str, dict[str, Any]]:
     return out
 
 
-def given_line(grounded: dict[str, dict[str, Any]], path: str = "") -> str:
+def grounding_line(grounded: dict[str, dict[str, Any]], path: str = "") -> str:
     """What was grounded, as `load_grounding` returns it, and the file -> one line for reports; "" if nothing was.
 
-    >>> given_line({"red": {"color": [1, 0, 0]}, "blue": {"color": [0, 0, 1]}, "left": {"x": 0, "y": 0.5}}, "my/own.toml")
+    >>> grounding_line({"red": {"color": [1, 0, 0]}, "blue": {"color": [0, 0, 1]}, "left": {"x": 0, "y": 0.5}}, "my/own.toml")
     'given, not emerged (own.toml): color of red, blue; place of left'
     """
     words = {}  # part -> the words that it is set for

@@ -41,7 +41,7 @@ def open_data(settings: Settings, path: str | None = None, state: dict[str, Any]
         count = max(1, round(count * settings.train_split))
     data = GrammarData(count, settings.seed, settings.fixed_data)
     return RunData(
-        DECODERS[settings.decoder].fit(settings, [data.max_words]),
+        DECODERS[settings.decoder].fit(settings, [data.max_tokens]),
         data,
         different_sentences(VALIDATED, "val", VALIDATION_SEED),
         different_sentences(final, "test", FINAL_SEED),
@@ -53,13 +53,13 @@ def _captions(settings: Settings, path: str | None, state: dict[str, Any] | None
     print("\n".join(data.description()), file=sys.stderr)
     decoder = DECODERS[settings.decoder]
     settings = decoder.fit(settings, data.lengths())
-    data.max_words = decoder.max_tokens(settings, data.max_words)
+    data.max_tokens = decoder.max_tokens(settings, data.max_tokens)
     unit = "tokens" if settings.tokenizer == "bpe" else "words"
     _warn_of_long_sentences(data, settings, unit)
     unseen = data.test[:final]
     known = sum(map(data.has_trained_words, unseen))
     lines = [
-        f"{len(data.vocab)} {unit}, at most {data.max_words} in a sentence",
+        f"{len(data.vocab)} {unit}, at most {data.max_tokens} in a sentence",
         f"{known} of {len(unseen)} unseen sentences have only words that occur in the training set",
     ]
     if unit == "words":
@@ -70,10 +70,10 @@ def _captions(settings: Settings, path: str | None, state: dict[str, Any] | None
 
 def _warn_of_long_sentences(data: CaptionsData, settings: Settings, unit: str) -> None:
     """Report how many training sentences are cut at their ends. Raises UserError if most are."""
-    cut = int((data.lengths() > data.max_words).sum())
+    cut = int((data.lengths() > data.max_tokens).sum())
     if not cut:
         return
-    most = data.max_words
+    most = data.max_tokens
     line = (
         f"{cut} of {data.trained} training sentences have more than {most} {unit}, and a picture has no cell for more"
     )

@@ -16,7 +16,7 @@ from pictures import draw_sentences, read_pictures
 from runtime.command_line import UserError
 from runtime.outputs import write_output
 from runtime.signals import Interrupted, StopWhenSafe
-from text.grounding import given_line, grounded_words
+from text.grounding import grounded_words, grounding_line
 from training import snapshots
 from training.clock import TrainingClock
 from training.console import Console
@@ -228,7 +228,7 @@ class Run:
         yield f"seconds of training: {t.seconds:.0f}"
         yield f"steps: {t.step}"
         yield f"steps skipped for non-finite gradients: {int(t.skipped)}"
-        if given := given_line(grounded_words(t.cycle, t.data.vocab), self.settings.grounding):
+        if given := grounding_line(grounded_words(t.cycle, t.data.vocab), self.settings.grounding):
             yield given
         yield "\nsettings:"
         for name, value in dataclasses.asdict(self.settings).items():

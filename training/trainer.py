@@ -54,7 +54,7 @@ class Trainer:
         torch.manual_seed(settings.seed)  # for initial weights only; every later draw has its own generator
         if DECODERS[settings.decoder].needs_word_classes and word_classes is None:
             word_classes = learn_word_classes(settings, data)
-        self.cycle = Cycle(settings, len(data.vocab), data.max_words, word_classes).to(device)
+        self.cycle = Cycle(settings, len(data.vocab), data.max_tokens, word_classes).to(device)
         self.dtype = amp_dtype(device) if settings.use_amp else None
         self.precision = Precision(device, self.dtype)
         self.optimizer = Optimizer(self.cycle, settings, self.total, device, self.dtype, group)

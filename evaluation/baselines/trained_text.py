@@ -155,7 +155,7 @@ class LettersBaseline(TextBaseline):
 
     def __init__(self, model: Any):
         super().__init__(model)
-        model.data.max_words = int(model.data.lengths().max())  # printed letters have no cells for tokens
+        model.data.max_tokens = int(model.data.lengths().max())  # printed letters have no cells for tokens
         self.letters = PrintedText(model.data.train)
         self.reader = LettersReader(self.letters, model.settings.d_model, model.settings.hidden_dim)
 

@@ -11,7 +11,7 @@ from evaluation.measures.text_scores import SCORES
 from evaluation.metric import OWN
 from evaluation.report.labels import BASELINES, EXPLAINED, TITLES
 from evaluation.sections.real_text import GROUPS
-from text.grounding import given_line
+from text.grounding import grounding_line
 
 ARROWS = {"high": " ↑", "low": " ↓", "": ""}  # which end is better
 
@@ -62,7 +62,7 @@ def all_metrics(model: dict) -> dict[str, dict]:
 def grounding_lines(result: dict) -> list[str]:
     """The content of metrics.json -> a line for each model that lists its grounded words, "" if there are none."""
     of = zip(result["models"], result["checkpoints"])
-    return [given_line(model["grounded_words"], checkpoint["settings"]["grounding"]) for model, checkpoint in of]
+    return [grounding_line(model["grounded_words"], checkpoint["settings"]["grounding"]) for model, checkpoint in of]
 
 
 def markdown_table(headings: list[str], rows: Iterable[list]) -> str:

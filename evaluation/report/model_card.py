@@ -23,7 +23,7 @@ from evaluation.report.page import TEMPLATES
 from evaluation.report.results_table import checkpoint_metrics, results_table
 from metrics import exact_match, verbatim_match, word_accuracy
 from settings import PRESETS, Settings, resolve
-from text.grounding import given_line, grounded_words
+from text.grounding import grounded_words, grounding_line
 from text.vocabulary import SPECIALS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,7 +152,7 @@ def model_card(folder: Path | str, n: int, seed: int, captions_file: str | None 
         parameters=sum(t.numel() for t in state["model"].values()),
         files={name: (folder / name).stat().st_size for name in EXPORT_FILES},
         words=len(state["vocabulary"]) - len(SPECIALS),
-        max_words=state["max_tokens"],
+        max_tokens=state["max_tokens"],
         load_seconds=seconds_to_load(folder),
         loads=LOADS,
         command_seconds=seconds_of_command(folder, example),
@@ -160,7 +160,7 @@ def model_card(folder: Path | str, n: int, seed: int, captions_file: str | None 
         example=example,
         command=training_command(settings),
         training=state.get("training"),
-        grounding=given_line(grounded_words(cycle, vocab), settings.grounding),
+        grounding=grounding_line(grounded_words(cycle, vocab), settings.grounding),
         half=state.get("half_precision"),
         table=table,
     )

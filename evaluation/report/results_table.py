@@ -16,7 +16,7 @@ from evaluation.report.markdown import markdown_table, short_names
 from evaluation.sections.scenes import GROUNDING, LABELS, OF_CLASS, grounding_metrics, scene_metrics
 from metrics import exact_match
 from text.grammar import SPLITS, different_sentences
-from text.grounding import given_line, grounded_words
+from text.grounding import grounded_words, grounding_line
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def grounding_lines_of(paths: list[Path | str], device: torch.device) -> list[st
     checkpoints = {}  # line: names
     for path, name in zip(paths, short_names([str(path) for path in paths])):
         cycle, vocab, settings = load_model(path, device)
-        if line := given_line(grounded_words(cycle, vocab), settings.grounding):
+        if line := grounding_line(grounded_words(cycle, vocab), settings.grounding):
             checkpoints.setdefault(line, []).append(name)
     return [f"{', '.join(names)}: {line}" if len(paths) > 1 else line for line, names in checkpoints.items()]
 
