@@ -1,8 +1,8 @@
 """The algorithm on one screen: text -> embedding -> latent -> scene -> channel -> caption -> losses -> step.
 
-Shapes: B sentences of the batch, T tokens, V tokens of vocabulary, D = d_model. Where several processes share a batch, each
-draws and reads `local`, its own sentences, and `group.gather` brings the features that losses compare across sentences
-together. In a single process `local` is the whole batch, and `gather` changes nothing.
+Shapes: B sentences of the batch, T tokens, D = d_model, H = hidden_dim. Where several processes share a batch, each
+draws and reads its own sentences, `local`, and `group.gather` collects the features that losses compare across
+sentences. In a single process `local` is the whole batch, and `gather` changes nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def training_step(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Learn from one batch of sentences, token ids (B, T); strength: of corruptions, 0-dim in [0, 1].
 
-    Returns what `Optimizer.step` returns: losses by name, and whether the step was skipped for a value that is not finite.
+    Returns what `Optimizer.step` returns: losses by name, and whether the step was skipped for a non-finite value.
     """
     s = settings
     ids, is_random = randomize_tokens(ids, s.random_tokens, cycle.vocab_size, host_rng)  # (B, T), (B,) bool
@@ -87,7 +87,7 @@ def randomize_tokens(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Random-token augmentation: replace all tokens of a share of the sentences -> ids (B, T), is_random (B,) bool.
 
-    All tokens are drawn and read equally often in these sentences, and grammar does not help to guess them. They are spread
+    In these sentences all tokens are equally frequent, and grammar does not help to predict them. They are spread
     evenly over the batch, so that each process of a group has its share of them.
     """
     count = min(round(share * len(ids)), len(ids) - 1)  # at least one row is real

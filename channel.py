@@ -1,7 +1,8 @@
 """The channel between scene decoder and captioner: corruptions of the picture, all differentiable.
 
-Every picture is clamped and rounded to 8 bits, as in a PNG file. Another corruption is drawn at random, and grows with a
-strength in [0, 1]. Each picture of a batch has one kind of corruption. Hues are not changed, since colors carry meaning.
+Every picture is clamped and rounded to 8 bits, as in a PNG file. Another corruption is drawn at random, and grows with
+a strength in [0, 1]. Each picture of a batch has one kind of corruption. Hues do not change, since colors carry
+meaning.
 """
 
 from __future__ import annotations
@@ -48,18 +49,21 @@ def shift(picture: torch.Tensor, dx: int, dy: int) -> torch.Tensor:
 
 # Quantization tables of ITU-T T.81 (JPEG), annex K
 LUMA = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
-    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
 )  # fmt: skip
 CHROMA = (
-    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99,
+    24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99, 99, 99, 99,
 ) + (99,) * 32  # fmt: skip
 
 
 @functools.lru_cache
-def _jpeg_matrices(side, device):
-    """JPEG's transforms of a plane as matrices, applied from the left and, transposed, from the right: the cosine transform of
-    its 8x8 blocks and back, the same at half the resolution; RGB -> YCbCr and back. Each float32."""
+def _jpeg_matrices(side: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """JPEG's transforms of a plane as matrices, applied from the left and, transposed, from the right: the cosine
+    transform of its 8x8 blocks and back, the same at half the resolution; RGB -> YCbCr and back. Each float32."""
     n = torch.arange(8, device=device, dtype=torch.float32)
     dct = torch.cos((2 * n[None] + 1) * n[:, None] * math.pi / 16) / 2
     dct[0] /= math.sqrt(2)
@@ -75,7 +79,7 @@ def _jpeg_matrices(side, device):
 
 
 @functools.lru_cache
-def _jpeg_steps(table, quality, side, device):
+def _jpeg_steps(table: tuple[int, ...], quality: int, side: int, device: torch.device) -> torch.Tensor:
     """The quantization step of every coefficient of a plane, (side, side)."""
     scale = 5000 / quality if quality < 50 else 200 - 2 * quality
     steps = ((torch.tensor(table, device=device) * scale + 50) / 100).floor().clamp(1, 255)
@@ -89,7 +93,9 @@ def jpeg(picture: torch.Tensor, quality: int) -> torch.Tensor:
     side, device = picture.shape[-1], picture.device
     into, out_of, half_into, half_out_of, to_ycc, to_rgb = _jpeg_matrices(side, device)
 
-    def planes_through(planes, into, out_of, steps):
+    def planes_through(
+        planes: torch.Tensor, into: torch.Tensor, out_of: torch.Tensor, steps: torch.Tensor
+    ) -> torch.Tensor:
         coefficients = into @ planes @ into.T
         return out_of @ straight_through((coefficients / steps).round() * steps, coefficients) @ out_of.T
 
@@ -113,8 +119,7 @@ class _Reorder(torch.autograd.Function):
         return gradient[ctx.back], None, None
 
 
-# The corruptions of training; the hardest, noise and JPEG, have two shares. The others that `evaluate.py` measures are never
-# trained on.
+# The corruptions of training; the hardest, noise and JPEG, have two shares. `evaluate.py` also measures others.
 CORRUPTIONS = ("none", "noise", "noise", "blur", "resample", "jpeg", "jpeg", "shift")
 
 
@@ -147,13 +152,13 @@ def transmit(
 ) -> torch.Tensor:
     """Send pictures (B, 3, 64, 64) through the channel -> the received pictures, in [0, 1] and rounded to 8 bits.
 
-    strength: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: for choices that must not wait for
-    the device. The batch is divided evenly over the corruptions, from a random start. Of a batch that several processes
-    share, these are the pictures from index `first` on.
+    strength: 0-dim tensor in [0, 1]; rng: generator on the pictures' device; host_rng: for choices that must not wait
+    for the device. The batch is divided evenly over the corruptions, from a random start. Of a batch that several
+    processes share, these are the pictures from index `first` on.
     """
     start = int(host_rng.integers(len(corruptions)))
     index = torch.arange(len(picture), device=picture.device)
-    rows = {}  # of each kind
+    rows: dict[str, torch.Tensor] = {}  # of each kind
     for i, kind in enumerate(corruptions):
         drawn = index[(start + i - first) % len(corruptions) :: len(corruptions)]
         rows[kind] = torch.cat([rows[kind], drawn]) if kind in rows else drawn

@@ -1,7 +1,8 @@
 """The losses of the cycle, each a small function in float32 with its formula and what it prevents.
 
 `algorithm.py` shows where each is used; its weight is `--lambda_NAME`. Pictures are (B, 3, 64, 64) in [0, 1]; `ids` are
-token ids (B, T), padded with PAD. Every loss is a 0-dim tensor, in nats or in the squared unit that its docstring names.
+token ids (B, T), padded with PAD. Every loss is a 0-dim tensor, in nats or in the squared unit that its docstring
+names.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def kl_loss(kl: torch.Tensor) -> torch.Tensor:
 
 
 def spatial_loss(picture: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of a picture and its 5x5 mean, x 100. Prevents fine texture, in which a message can hide."""
+    """Mean squared difference of a picture and its 5x5 mean, x 100. Prevents fine texture, in which a message can
+    hide."""
     return 100 * F.mse_loss(smooth(picture, (0.2,) * 5), picture.float())
 
 
@@ -133,9 +135,9 @@ def perceptual_loss(edge_maps: torch.Tensor, distance: torch.Tensor, spread: flo
 def repulsion_loss(points: torch.Tensor, scale: float = 0.3) -> torch.Tensor:
     """No two tokens look alike: points (n, F), of which two at distance 1 are clearly different -> 0-dim.
 
-    scale x log(0.001 + mean over pairs of exp(-d^2 / 2 - 2 d)). The potential spreads points over the room there is, and
-    its logarithm follows the closest pairs (Wang & Isola 2020). A Gaussian alone has no gradient at distance 0, where
-    some tokens stayed together; the term 2 d has one.
+    scale x log(0.001 + mean over pairs of exp(-d^2 / 2 - 2 d)). The potential spreads points over the room there is,
+    and its logarithm follows the closest pairs (Wang & Isola 2020). A Gaussian alone has no gradient at distance 0,
+    where some tokens stayed together; the term 2 d has one.
     """
     square = squared_distances(points)
     off = 1 - torch.eye(len(points), device=points.device)
@@ -151,9 +153,9 @@ def visibility_loss(
 ) -> torch.Tensor:
     """Every color stands out from every background: lab (n, 3), background (m, 3), CIELAB -> 0-dim.
 
-    VISIBILITY x (relu(contrast - dE)^2 + relu(lighter - dL*)^2) / 1000 (CIE76) of each color's worst background, averaged
-    over colors. A mean over all pairs would hardly change with the one pair that cannot be distinguished. Prevents
-    objects and glyphs that cannot be seen.
+    VISIBILITY x (relu(contrast - dE)^2 + relu(lighter - dL*)^2) / 1000 (CIE76) of each color's worst background,
+    averaged over colors. A mean over all pairs would hardly change with the one pair that cannot be distinguished.
+    Prevents objects and glyphs that cannot be seen.
     """
     difference = lab[:, None] - background[None]
     distance = torch.sqrt(difference.square().sum(-1) + 1e-3)
@@ -180,8 +182,8 @@ def color_loss(lab: torch.Tensor, ids: torch.Tensor, weight: torch.Tensor, n_tok
     """A token has one color wherever it occurs, and different tokens have different colors: lab (N, 3) CIELAB of the
     occurrences of tokens ids (N,) below n_tokens, weight (N,) -> 0-dim.
 
-    Pull: the variance of a token's color over its occurrences, dE^2 / 1000 (CIE76). Push: log(0.001 + mean over pairs of
-    tokens of exp(-d / 10)), d the distance of their mean colors, dE. Prevents tokens of one color.
+    Pull: the variance of a token's color over its occurrences, dE^2 / 1000 (CIE76). Push: log(0.001 + mean over pairs
+    of tokens of exp(-d / 10)), d the distance of their mean colors, dE. Prevents tokens of one color.
     """
     total = torch.zeros(n_tokens, device=lab.device).index_add(0, ids, weight)  # (n_tokens,)
     sums = torch.zeros(n_tokens, 3, device=lab.device).index_add(0, ids, lab * weight[:, None])

@@ -1,8 +1,8 @@
 """The three networks of the cycle: text -> scene -> text.
 
-    AutoregressiveLanguageModel   reads and invents sentences
-    SceneDecoder                  draws a sentence as a 64x64 picture: the decoder of the default preset (decoders/objects.py)
-    CaptionNetwork                reads a picture back, and sees nothing but the picture (captioners/grid.py)
+    AutoregressiveLanguageModel   reads and invents sentences SceneDecoder                  draws a sentence as a 64x64
+    picture: the decoder of the default preset (decoders/objects.py) CaptionNetwork                reads a picture back,
+    and sees nothing but the picture (captioners/grid.py)
 
 `algorithm.py` shows how they are trained together; `decoders.DECODERS` and `captioners.CAPTIONERS` are the registries.
 Shapes: B sentences, T tokens, V tokens of vocabulary, D = d_model. A forward pass draws random numbers only from the
@@ -44,7 +44,7 @@ def dropout(x: torch.Tensor, p: float, rng: torch.Generator | None) -> torch.Ten
 class Block(nn.Module):
     """One pre-norm transformer layer with causal attention."""
 
-    def __init__(self, d_model: int, n_heads: int):
+    def __init__(self, d_model: int, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.norm_attention = nn.LayerNorm(d_model)
@@ -59,7 +59,7 @@ class Block(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """States (B, T, D), attention mask (keys T, queries T) -> states (B, T, D), weights (B, heads, T, T)."""
         qkv = split_heads(self.qkv(self.norm_attention(x)), self.n_heads, 3)
-        attended, weights = attend(*qkv, mask)
+        attended, weights = attend(qkv[0], qkv[1], qkv[2], mask)
         x = x + dropout(self.project(join_heads(attended, self.n_heads)), p, rng)
         x = x + dropout(self.down(F.gelu(self.up(self.norm_mlp(x)))), p, rng)
         return x, weights.unflatten(0, (-1, self.n_heads)).transpose(2, 3)
@@ -80,7 +80,7 @@ class AutoregressiveLanguageModel(nn.Module):
         n_layers: int = 6,
         dropout: float = 0.0,
         has_token_embedding: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if d_model % n_heads:
             raise ValueError(f"d_model {d_model} is not a multiple of n_heads {n_heads}")
@@ -107,7 +107,8 @@ class AutoregressiveLanguageModel(nn.Module):
         return (hidden @ self.embedding.weight.T).float()
 
     def forward(self, ids: torch.Tensor, rng: torch.Generator | None = None) -> Text:
-        """Token ids (B, T), padded with PAD -> Text. States at padding mean nothing. Raises ValueError for T > max_tokens."""
+        """Token ids (B, T), padded with PAD -> Text. States at padding mean nothing. Raises ValueError for T >
+        max_tokens."""
         if ids.shape[1] > self.max_tokens:
             raise ValueError(f"a sentence of {ids.shape[1]} tokens; this model reads at most {self.max_tokens}")
         inputs = F.pad(ids, (1, 0), value=BOS)  # (B, T + 1)
@@ -149,7 +150,7 @@ class AutoregressiveLanguageModel(nn.Module):
 class Cycle(nn.Module):
     """The three networks together, as Settings describe them. word_classes: for decoders that need them."""
 
-    def __init__(self, settings: Any, vocab_size: int, max_tokens: int, word_classes: WordClasses | None = None):
+    def __init__(self, settings: Any, vocab_size: int, max_tokens: int, word_classes: WordClasses | None = None) -> None:
         super().__init__()
         s = settings
         decoder = DECODERS[s.decoder]

@@ -46,7 +46,7 @@ class Settings:
     decoder: str = _flag(
         "objects",
         "model",
-        "objects draws objects with properties, glyphs draws a glyph for each token in reading order, conv is the plain one",
+        "objects draws objects with properties, glyphs a glyph for each token in reading order, conv is the plain one",
         choices=tuple(DECODERS),
     )
     n_objects: int = _flag(3, "model", "objects that a scene of the objects decoder may have", choices=(1, 2, 3))
@@ -110,8 +110,8 @@ class Settings:
     captions_file: str = _flag(
         "",
         "data",
-        "train on this file instead of the grammar: text with one description a line, CSV, TSV, JSON, JSONL or a Flickr8k token "
-        "file, each also as .gz",
+        "train on this file instead of the grammar: text with one description a line, CSV, TSV, JSON, JSONL or a Flickr8k "
+        "token file, each also as .gz",
         path=True,
     )
     captions_column: str = _flag(
@@ -133,7 +133,7 @@ class Settings:
     tokenizer: str = _flag(
         "words",
         "data",
-        "how a captions file is cut up: bpe, its default, reads and writes any text as typed; words knows the words of the file",
+        "how a captions file is divided: bpe, its default, draws any text as typed; words draws the words of the file",
         choices=("words", "bpe"),
     )
     vocab_size: int = _flag(0, "data", "most tokens of a captions file; 0: all words, or 2000 byte-pair tokens", low=0)
@@ -228,16 +228,16 @@ def retired(name: str, instead: str) -> Callable[[str], str]:
 def resolve(typed: dict[str, Any], preset: str | None = None, base: Settings | None = None) -> Settings:
     """Settings from what was typed, over a preset, over a checkpoint's (base) or the default ones.
 
-    A captions file has too many word classes for objects with properties: its default is the glyphs decoder. --use_vq turns
-    off a preset's VAE, unless --use_vae is typed too.
+    A captions file has too many word classes for objects with properties: its default is the glyphs decoder. --use_vq
+    turns off a preset's VAE, unless --use_vae is typed too.
     """
     values = dataclasses.asdict(base) if base else {}
     if not base:
         values.update(PRESETS[preset] if preset else {})
         if typed.get("captions_file"):
             values.update(FREE_TEXT)
-            values.update(FREE_TEXT_PRESETS.get(preset, {}))
-        values.update(OF_DECODER.get(typed.get("decoder", values.get("decoder")), {}))
+            values.update(FREE_TEXT_PRESETS.get(preset or "", {}))
+        values.update(OF_DECODER.get(typed.get("decoder", values.get("decoder", "")), {}))
         if typed.get("use_vq"):
             values["use_vae"] = False
     known = {f.name for f in dataclasses.fields(Settings)}

@@ -1,7 +1,7 @@
 """What caption networks share: a picture in, tokens out, and nothing but the picture to read them from.
 
-Shapes: B pictures, T tokens, V tokens of vocabulary, H = hidden_dim, D = d_model. A forward pass draws random numbers only
-from the generator that it is given.
+Shapes: B pictures, T tokens, V tokens of vocabulary, H = hidden_dim, D = d_model. A forward pass draws random numbers
+only from the generator that it is given.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def teacher_inputs(
 ) -> torch.Tensor:
     """The token before each target: (B, T) -> (B, T + 1), starting with BOS.
 
-    Word dropout replaces some tokens by PAD (Bowman et al. 2016), so that the picture is needed; so are the tokens that the
-    picture does not show (dropped, (B, T) bool).
+    Word dropout replaces some tokens by PAD (Bowman et al. 2016), so that the picture is needed. Tokens that the
+    picture does not show (dropped, (B, T) bool) are replaced, too.
     """
     inputs = F.pad(ids, (1, 0), value=BOS)
     if rng is not None and word_dropout:
@@ -63,11 +63,13 @@ def sample_tokens(logits: torch.Tensor, temperature: float, rng: torch.Generator
 class Captioner(nn.Module):
     """Base class of caption networks: an LSTM that at each token sees the token before and a part of the picture.
 
-    A subclass creates `convs`, `norms`, `squeeze`, `to_gist`, `to_embedding`, `embedding`, `lstm` and `out`, and defines
-    `see`, `lstm_input`, `attend_to` and `forward`.
+    A subclass creates the modules below and defines `forward`, `see`, `lstm_input` and `attend_to`.
     """
 
     max_tokens: int
+    embedding: nn.Embedding
+    lstm: nn.LSTM
+    out: nn.Sequential  # its last layer predicts the next token
 
     @classmethod
     def from_settings(cls, settings: Any, vocab_size: int, max_tokens: int) -> Captioner:
@@ -75,7 +77,7 @@ class Captioner(nn.Module):
         raise NotImplementedError
 
     @property
-    def output(self) -> nn.Linear:
+    def output(self) -> Any:
         """The output layer: hidden states (..., H) -> logits (..., V)."""
         return self.out[-1]
 

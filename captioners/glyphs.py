@@ -24,7 +24,9 @@ class GlyphCaptionNetwork(Captioner):
     WIDTH = 1.25  # of a glimpse, in cells
     REACH = 0.15  # how far centers may move with a picture, as a share of half its side
 
-    def __init__(self, vocab_size: int, max_tokens: int, d_model: int = 512, hidden_dim: int = 256, n_cells: int = 25):
+    points: torch.Tensor
+
+    def __init__(self, vocab_size: int, max_tokens: int, d_model: int = 512, hidden_dim: int = 256, n_cells: int = 25) -> None:
         super().__init__()
         if hidden_dim % 32:
             raise ValueError(f"hidden_dim {hidden_dim} is not a multiple of 32")

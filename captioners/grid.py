@@ -17,7 +17,7 @@ class CaptionNetwork(Captioner):
 
     HEADS = 4
 
-    def __init__(self, vocab_size: int, max_tokens: int, d_model: int = 512, hidden_dim: int = 256):
+    def __init__(self, vocab_size: int, max_tokens: int, d_model: int = 512, hidden_dim: int = 256) -> None:
         super().__init__()
         if hidden_dim % 32:
             raise ValueError(f"hidden_dim {hidden_dim} is not a multiple of 32")

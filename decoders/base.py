@@ -1,7 +1,7 @@
 """The interface of scene decoders, the Scene that they return, and the VAE bottleneck that they share.
 
-Shapes: B sentences, T tokens, V tokens of vocabulary, D = d_model, F latent factors of d dimensions each: a factor is one
-property of one object, the background, or one glyph.
+Shapes: B sentences, T tokens, V tokens of vocabulary, D = d_model, F latent factors of d dimensions each: a factor is
+one property of one object, the background, or one glyph.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Decoder(nn.Module):
     has_layers: ClassVar[bool] = False  # defines `layers` and `interpolate`
     compiled: ClassVar[tuple[str, ...]] = ()  # submodules that --compile compiles
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.alphabets = nn.ModuleDict()  # {name: Quantizer}, empty without --use_vq
+        self.alphabets: Any = nn.ModuleDict()  # {name: Quantizer}, empty without --use_vq
 
     @classmethod
     def from_settings(cls, settings: Any, vocab_size: int, word_classes: Any) -> Decoder:

@@ -1,8 +1,8 @@
 """Scenes written as codes, which a person can read and type, of models trained with --use_vq.
 
-Objects are divided by "/", and the background is named as one of their properties is:
-`color=3 shape=7 / shape=1 place=4 / background=2`. What is not named is as where no word sets it; "-" is an object without
-a code. Glyphs are codes in the order of their cells, `17 - 4`, where "-" is an empty cell.
+Objects are divided by "/", and the background is named as one of their properties is: `color=3 shape=7 / shape=1
+place=4 / background=2`. What is not named is as where no word sets it; "-" is an object without a code. Glyphs are
+codes in the order of their cells, `17 - 4`, where "-" is an empty cell.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from text.vocabulary import PAD
 class ConvSceneDecoder(Decoder):
     """Draws textures that the captioner reads and a person cannot."""
 
-    def __init__(self, d_model: int = 512, hidden_dim: int = 256, z_dim: int = 128, use_vae: bool = True):
+    def __init__(self, d_model: int = 512, hidden_dim: int = 256, z_dim: int = 128, use_vae: bool = True) -> None:
         super().__init__()
         self.use_vae = use_vae
         self.to_mu = nn.Linear(d_model, z_dim)

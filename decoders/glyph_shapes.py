@@ -13,9 +13,9 @@ from decoders.waves import Waves
 class Shapes(nn.Module):
     """A latent -> the soft coverage of one compact shape, whose radius varies with the angle.
 
-    The radius is a sum of waves of a few orders with one of them in the lead (Zahn & Roskies 1972 describe closed curves by
-    such series), so that a glyph can be named: disc, dumbbell, trefoil, cross, star, with or without a hole. All glyphs
-    cover the same area, so that none is more conspicuous than another.
+    The radius is a sum of waves of a few orders with one of them in the lead (Zahn & Roskies 1972 describe closed
+    curves by such series), so that a glyph can be named: disc, dumbbell, trefoil, cross, star, with or without a hole.
+    All glyphs cover the same area, so that none is more conspicuous than another.
     """
 
     ORDERS = range(2, 6)  # lobes
@@ -23,13 +23,16 @@ class Shapes(nn.Module):
     HOLE = 0.6  # the radius of a hole as a share of the radius between the lobes
     SOFTNESS = 1.5  # steepness of edges, per px
 
-    def __init__(self, latent_dim: int, side: int, hidden_dim: int):
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def __init__(self, latent_dim: int, side: int, hidden_dim: int) -> None:
         super().__init__()
         self.side = side  # of a window, px
         n_values = 3 * len(self.ORDERS) + 2
         self.outline = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, n_values))
         with torch.no_grad():  # different tokens start with different outlines
-            self.outline[2].weight *= 12
+            self.outline[2].get_parameter("weight").mul_(12)
         axis = torch.arange(side) - (side - 1) / 2
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("x", x.reshape(-1).clone(), persistent=False)  # px from the center of a window
@@ -60,11 +63,11 @@ class Shapes(nn.Module):
 class Colors(nn.Module):
     """A latent -> one sRGB color in [0, 1]."""
 
-    def __init__(self, latent_dim: int, hidden_dim: int):
+    def __init__(self, latent_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 3))
         with torch.no_grad():
-            self.net[2].weight *= 4
+            self.net[2].get_parameter("weight").mul_(4)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(self.net(z))

@@ -1,7 +1,7 @@
 """The glyphs decoder, for free text: one glyph for each token, in the cells of a grid in reading order.
 
-A glyph follows from its token alone, so it looks the same in every cell. The captioner reads the token from the shape and
-the color of its glyph, and the order from the cells.
+A glyph follows from its token alone, so it looks the same in every cell. The captioner reads the token from the shape
+and the color of its glyph, and the order from the cells.
 
 Shapes: B sentences, T tokens, K cells, d dimensions of a glyph's latent, D = d_model. Everything here is float32.
 """
@@ -51,7 +51,8 @@ class GlyphSceneDecoder(Decoder):
     """
 
     captioner = "glyphs"
-    # The output layer moves the embeddings of all rare tokens the same way (Gao et al. 2019): their glyphs would be alike.
+    # The output layer moves the embeddings of all rare tokens the same way (Gao et al. 2019): their glyphs would be
+    # alike.
     has_token_embedding = True
     supports_vq = True
     draws_glyphs = True
@@ -62,6 +63,11 @@ class GlyphSceneDecoder(Decoder):
     WINDOW = 1.25  # the side of a glyph's window, as a multiple of the smaller side of its cell
     COMPARED = 384  # tokens whose glyphs a step compares with one another
 
+    down: torch.Tensor
+    across: torch.Tensor
+    x: torch.Tensor
+    y: torch.Tensor
+
     def __init__(
         self,
         d_model: int = 512,
@@ -71,7 +77,7 @@ class GlyphSceneDecoder(Decoder):
         n_cells: int = 25,
         vq_levels: str = "",
         n_tokens: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         self.factor_dim = z_dim // n_cells  # d
         if self.factor_dim < LEAST_DIM:
@@ -173,8 +179,8 @@ class GlyphSceneDecoder(Decoder):
     def compose(self, coverage: torch.Tensor, colors: torch.Tensor) -> torch.Tensor:
         """Coverage (B, T, side, side) and colors (B, T, 3) over the background -> (B, 3, 64, 64) in [0, 1].
 
-        Where two windows overlap, coverage beyond 1 is shared in proportion: no order of drawing, no clamp on the picture.
-        Two products with a matrix of 0 and 1 are faster than F.fold.
+        Where two windows overlap, coverage beyond 1 is shared in proportion: no order of drawing, no clamp on the
+        picture. Two products with a matrix of 0 and 1 are faster than F.fold.
         """
         empty = self.rows * self.columns - coverage.shape[1]
         background = torch.sigmoid(self.background_logit)
@@ -230,7 +236,8 @@ class GlyphSceneDecoder(Decoder):
         ids: torch.Tensor,
         host_rng: np.random.Generator,
     ) -> dict[str, torch.Tensor]:
-        """Glyphs are visible and differ, those of some tokens drawn at random; with --use_vq tokens have codes of their own."""
+        """Glyphs are visible and differ, those of some tokens drawn at random; with --use_vq tokens have codes of their
+        own."""
         drawn = host_rng.permutation(len(embedding) - len(SPECIALS))[: self.COMPARED] + len(SPECIALS)
         coverage, colors = self.glyphs_of(embedding[torch.from_numpy(drawn).to(embedding.device)])
         background = torch.sigmoid(self.background_logit)

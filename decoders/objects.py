@@ -1,11 +1,11 @@
 """The objects decoder: up to three objects on a background, where a word sets one property of one object.
 
-`word_slots.py` has the rules by which a word finds its object and its property, `properties.py` the networks that turn a
-word's latent into values, `renderer.py` the drawing. What a word sets follows from the word's embedding alone. With
+`word_slots.py` has the rules by which a word finds its object and its property, `properties.py` the networks that turn
+a word's latent into values, `renderer.py` the drawing. What a word sets follows from the word's embedding alone. With
 --use_vq each word class chooses from an alphabet of codes.
 
-Shapes: B sentences, T tokens, N objects, P properties, F = N P + 1 latent factors (one for each property of each object,
-the last for the background) of d dimensions, D = d_model. Everything here is float32.
+Shapes: B sentences, T tokens, N objects, P properties, F = N P + 1 latent factors (one for each property of each
+object, the last for the background) of d dimensions, D = d_model. Everything here is float32.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from text.vocabulary import PAD
 from text.word_classes import WordClasses
 
 NAMES = (*PROPERTIES, BACKGROUND)
-# Which colors must stand out from which: (color, what is around it, contrast, lighter), as `visibility_loss` takes them.
-# A body may have any color, so that a rim need not be lighter than it; a dot lies in a hole as dark as the background.
+# Which colors must stand out from which: (color, what is around it, contrast, lighter), as `visibility_loss` takes
+# them. A body may have any color, so that a rim need not be lighter than it; a dot lies in a hole as dark as the
+# background.
 CONTRASTS = (("rim", "color", 35.0, -100.0), ("rim", BACKGROUND, 45.0, 25.0), ("dot", BACKGROUND, 45.0, 25.0))
 
 
@@ -57,6 +58,8 @@ class ObjectsSceneDecoder(Decoder):
     draws_objects = True
     has_layers = True
 
+    property_of_factor: torch.Tensor  # (F,)
+
     def __init__(
         self,
         classes: WordClasses,
@@ -67,7 +70,7 @@ class ObjectsSceneDecoder(Decoder):
         n_objects: int = 3,
         latent_dropout: float = 0.0,
         vq_levels: str = "",
-    ):
+    ) -> None:
         super().__init__()
         self.n_objects = n_objects
         self.use_vae = use_vae
@@ -115,9 +118,8 @@ class ObjectsSceneDecoder(Decoder):
             )
         levels = parse_levels(settings.vq_levels)
         if settings.use_vq and levels and len(levels) > settings.z_dim // n_factors:
-            raise ValueError(
-                f"--vq_levels {settings.vq_levels} needs --z_dim {len(levels) * n_factors} or more, not {settings.z_dim}"
-            )
+            least = len(levels) * n_factors
+            raise ValueError(f"--vq_levels {settings.vq_levels} needs --z_dim {least} or more, not {settings.z_dim}")
 
     # ---- sentence -> latents --------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class ObjectsSceneDecoder(Decoder):
     def compose(
         self, z: torch.Tensor, words: torch.Tensor, count: torch.Tensor, only: int | None = None
     ) -> torch.Tensor:
-        """z (B, F, d), the word of each factor (B, F) or -1, number of objects (B,) -> pictures (B, 3, 64, 64) in [0, 1].
+        """z (B, F, d), the word of each factor (B, F) or -1, number of objects (B,) -> pictures (B, 3, 64, 64).
 
         only: the index of the one object to draw, -1 for none.
         """
@@ -270,7 +272,7 @@ class ObjectsSceneDecoder(Decoder):
         return loss
 
     def _commitment(self, embedding: torch.Tensor) -> list[torch.Tensor]:
-        """How far words are from codes of their own, for each alphabet, and shapes from outlines that can still change."""
+        """The distance of words from codes of their own, for each alphabet, and the saturation of outlines."""
         out = []
         for index, name in enumerate(NAMES):
             if name in self.alphabets:

@@ -1,13 +1,14 @@
 """The properties that a word can set: color, shape, place, rim, shading, dot and size of an object, and the background.
 
-Each property is a small network from a latent to the values that are drawn, shared by all objects. Distances of two values
-are in units of "clearly different". Everything here is float32.
+Each property is a small network from a latent to the values that are drawn, shared by all objects. Distances of two
+values are in units of "clearly different". Everything here is float32.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -30,14 +31,15 @@ N_VALUES = {"color": 3, "shape": 14, "place": 2, "rim": 3, "shading": 2, "dot": 
 GAIN = {"color": 4, "shape": 12, "place": 6, "rim": 4, "shading": 6, "dot": 4, "size": 6, BACKGROUND: 4}
 # Property -> the distance at which two values are clearly different: dE (CIE76), shares of a territory, logarithms ...
 CLEARLY_DIFFERENT = {
-    "color": 25.0, "shape": 0.5, "place": 0.45, "rim": 40.0, "shading": 0.55, "dot": 40.0, "size": 0.16, BACKGROUND: 1.0,
+    "color": 25.0, "shape": 0.5, "place": 0.45, "rim": 40.0, "shading": 0.55, "dot": 40.0, "size": 0.16,
+    BACKGROUND: 1.0,
 }  # fmt: skip
 LIGHTNESS = 0.7  # weight of a difference of lightness beside one of hue: a whole picture can be darker
 
 
 class Outline(nn.Module):
-    """The outline of an object: a closed curve led by waves of one order, with pointed tips (triangle, star) or flat ones
-    (trefoil, cross)."""
+    """The outline of an object: a closed curve led by waves of one order, with pointed tips (triangle, star) or flat
+    ones (trefoil, cross)."""
 
     ORDERS = range(2, 6)  # lobes
     DEPTH = 0.5  # of the deepest valley between two lobes, as a share of their tips
@@ -45,13 +47,13 @@ class Outline(nn.Module):
     NAMEABLE = 0.35  # distance of the waves of two outlines that a person gives two names
     SATURATED = 4.0  # input beyond which a sigmoid is nearly flat: a fourteenth of its steepest slope
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.waves = Waves(self.ORDERS)
 
     def _wave(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Values of shapes (..., 14) -> radius between the lobes (..., 1), second harmonic (..., 1), share of each order
-        (..., orders)."""
+        """Values of shapes (..., 14) -> radius between the lobes (..., 1), second harmonic (..., 1), share of each
+        order (..., orders)."""
         depth = values[..., :1]
         sharpness = values[..., 1:2]
         order = values[..., 2 : 2 + len(self.ORDERS)]
@@ -66,8 +68,8 @@ class Outline(nn.Module):
         return torch.cat([swing * order, 2 * swing * sharpness * order], -1)
 
     def saturation(self, values: torch.Tensor) -> torch.Tensor:
-        """Mean of relu(|value| - SATURATED)^2 of shapes (..., 14) -> 0-dim. In the flat parts of the sigmoids of `_wave` no
-        loss moves an outline, and two words could stay one disc."""
+        """Mean of relu(|value| - SATURATED)^2 of shapes (..., 14) -> 0-dim. In the flat parts of the sigmoids of
+        `_wave` no loss moves an outline, and two words could stay one disc."""
         return torch.relu(values[..., : 2 + len(self.ORDERS)].abs() - self.SATURATED).square().mean()
 
     def forward(
@@ -93,7 +95,7 @@ class Outline(nn.Module):
 class PropertyNetworks(nn.Module):
     """Latents -> values of properties, and distances of values."""
 
-    def __init__(self, latent_dim: int, hidden: int):
+    def __init__(self, latent_dim: int, hidden: int) -> None:
         super().__init__()
         self.outline = Outline()
         self.background_logit = nn.Parameter(torch.logit(torch.tensor([0.06, 0.08, 0.14])))  # where no word sets one
@@ -105,12 +107,12 @@ class PropertyNetworks(nn.Module):
         )
         with torch.no_grad():
             for name, gain in GAIN.items():
-                self.networks[name][2].weight *= gain
+                self.networks[name].get_parameter("2.weight").mul_(gain)
 
     def forward(self, name: str, z: torch.Tensor) -> torch.Tensor:
         """Latents (..., d) -> values of a property (..., n): color, rim and dot sRGB in [0, 1], the last two with an
-        opacity behind it; place and shading in [-1, 1]; size a radius in px; background sRGB, the strength of its stripes
-        in [0, 1], and their frequency across and down, radians a px."""
+        opacity behind it; place and shading in [-1, 1]; size a radius in px; background sRGB, the strength of its
+        stripes in [0, 1], and their frequency across and down, radians a px."""
         v = self.networks[name](z)
         if name == "color":
             return torch.sigmoid(v)
@@ -126,7 +128,7 @@ class PropertyNetworks(nn.Module):
         return v  # shape
 
     @staticmethod
-    def grounded_values(part: str, value: float | Sequence[float]) -> Sequence[float]:
+    def grounded_values(part: str, value: Any) -> Sequence[float]:
         """What a grounding file sets, in [0, 1] -> values of the property."""
         if part == "color":
             return value

@@ -1,8 +1,9 @@
 """A finite alphabet of codes for a latent factor: finite scalar quantization (FSQ, Mentzer et al. 2023).
 
-Each of the first dimensions is bounded by tanh and rounded to one of its levels; the levels together are the code. The grid
-has no weights, so that no code can die, and the gradient passes the rounding straight through. Everything here is float32,
-also under autocast: in bf16 neighboring levels and their indices coincide, and the library only guards against CUDA's.
+Each of the first dimensions is bounded by tanh and rounded to one of its levels; the levels together are the code. The
+grid has no weights, so that no code can die, and the gradient passes the rounding straight through. Everything here is
+float32, also under autocast: in bf16 neighboring levels and their indices coincide, and the library only guards against
+CUDA's.
 """
 
 from __future__ import annotations
@@ -21,25 +22,26 @@ MOST_CODES = 1 << 16  # float32 represents their indices exactly
 
 
 def parse_levels(text: str) -> tuple[int, ...] | None:
-    """--vq_levels -> the levels of each dimension of a code, None for `auto`. Raises ValueError, in one line without the flag.
+    """--vq_levels -> the levels of each dimension of a code, None for `auto`. Raises ValueError, in one line without
+    the flag.
 
     >>> parse_levels("8,5,5"), parse_levels("auto")
     ((8, 5, 5), None)
     """
     if text == AUTO:
         return None
-    levels = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 6 and int(part) >= 2 for part in levels):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 6 and int(part) >= 2 for part in parts):
         raise ValueError(f"is no list of whole numbers from 2, such as 8,5,5, and not {AUTO}")
-    levels = tuple(int(part) for part in levels)
+    levels = tuple(int(part) for part in parts)
     if math.prod(levels) > MOST_CODES:
         raise ValueError(f"are {math.prod(levels)} codes, more than {MOST_CODES}")
     return levels
 
 
 def choose_levels(n_words: int, dimensions: int = 99) -> tuple[int, ...]:
-    """The smallest grid with a code for each word: as few dimensions as MOST_LEVELS allows, with similar levels; more levels
-    only where a factor has no more dimensions.
+    """The smallest grid with a code for each word: as few dimensions as MOST_LEVELS allows, with similar levels; more
+    levels only where a factor has no more dimensions.
 
     >>> choose_levels(5), choose_levels(7), choose_levels(11), choose_levels(2000)
     ((5,), (4, 2), (4, 3), (5, 5, 5, 4, 4))
@@ -55,12 +57,14 @@ def choose_levels(n_words: int, dimensions: int = 99) -> tuple[int, ...]:
 class Quantizer(nn.Module):
     """An alphabet: latents (..., d) -> values of their codes (..., d), and the codes.
 
-    The values of a code are an embedding of its own, so that codes can look as different as they must, plus a linear map of
-    its position on the grid, through which gradients reach the latent. Raises ValueError if a code needs more than d
-    dimensions.
+    The values of a code are an embedding of its own, so that codes can look as different as they must, plus a linear
+    map of its position on the grid, through which gradients reach the latent. Raises ValueError if a code needs more
+    than d dimensions.
     """
 
-    def __init__(self, levels: Sequence[int], factor_dim: int):
+    highest: torch.Tensor  # the index of each dimension's highest level
+
+    def __init__(self, levels: Sequence[int], factor_dim: int) -> None:
         super().__init__()
         from vector_quantize_pytorch import FSQ  # takes two seconds to import, and only models with codes need it
 
@@ -88,8 +92,9 @@ class Quantizer(nn.Module):
         return self.slope(position) + self.own(codes)
 
     def commitment(self, z: torch.Tensor) -> torch.Tensor:
-        """Mean squared distance of the latents of all words, (n, d), from the centers of the codes that `spread` gives them
-        -> 0-dim. The commitment loss of van den Oord et al. (2017), to a code of one's own instead of the nearest."""
+        """Mean squared distance of the latents of all words, (n, d), from the centers of the codes that `spread` gives
+        them -> 0-dim. The commitment loss of van den Oord et al. (2017), to a code of one's own instead of the
+        nearest."""
         z = z[:, : len(self.levels)].float()
         center = spread(z.detach(), self.levels) / self.highest * 2 - 1  # in [-1, 1]
         return (z - torch.atanh(OUTERMOST * center)).square().sum(1).mean()
@@ -101,10 +106,11 @@ class Quantizer(nn.Module):
 
 
 def spread(points: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
-    """Assign each of n points (n, d) to a cell of its own near it, on a grid of at least n cells -> levels (n, d), int64.
+    """Assign each of n points (n, d) to a cell of its own near it, on a grid of at least n cells -> levels (n, d),
+    int64.
 
-    The first dimension divides the points evenly over its levels, the second one those of each level over its levels, and so
-    on, as in a k-d tree. In one dimension that is the nearest assignment there is.
+    The first dimension divides the points evenly over its levels, the second one those of each level over its levels,
+    and so on, as in a k-d tree. In one dimension that is the nearest assignment there is.
 
     >>> spread(torch.tensor([[0.1], [5.0], [0.2]]), (3,)).T
     tensor([[0, 2, 1]])

@@ -8,8 +8,8 @@ import torch.nn as nn
 from decoders.base import PICTURE_SIZE
 from decoders.properties import Outline
 
-# For 1, 2 and 3 objects: the center of each object's territory, how far the object may move from it across and down, px,
-# and the scale of objects. Territories do not overlap, so that objects keep apart and inside the frame.
+# For 1, 2 and 3 objects: the center of each object's territory, how far the object may move from it across and down,
+# px, and the scale of objects. Territories do not overlap, so that objects keep apart and inside the frame.
 TERRITORIES = {
     1: (((0, 0),), (12.5, 12.5), 1.5),
     2: (((-16, 0), (16, 0)), (3.0, 18.0), 1.1),
@@ -32,13 +32,19 @@ def shaded(color: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
 class Renderer(nn.Module):
     """Values of properties -> pictures; N = n_objects."""
 
-    def __init__(self, n_objects: int, outline: Outline):
+    x: torch.Tensor  # (4096,) px from the center
+    y: torch.Tensor
+    center: torch.Tensor  # (counts, N, 2)
+    reach: torch.Tensor  # (counts, 2)
+    scale: torch.Tensor  # (counts,)
+
+    def __init__(self, n_objects: int, outline: Outline) -> None:
         super().__init__()
         self.n_objects = n_objects
         self.outline = outline
         axis = torch.arange(PICTURE_SIZE) - (PICTURE_SIZE - 1) / 2
         y, x = torch.meshgrid(axis, axis, indexing="ij")
-        self.register_buffer("x", x.reshape(-1).clone(), persistent=False)  # (4096,) px from the center
+        self.register_buffer("x", x.reshape(-1).clone(), persistent=False)
         self.register_buffer("y", y.reshape(-1).clone(), persistent=False)
         counts = range(1, n_objects + 1)
         center = torch.zeros(n_objects, n_objects, 2)
@@ -46,9 +52,9 @@ class Renderer(nn.Module):
             center[count - 1, :count] = torch.tensor(TERRITORIES[count][0], dtype=torch.float32)
         reach = torch.tensor([TERRITORIES[count][1] for count in counts])
         scale = torch.tensor([TERRITORIES[count][2] for count in counts])
-        self.register_buffer("center", center, persistent=False)  # (counts, N, 2)
-        self.register_buffer("reach", reach, persistent=False)  # (counts, 2)
-        self.register_buffer("scale", scale, persistent=False)  # (counts,)
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
 
     def forward(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,12 @@ def assign_properties(classes: WordClasses) -> list[int]:
 
     Where a user grounds words of a class, the class sets the property that most of these words name.
     """
-    votes = [Counter() for _ in classes.belongs_to]
+    votes: list[Counter[str]] = [Counter() for _ in classes.belongs_to]
     for word, parts in classes.grounding.items():
         word_class = classes.class_of[int(word)]
         if word_class >= 0:
             votes[word_class].update(GROUNDED[part][0] for part in parts)
-    chosen = {}  # word class -> property
+    chosen: dict[int, int] = {}  # word class -> property
     for word_class, counts in enumerate(votes):
         for name, _ in counts.most_common():
             if PROPERTIES.index(name) not in chosen.values():
@@ -50,7 +51,8 @@ def assign_properties(classes: WordClasses) -> list[int]:
 
 @dataclass
 class Slots:
-    """What the words of B sentences set; F factors, one for each property of each object and the last for the background."""
+    """What the words of B sentences set; F factors, one for each property of each object and the last for the
+    background."""
 
     position: torch.Tensor  # (B, F) the position in the sentence of the word that sets a factor, -1 for none
     word: torch.Tensor  # (B, F) the token id of that word, -1 for none
@@ -60,7 +62,11 @@ class Slots:
 class WordSlots(nn.Module):
     """Finds the word of each factor of each sentence, from tables over the vocabulary."""
 
-    def __init__(self, classes: WordClasses, n_objects: int):
+    property_of_word: torch.Tensor  # (V,)
+    is_noun: torch.Tensor  # (V,)
+    precedes_noun: torch.Tensor  # (V,)
+
+    def __init__(self, classes: WordClasses, n_objects: int) -> None:
         super().__init__()
         self.n_objects = n_objects
         self.n_factors = n_objects * len(PROPERTIES) + 1
@@ -97,16 +103,18 @@ class WordSlots(nn.Module):
 
     def words_of_property(self, index: int) -> torch.Tensor:
         """Token ids (n,) of the words that set a property."""
-        return (self.property_of_word == index).nonzero()[:, 0]
+        return torch.nonzero(self.property_of_word == index)[:, 0]
 
 
 class Grounding(nn.Module):
     """The values that a user sets for some words (--grounding)."""
 
-    def __init__(self, classes: WordClasses, properties: PropertyNetworks):
+    def __init__(self, classes: WordClasses, properties: PropertyNetworks) -> None:
         super().__init__()
         property_of_class = [*assign_properties(classes), NO_PROPERTY]
-        self.parts = {}  # token id -> {part: value}, without parts of another property than the class's
+        self.parts: dict[
+            int, dict[str, Any]
+        ] = {}  # token id -> {part: value}, without parts of another property than the class's
         for word, parts in classes.grounding.items():
             index = property_of_class[classes.class_of[int(word)]]
             shown = {part: v for part, v in parts.items() if PROPERTIES.index(GROUNDED[part][0]) == index}
@@ -115,10 +123,10 @@ class Grounding(nn.Module):
         self.properties = []
         for name in PROPERTIES:
             table = np.full((len(classes.class_of) + 1, N_VALUES[name]), np.nan, np.float32)  # the last row: no word
-            for word, parts in self.parts.items():
-                for part, value in parts.items():
+            for token, shown in self.parts.items():
+                for part, value in shown.items():
                     if GROUNDED[part][0] == name:
-                        table[word, GROUNDED[part][1]] = properties.grounded_values(part, value)
+                        table[token, GROUNDED[part][1]] = properties.grounded_values(part, value)
             if not np.isnan(table).all():
                 self.properties.append(name)
                 self.register_buffer(name, torch.tensor(table), persistent=False)

@@ -9,7 +9,7 @@ from typing import Any
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[no-redef]
 
 PARTS = ("color", "x", "y", "size")
 
@@ -44,10 +44,10 @@ def load_grounding(path: str) -> dict[str, dict[str, Any]]:
 def grounding_line(grounded: dict[str, dict[str, Any]], path: str = "") -> str:
     """What was grounded, as `load_grounding` returns it, and the file -> one line for reports; "" if nothing was.
 
-    >>> grounding_line({"red": {"color": [1, 0, 0]}, "blue": {"color": [0, 0, 1]}, "left": {"x": 0, "y": 0.5}}, "my/own.toml")
-    'given, not emerged (own.toml): color of red, blue; place of left'
+    >>> grounding_line({"red": {"color": [1, 0, 0]}, "left": {"x": 0, "y": 0.5}}, "my/own.toml")
+    'given, not emerged (own.toml): color of red; place of left'
     """
-    words = {}  # part -> the words that it is set for
+    words: dict[str, list[str]] = {}  # part -> the words that it is set for
     for word, parts in grounded.items():
         names = [part for part in PARTS if part in parts]
         if "x" in names and "y" in names:
@@ -74,7 +74,7 @@ def color_of(name: str) -> list[float] | None:
     """ "#rrggbb" or a name of matplotlib's table -> [r, g, b] in [0, 1], or None."""
     from matplotlib.colors import CSS4_COLORS
 
-    name = CSS4_COLORS.get(name, name)
+    name = str(CSS4_COLORS.get(name, name))
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", name):
         return None
     return [int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)]
