@@ -52,9 +52,7 @@ class Decoder(nn.Module):
 
     captioner: ClassVar[str] = "grid"  # the captioner that reads the pictures, a key of `captioners.CAPTIONERS`
     needs_word_classes: ClassVar[bool] = False  # the constructor gets the WordClasses of the training sentences
-    has_token_embedding: ClassVar[bool] = (
-        False  # tokens are drawn from an embedding of their own, not the output layer's
-    )
+    has_token_embedding: ClassVar[bool] = False  # tokens are drawn from another embedding than the output layer's
     supports_vq: ClassVar[bool] = False
     supports_grounding: ClassVar[bool] = False
     draws_objects: ClassVar[bool] = False  # pictures show objects with properties
