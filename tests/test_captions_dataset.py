@@ -8,12 +8,7 @@ from conftest import TINY
 
 import train
 from captions.dataset import MAX_WORDS
-from data_utils import (
-    PAD,
-    CaptionsData,
-    CaptionsFileError,
-    Vocabulary,
-)
+from data_utils import PAD, CaptionsData, CaptionsFileError, Vocabulary
 from runtime.command_line import UserError
 from settings import resolve
 from training.data import open_data

@@ -65,7 +65,7 @@ class Packing:
 
     ROUND = 16  # the number of kept rows is a multiple of this
 
-    def __init__(self, mask: torch.Tensor):
+    def __init__(self, mask: torch.Tensor) -> None:
         self.shape = mask.shape
         self.keeps_all = mask.device.type != "cpu"
         if not self.keeps_all:

@@ -15,14 +15,14 @@ SAMPLED = 1024  # tokens that are used of a larger one, unless the batch itself 
 
 
 class TokenPredictor:
-    """Computes the losses of networks that predict the tokens of one batch; ids (B, T), `local` the rows of this process.
+    """Losses of networks that predict the tokens of a batch; ids (B, T), `local` the rows of this process.
 
-    Rows of padding take no part. A large vocabulary is reduced to C tokens: those of the batch and some drawn at random,
-    each of which stands for several absent ones, so that the softmax's sum is right on average (sampled softmax by
-    importance sampling; Bengio & Senecal 2003). host_rng draws only for such a vocabulary.
+    Padding takes no part. A large vocabulary is reduced to C tokens: those of the batch and some drawn at random with
+    `host_rng`, each of which stands for several absent ones. The softmax's sum is then right on average (sampled
+    softmax by importance sampling; Bengio & Senecal 2003).
     """
 
-    def __init__(self, ids: torch.Tensor, local: torch.Tensor, vocab_size: int, host_rng: np.random.Generator):
+    def __init__(self, ids: torch.Tensor, local: torch.Tensor, vocab_size: int, host_rng: np.random.Generator) -> None:
         self.targets = targets_of(local)  # (B, T + 1)
         self.packing = Packing(self.targets != PAD)
         size = max(SAMPLED, ids.numel() + len(SPECIALS))

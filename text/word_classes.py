@@ -1,10 +1,10 @@
 """Word classes, and which noun a word belongs to: found in the training sentences by distribution alone.
 
-Words of one class can replace one another, so their neighbors are alike (Harris 1954). One class, the nouns, occurs in every
-sentence, and a sentence describes as many objects as it has nouns. In sentences with one noun, words of a class that mostly
-precede it belong to the next noun, those of other classes to the previous noun. A class that occurs at most once in a
-sentence, however many nouns there are, belongs to the background. Words between two nouns whose class never occurs beside a
-single noun belong to the first of the two.
+Words of one class can replace one another, so their neighbors are alike (Harris 1954). One class, the nouns, occurs
+in every sentence, and a sentence describes as many objects as it has nouns. In sentences with one noun, words of a
+class that mostly precede it belong to the next noun, those of other classes to the previous noun. A class that occurs
+at most once in a sentence, however many nouns there are, belongs to the background. Words between two nouns whose
+class never occurs beside a single noun belong to the first of the two.
 """
 
 from __future__ import annotations
@@ -96,8 +96,10 @@ def _labels(rows, n):
 
 
 def _neighbors(line, label):
-    """How often each word has each label, a rare word or the border of a sentence to its left and to its right -> (words,
-    labels), rows of length 1 of the roots of shares, so that products of rows are Bhattacharyya coefficients."""
+    """How often a word has each label, a rare word or a sentence's border to its left and right -> (words, labels).
+
+    Rows have length 1 and hold roots of shares, so that products of rows are Bhattacharyya coefficients.
+    """
     labels = int(label.max()) + 3
     rare, border = labels - 2, labels - 1
     shown = np.where(label < 0, rare, label)
