@@ -66,8 +66,10 @@ class GrammarData:
 
     max_tokens = MOST_WORDS
 
-    def __init__(self, num_samples: int, seed: int, fixed: bool = False):
-        self.num_samples, self.seed, self.fixed = num_samples, seed, fixed
+    def __init__(self, num_samples: int, seed: int, fixed: bool = False) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.fixed = fixed
         self.vocab = Vocabulary.of_grammar()
         # the token id of the first word of each phrase of each slot
         self.slot_ids = np.full((len(SLOTS), SLOT_SIZES.max()), PAD, np.int64)
@@ -129,9 +131,7 @@ class GrammarData:
         return torch.from_numpy(np.ascontiguousarray(self.to_ids(rows)))
 
 
-# ---------------------------------------------------------------------------------------------
-# python data_utils.py
-# ---------------------------------------------------------------------------------------------
+# ---- python data_utils.py -------------------------------------------------------------------------
 
 
 BLOCK = 10000  # sentences drawn at once, however few are asked for: --num 5 is a prefix of --num 50000

@@ -25,9 +25,7 @@ MAX_WORDS = 32  # in a sentence; longer ones are left out, and counted
 MAX_UNITS = 200  # the same with --tokenizer bpe: words, numbers and punctuation marks
 
 
-# ---------------------------------------------------------------------------------------------
-# Splits
-# ---------------------------------------------------------------------------------------------
+# ---- Splits ---------------------------------------------------------------------------------------
 
 
 def split_point(groups: np.ndarray, wanted: int, parts: int) -> int:
@@ -67,9 +65,7 @@ def split_rows(keys: dict[str, FileKeys], train_split: float) -> tuple[np.ndarra
     return train, val, test
 
 
-# ---------------------------------------------------------------------------------------------
-# The training set
-# ---------------------------------------------------------------------------------------------
+# ---- The training set -----------------------------------------------------------------------------
 
 
 class Sentences(Sequence):

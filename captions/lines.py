@@ -22,12 +22,7 @@ LINE_CHARACTERS = 1 << 16  # a longer line is cut, so that a file of one line ne
 HEAD = 1 << 16  # bytes that are searched for NUL
 SHOWN = 200  # characters of a sentence that a message shows
 GZIP = b"\x1f\x8b"
-BYTE_ORDER_MARKS = {
-    b"\xff\xfe\0\0": "utf-32",
-    b"\0\0\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
+BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 SAVE_AS_TEXT = "save its sentences as plain text or CSV"
 NOT_CAPTIONS = {  # how a file begins, in lower case: the error
     b"%pdf-": f"is a PDF document; {SAVE_AS_TEXT}",

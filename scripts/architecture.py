@@ -14,9 +14,9 @@ from torch import nn
 
 from data_utils import GrammarData
 from runtime.command_line import Parser, exit_code
+from runtime.files import whole_file
 from settings import PRESETS, Settings
 from training.trainer import Trainer
-from visualization import save_image
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "architecture.png"
 COLORS = {"language_model": "#dbe9f6", "scene_decoder": "#fde6cf", "caption_network": "#dcefdc"}
@@ -80,7 +80,8 @@ def draw(path: Path | str = OUT) -> int:
         figure.text(0.03, y, "\n".join([f"{title:<64}", *lines]), bbox=box, **TEXT)
         figure.text(0.70, y, "\n".join(returned), **TEXT)
         y -= size / height
-    save_image(figure, path)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=110)
     return 0
 
 

@@ -9,19 +9,18 @@ from settings import PRESETS, Settings, show_default
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def table():
-    """The table as a list of Markdown lines."""
+def table() -> list[str]:
+    """The lines of the table, in Markdown."""
     lines = ["| flag | default | quick | full | what it does |", "|---|---|---|---|---|"]
     for f in dataclasses.fields(Settings):
         presets = [str(show_default(p[f.name])) if f.name in p else "" for p in (PRESETS["quick"], PRESETS["full"])]
-        lines.append(
-            f"| `--{f.name}` | {show_default(f.default)} | {presets[0]} | {presets[1]} | {f.metadata['help']} |"
-        )
+        cells = [f"`--{f.name}`", str(show_default(f.default)), *presets, f.metadata["help"]]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def write(path):
-    """Replace what stands between the two markers of a page by the table."""
+def write(path: Path) -> None:
+    """Replace the text between the two markers of a page by the table."""
     before, marker, rest = path.read_text(encoding="utf-8").partition("<!-- flags -->\n")
     _, end, after = rest.partition("<!-- end of flags -->\n")
     if not (marker and end):

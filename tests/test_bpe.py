@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from checkpoints import model_of, model_state
 from data_utils import CaptionsData
+from decoders import DECODERS
 from models import Cycle
-from settings import check, fit_to_text, resolve
+from settings import check, resolve
 from text.bpe import BpeVocabulary, split_text
 from text.vocabulary import EOS, PAD, normalized, tokenize, vocabulary_in
 from training.validation import RoundTrips, remarks
@@ -100,16 +101,18 @@ def test_a_model_carries_its_pieces_in_plain_types(tmp_path):
 
 
 def test_sizes_follow_the_text():
-    for longest, places in ((3, 4), (11, 12), (25, 25), (27, 30), (500, 64)):
+    for longest, n_cells in ((3, 4), (11, 12), (25, 25), (27, 30), (500, 64)):
         settings = resolve({"captions_file": "x"}, "quick")
         settings = DECODERS[settings.decoder].fit(settings, [longest] * 50 + [900])
-        assert (settings.n_cells, settings.z_dim) == (places, 12 * places)
+        assert (settings.n_cells, settings.z_dim) == (n_cells, 12 * n_cells)
         check(settings)
     settings = resolve({"captions_file": "x"}, "quick")
-    fit_to_text(settings, [16] * 200 + [19])  # a few more places, and no sentence is left out
+    settings = DECODERS[settings.decoder].fit(
+        settings, [16] * 200 + [19]
+    )  # a few more cells, and no sentence is left out
     assert settings.n_cells == 20
     typed = resolve({"captions_file": "x", "n_cells": 36, "z_dim": 360}, "quick")
-    fit_to_text(typed, [5])
+    typed = DECODERS[typed.decoder].fit(typed, [5])
     assert (typed.n_cells, typed.z_dim) == (36, 360)
 
 
@@ -117,9 +120,8 @@ def test_sizes_follow_the_text():
     ("typed", "says"),
     [
         ({"tokenizer": "bpe"}, "--tokenizer bpe needs --captions_file"),
-        ({"decoder": "glyphs", "n_cells": 0, "z_dim": 0}, "--n_cells 0 needs --captions_file"),
         ({"z_dim": 0}, "z_dim 0"),
-        ({"decoder": "glyphs", "n_cells": 30, "z_dim": 360}, "--layout line"),
+        ({"decoder": "glyphs", "n_cells": 30, "z_dim": 54}, "--z_dim 54 is too small: 30 cells"),
     ],
 )
 def test_settings_that_contradict_each_other_are_named(typed, says):

@@ -8,12 +8,7 @@ from conftest import TINY
 
 import train
 from captions.dataset import MAX_WORDS
-from data_utils import (
-    PAD,
-    CaptionsData,
-    CaptionsFileError,
-    Vocabulary,
-)
+from data_utils import PAD, CaptionsData, CaptionsFileError, Vocabulary
 from runtime.command_line import UserError
 from settings import resolve
 from training.data import open_data
@@ -314,15 +309,15 @@ def test_sentences_longer_than_a_picture_are_counted_and_a_file_of_them_is_refus
     (tmp_path / "a.txt").write_text(
         "".join(f"dog {i} ran\n" for i in range(300)) + "dog " * 90 + "\n", encoding="utf-8"
     )
-    data = open_data(resolve({"captions_file": "a.txt", "train_split": 0.99}))[0]
+    data = open_data(resolve({"captions_file": "a.txt", "train_split": 0.99})).training
     said = capsys.readouterr().err
-    assert f"note: 1 of {data.trained} sentences to train on have more than {data.max_tokens} pieces" in said
+    assert f"note: 1 of {data.trained} training sentences have more than {data.max_tokens} tokens" in said
     assert "generate.py refuses such sentences" in said
     (tmp_path / "b.txt").write_text("".join(f"{i} {'dog ' * 90}\n" for i in range(9)), encoding="utf-8")
     with pytest.raises(
         UserError,
-        match=r"b\.txt: 7 of 7 sentences to train on have more than 64 pieces.*; put shorter sentences on a line$",
+        match=r"b\.txt: 7 of 7 training sentences have more than 64 tokens.*; put shorter sentences on a line$",
     ):
         open_data(resolve({"captions_file": "b.txt"}))
-    with pytest.raises(UserError, match="more than 4 pieces.*or give more --n_cells"):
+    with pytest.raises(UserError, match="more than 4 tokens.*or give more --n_cells"):
         open_data(resolve({"captions_file": "b.txt", "n_cells": 4, "z_dim": 24}))

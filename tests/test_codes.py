@@ -6,8 +6,8 @@ import pytest
 import torch
 from parrot import tiny_cycle
 
-from data_utils import PAD, pad
-from decoders import codes
+from data_utils import pad
+from decoders import DECODERS, codes
 from models import Cycle
 from pictures import codes_of_sentences, draw_sentences
 from settings import resolve
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 TEXTS = ["a red ball in the left above a huge blue cube on a dotted background", "a red cube", "a tiny ball glowing"]
 
 
-def in_line():
+def reading_order_cycle():
     typed = {"captions_file": "x", "d_model": 32, "n_heads": 2, "n_layers": 1, "hidden_dim": 64, "use_vq": True}
     settings = resolve(typed)
     settings = DECODERS[settings.decoder].fit(settings, [12])
@@ -43,8 +43,8 @@ def test_what_is_written_is_drawn_as_its_sentence(decoder):
         assert pictures.shape == drawn.shape
 
 
-def test_marks_in_line_are_drawn_as_their_pieces():
-    cycle = in_line()
+def test_glyphs_in_reading_order_are_drawn_as_their_tokens():
+    cycle = reading_order_cycle()
     ids = pad([[7, 8, 9, 10, 7], [20, 7]])
     scene, decoder = cycle.draw(ids), cycle.scene_decoder
     written = [decoder.write_codes(scene, ids, row) for row in range(2)]
@@ -60,11 +60,11 @@ def test_a_word_has_one_code_whatever_its_company():
     assert red in cube and len(cube) == 2 and set(cube) <= set(one.split()) and three.count("=") == 3
 
 
-@pytest.mark.parametrize("decoder", ["objects", "glyphs", "line"])
+@pytest.mark.parametrize("decoder", ["objects", "glyphs", "reading order"])
 def test_codes_move_only_by_whole_codes_and_the_kl_is_none(decoder):
-    cycle = in_line() if decoder == "line" else tiny_cycle(decoder, use_vq=True)[0]
+    cycle = reading_order_cycle() if decoder == "reading order" else tiny_cycle(decoder, use_vq=True)[0]
     ids = pad([[5, 7, 8], [9, 10, 11]])
-    scene = cycle.scene_decoder(cycle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0))
+    scene = cycle.scene_decoder(cycle.language_model(ids), torch.Generator().manual_seed(0))
     assert not scene.kl.any() and scene.codes.dtype == torch.int64
     sizes = [cycle.scene_decoder.alphabets[name].n_codes for name in set(cycle.scene_decoder.alphabets)]
     assert -1 <= scene.codes.min() and scene.codes.max() < max(sizes)
@@ -89,39 +89,41 @@ def test_a_dropped_word_shows_a_code_at_random():
     decoder.latent_dropout = 1.0 - 1e-7
     ids = pad([vocab.encode("a ball")] * 64)
     with torch.no_grad():
-        pictures = decoder(cycle.language_model(ids), ids != PAD, torch.Generator().manual_seed(0)).picture
+        pictures = decoder(cycle.language_model(ids), torch.Generator().manual_seed(0)).picture
     shapes = decoder.alphabets["shape"].n_codes
     different = {tuple((p * 255).round().int().flatten().tolist()) for p in pictures}
     assert shapes // 2 < len(different) <= shapes
 
 
-SIZES = {"color": 5, "ground": 3}
+SIZES = {"color": 5, "background": 3}
 
 
 @pytest.mark.parametrize(
     "text, named",
     [
-        ("colour=3", "'colour=3' is no code; this model's are color=0...4 ground=0...2"),
+        ("colour=3", "'colour=3' is no code; the codes of this model are color=0...4 background=0...2"),
         ("color", "'color' is no code"),
         ("color=5", "'color=5': color is a whole number from 0 to 4"),
         ("color=-1", "from 0 to 4"),
-        ("color=1 color=2", "comes after another color; put / between two things"),
-        ("ground=1 / ground=2 / -", "comes after another ground"),
-        ("color=1 //", "has a thing without a code"),
-        ("ground=1", "has 0 things; this model draws 1 to 3"),
-        (" / ".join(["color=1"] * 4), "has 4 things"),
+        ("color=1 color=2", "'color=2' is the second color; put / between two objects"),
+        ("background=1 / background=2 / -", "is the second background"),
+        ("ground=1 / background=2 / -", "is the second background"),
+        ("color=1 //", "has an object without a code"),
+        ("ground=1", "has 0 objects; this model draws 1 to 3"),
+        (" / ".join(["color=1"] * 4), "has 4 objects"),
     ],
 )
-def test_bad_codes_of_things_are_named(text, named):
+def test_bad_codes_of_objects_are_named(text, named):
     with pytest.raises(ValueError) as error:
-        codes.read_things(text, SIZES, 3)
+        codes.read_objects(text, SIZES, 3)
     assert named in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "text, named", [("1 x", "'x'"), ("7", "from 0 to 6"), ("- -", "has no code"), ("1 1 1", "has 3 places")]
+    "text, named",
+    [("1 x", "'x'"), ("7", "from 0 to 6"), ("- -", "has no code"), ("1 1 1", "has 3 cells; this model has 2")],
 )
-def test_bad_codes_of_marks_are_named(text, named):
+def test_bad_codes_of_glyphs_are_named(text, named):
     with pytest.raises(ValueError) as error:
         codes.read_glyphs(text, 7, 2)
     assert named in str(error.value)

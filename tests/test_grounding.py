@@ -45,7 +45,7 @@ def test_classes_set_what_is_grounded_and_words_are_drawn_so():
     assert found["size"][index["tiny"]].item() == pytest.approx(SMALLEST)
     ids = pad([data.vocab.encode(s) for s in ("a white ball in the left", "a white ball in the right")])
     bare = cycle.draw(ids)
-    background = decoder.layers(bare, ids, 0)[0][0]
+    background = decoder.layers(bare, ids, 0)[0][0].detach()
     left, right = (bare.picture - background).abs().sum(1)
     across = torch.arange(64.0)
     assert (right.sum(0) @ across / right.sum()) - (left.sum(0) @ across / left.sum()) == pytest.approx(25, abs=1)

@@ -1,5 +1,7 @@
 """What a run says before it starts."""
 
+import re
+
 import pytest
 
 import train
@@ -47,7 +49,7 @@ def test_a_small_file_gets_as_many_steps_of_a_preset_as_the_grammar(name, tmp_pa
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
-        ({"n_cells": 9}, "--n_cells 9 has no effect here; it needs --decoder marks"),
+        ({"n_cells": 9}, "--n_cells 9 has no effect here; it needs --decoder glyphs"),
         ({"decoder": "glyphs", "n_objects": 2}, "--n_objects 2 has no effect"),
         ({"lambda_kl": 0.1}, "--lambda_kl 0.1 has no effect here; it needs --use_vae"),
         ({"train_split": 0.5}, "--train_split 0.5 has no effect"),
@@ -67,7 +69,7 @@ def test_a_flag_that_changes_nothing_is_named(typed, named):
 @pytest.mark.parametrize(
     "typed",
     [
-        {"decoder": "glyphs", "n_cells": 9, "lambda_layout": 1.0, "lambda_shape": 1.0}, {"use_vae": True, "lambda_kl": 0.1},
+        {"decoder": "glyphs", "n_cells": 9}, {"use_vae": True, "lambda_kl": 0.1},
         {"fixed_data": True, "train_split": 0.5}, {"captions_file": "a", "train_split": 0.5, "num_samples": 5}, {"n_objects": 2},
         {"captions_file": "a", "val_file": "b", "train_split": 0.5},
     ],
@@ -90,3 +92,10 @@ def test_a_learning_rate_that_jumps_on_resume_is_announced():
 def test_a_run_that_reached_little_says_what_to_do():
     assert poor_result(Settings(), 0.5) == []
     assert "--resume auto --epochs 100" in poor_result(Settings(epochs=50), 0.0)[0]
+
+
+@pytest.mark.parametrize("flag", ["--layout", "--lambda_cloze", "--lambda_layout", "--lambda_shape"])
+def test_a_retired_flag_is_refused_with_what_to_use_instead(flag, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main([flag, "1"])
+    assert stopped.value.code == 2 and re.search(rf"{flag}: retired; \S.*--\w", capsys.readouterr().err)

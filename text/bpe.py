@@ -10,21 +10,20 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-os.environ.setdefault(
-    "TOKENIZERS_PARALLELISM", "false"
-)  # one thread is fast enough here; set before the library is loaded
+# One thread is fast enough here. The library reads this when it is loaded.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
 
 from text.vocabulary import BOS, EOS, PAD, SPECIALS  # noqa: E402
 
-MOST_PIECES = 2000  # tokens of a vocabulary by default
+MOST_TOKENS = 2000  # tokens of a vocabulary by default
 SEEN = 2  # least count of a pair in the training sentences that is merged into a token
 SHOWN_SPACE = "\N{OPEN BOX}"  # stands for a space in the name of a token
 
 
-def _with_bytes(model):
-    """A tokenizer on bytes, each a printable character, that first splits a text into words, numbers and signs."""
+def _with_bytes(model: models.BPE) -> Tokenizer:
+    """A tokenizer on bytes, each a printable character, which splits a text into words, numbers and signs."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -51,8 +50,9 @@ class BpeVocabulary:
     is_bpe = True
     articles = False
 
-    def __init__(self, words: Iterable[str], merges: Iterable[Sequence[str]]):
-        self.words, self.merges = list(words), [tuple(pair) for pair in merges]
+    def __init__(self, words: Iterable[str], merges: Iterable[Sequence[str]]) -> None:
+        self.words = list(words)
+        self.merges = [tuple(pair) for pair in merges]
         self.index = {w: i for i, w in enumerate(self.words)}
         if missing := [b for b in pre_tokenizers.ByteLevel.alphabet() if b not in self.index]:
             raise ValueError(f"{len(missing)} of the 256 bytes have no token")
@@ -62,7 +62,7 @@ class BpeVocabulary:
 
     @classmethod
     def of(cls, lines: Iterable[str], size: int = 0) -> BpeVocabulary:
-        """Train on lines of text; at most `size` tokens, or `MOST_PIECES` for 0. The order of lines does not matter.
+        """Train on lines of text; at most `size` tokens, or `MOST_TOKENS` for 0. The order of lines does not matter.
 
         Raises ValueError for a size below that of the 256 bytes and the special tokens.
         """
@@ -71,12 +71,12 @@ class BpeVocabulary:
         if 0 < size < least:
             raise ValueError(f"--vocab_size {size} has no room for the {len(alphabet)} bytes; give at least {least}")
         tokenizer = _with_bytes(models.BPE())
-        size = (size or MOST_PIECES) - len(SPECIALS)
+        size = (size or MOST_TOKENS) - len(SPECIALS)
         trainer = trainers.BpeTrainer(
             vocab_size=size, min_frequency=SEEN, initial_alphabet=alphabet, show_progress=False
         )
         tokenizer.train_from_iterator(lines, trainer)
-        merges = _merges_of(tokenizer)
+        merges = json.loads(tokenizer.to_str())["model"]["merges"]
         return cls([*SPECIALS, *alphabet, *dict.fromkeys("".join(pair) for pair in merges)], merges)
 
     def __len__(self) -> int:
@@ -104,23 +104,16 @@ class BpeVocabulary:
         return [_readable(self.tokenizer.decoder.decode([self.words[i]]), self.words[i]) for i in ids]
 
 
-def _readable(text, piece):
+def _readable(text: str, token: str) -> str:
     if "\ufffd" in text:
         alphabet = {c: b for b, c in _byte_characters().items()}
-        return "".join(f"<{alphabet[c]:02X}>" for c in piece)
-    return "".join(
-        SHOWN_SPACE if c == " " else c if unicodedata.category(c)[0] != "C" else f"<{ord(c):02X}>" for c in text
-    )
+        return "".join(f"<{alphabet[c]:02X}>" for c in token)
+    shown = (c if unicodedata.category(c)[0] != "C" else f"<{ord(c):02X}>" for c in text)
+    return "".join(shown).replace(" ", SHOWN_SPACE)
 
 
-def _byte_characters():
+def _byte_characters() -> dict[int, str]:
     """{byte: its character}, as in GPT-2: printable bytes stand for themselves, the others start at 256."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in plain]
     return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(others)}
-
-
-def _merges_of(tokenizer):
-    """The merges of a trained tokenizer, as pairs."""
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [tuple(m.split(" ") if isinstance(m, str) else m) for m in merges]

@@ -11,6 +11,8 @@ slot, and in the last column 1 for the frame without articles, else 0. `data_uti
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 COLORS = "red blue green yellow orange purple pink brown black white gray".split()
@@ -59,10 +61,7 @@ MOST_PARTS = (5, 6, 5)  # optional parts of a sentence of one, two, three object
 WITHOUT_ARTICLES_SHARE = 0.05
 
 
-# ---------------------------------------------------------------------------------------------
-# Words
-# ---------------------------------------------------------------------------------------------
-
+# ---- Words ----------------------------------------------------------------------------------------
 
 LITERALS = ("a", "in", "on", "the", "to", "background")
 WORDS = sorted({*LITERALS, *(w for phrases in SLOT_WORDS.values() for phrase in phrases for w in phrase.split())})
@@ -98,54 +97,40 @@ def render(slots: dict) -> str:
     return " ".join(with_articles(words))
 
 
+def _word_of(slot: str) -> str:
+    return f"(?P<{slot}>{'|'.join(SLOT_WORDS[slot])})"
+
+
+def _object_pattern(suffix: str) -> str:
+    size, color, noun, action, position = (_word_of(name + suffix) for name in OF_A_THING)
+    return f"an? (?:{size} )?(?:{color} )?{noun}(?: {action})?(?: in the {position})?"
+
+
+_SENTENCE = re.compile(
+    f"{_object_pattern('')}(?: {_word_of('relation2')} {_object_pattern('2')}"
+    f"(?: {_word_of('relation3')} {_object_pattern('3')})?)?(?: on a {_word_of('background')} background)?"
+)
+_BARE_SENTENCE = re.compile(
+    f"{_word_of('color')} {_word_of('object')} on the {_word_of('position')} (?P<relation2>and) "
+    f"{_word_of('color2')} {_word_of('object2')} on the {_word_of('position2')}"
+)
+_BARE_FRAME = tuple(_BARE_SENTENCE.groupindex)
+
+
 def parse(sentence: str) -> dict | None:
     """The slot dict of a sentence of the grammar, or None if it is none.
 
     >>> parse("an orange cube next to a ball")
     {'color': 'orange', 'object': 'cube', 'relation2': 'next to', 'object2': 'ball'}
     """
-    words = ["a" if w == "an" else w for w in sentence.replace("next to", "next_to").split()]
-    slots, at = {}, 0
-
-    def take(name, choices):
-        nonlocal at
-        word = words[at].replace("next_to", "next to") if at < len(words) else ""
-        if word in choices:
-            slots[name] = word
-            at += 1
-        return word in choices
-
-    bare = bool(words) and words[0] != "a"
-    for suffix in SUFFIXES:
-        if suffix and not take("relation" + suffix, RELATIONS):
-            break
-        if not bare:
-            if words[at : at + 1] != ["a"]:
-                return None
-            at += 1
-        for name in ("size", "color", "object", "action"):
-            take(name + suffix, OF_A_THING[name])
-        if "object" + suffix not in slots:
-            return None
-        if words[at : at + 2] == ["on" if bare else "in", "the"]:
-            at += 2
-            if not take("position" + suffix, POSITIONS):
-                return None
-    if words[at : at + 2] == ["on", "a"]:
-        at += 2
-        if not take("background", BACKGROUNDS) or words[at : at + 1] != ["background"]:
-            return None
-        at += 1
-    if at != len(words):
+    bare = _BARE_SENTENCE.fullmatch(sentence)
+    found = bare or _SENTENCE.fullmatch(sentence)
+    if not found:
         return None
+    slots = {name: word for name, word in found.groupdict().items() if word}
     if bare:
         slots[WITHOUT_ARTICLES] = True
-        if set(slots) != set(_BARE_FRAME) | {WITHOUT_ARTICLES} or slots["relation2"] != "and":
-            return None
-    return slots if render(slots) == sentence else None
-
-
-_BARE_FRAME = ("color", "object", "position", "relation2", "color2", "object2", "position2")
+    return slots if render(slots) == sentence else None  # "a" before a vowel is no sentence
 
 
 def part_of(slot: str) -> str:
@@ -178,9 +163,7 @@ def to_row(slots: dict) -> np.ndarray:
     return np.array([*row, int(bool(slots.get(WITHOUT_ARTICLES)))], np.int64)
 
 
-# ---------------------------------------------------------------------------------------------
-# Splits
-# ---------------------------------------------------------------------------------------------
+# ---- Splits ---------------------------------------------------------------------------------------
 
 
 def mix64(x: np.ndarray) -> np.ndarray:
@@ -288,15 +271,13 @@ def _split_number(split):
     return SPLITS.index(split)
 
 
-# ---------------------------------------------------------------------------------------------
-# Drawing sentences
-# ---------------------------------------------------------------------------------------------
+# ---- Drawing sentences ----------------------------------------------------------------------------
 
-DRAWS = 2 + 2 * len(SLOTS)  # uniform numbers that one try takes
+DRAWS = 2 + 2 * len(SLOTS)  # uniform values that one try takes
 
 
 def _try(uniform):
-    """Uniform numbers (n, DRAWS) in [0, 1) -> rows (n, 19), and which of them are short enough, (n,) bool."""
+    """Uniform values (n, DRAWS) in [0, 1) -> rows (n, 19), and which of them are short enough, (n,) bool."""
     n = len(uniform)
     n_objects = 1 + np.searchsorted(np.cumsum(OBJECT_COUNT_SHARES)[:-1], uniform[:, 0], side="right")  # (n,)
     bare = uniform[:, 1] < WITHOUT_ARTICLES_SHARE

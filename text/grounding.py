@@ -19,8 +19,10 @@ class GroundingError(ValueError):
 
 
 def load_grounding(path: str) -> dict[str, dict[str, Any]]:
-    """A grounding file -> {word: {"color": [r, g, b], "x", "y", "size"}}, all numbers in [0, 1]. Raises GroundingError,
-    OSError."""
+    """A grounding file -> {word: {"color": [r, g, b], "x", "y", "size"}}, all values in [0, 1].
+
+    Raises GroundingError, OSError.
+    """
     try:
         with open(path, "rb") as f:
             words = tomllib.load(f)
@@ -59,7 +61,7 @@ def grounding_line(grounded: dict[str, dict[str, Any]], path: str = "") -> str:
     return f"given, not emerged{file}: {listed}" if listed else ""
 
 
-def _value(where, part, value):
+def _value(where: str, part: str, value: object) -> list[float] | float:
     if part == "color":
         color = color_of(value) if isinstance(value, str) else None
         if color is None:

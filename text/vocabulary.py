@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from text.grammar import WORDS, with_articles
 
+if TYPE_CHECKING:
+    from text.bpe import BpeVocabulary
+
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ("<pad>", "<bos>", "<eos>")
-SENTENCE_MARKS = (".", ",", ";", ":", "!", "?")
+PUNCTUATION = (".", ",", ";", ":", "!", "?")
 
 
 class UnknownWord(ValueError):
@@ -30,7 +34,7 @@ class Vocabulary:
     articles: bool = False  # English "an" is written for "a" before a vowel, outside the model
     index: dict[str, int] = field(init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.index = {w: i for i, w in enumerate(self.words)}
 
     @classmethod
@@ -51,8 +55,8 @@ class Vocabulary:
         ids = []
         for word in tokenize(sentence):
             word = "a" if self.articles and word == "an" else word
-            if word not in self.index and word in SENTENCE_MARKS:
-                continue  # ignored by a model that was trained without such marks
+            if word not in self.index and word in PUNCTUATION:
+                continue  # ignored by a model that was trained without punctuation
             if word not in self.index or word in SPECIALS:
                 near = difflib.get_close_matches(word[:100], self.words[len(SPECIALS) :], n=1, cutoff=0.0)
                 hint = f"; the nearest known word is {near[0]!r}" if near else ""
@@ -76,28 +80,16 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The sentence of token ids, up to the first EOS; PAD and BOS are left out."""
-        words = []
-        for i in ids:
-            if i == EOS:
-                break
-            if i not in (PAD, BOS):
-                words.append(self.words[i])
-        return " ".join(with_articles(words) if self.articles else words)
+        before_end = itertools.takewhile(lambda i: i != EOS, ids)
+        return " ".join(self.names([i for i in before_end if i not in (PAD, BOS)]))
 
 
 # Signs of direction and of line breaking are no part of a word; a space of no width parts two.
-_INVISIBLE = dict.fromkeys([0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]) | {
-    0x200B: " "
-}
+_REMOVED = [0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF]
+_INVISIBLE = dict.fromkeys(_REMOVED) | {0x200B: " "}
 # Typographic and plain apostrophes, quotation marks, dashes and ellipses are the same words.
-_PLAIN = str.maketrans(
-    {
-        **dict.fromkeys("‘’‚‛ʼ＇´′‹›", "'"),
-        **dict.fromkeys("“”„‟«»＂″", '"'),
-        **dict.fromkeys("‐‑‒–—―−－", "-"),
-        "…": "...",
-    }
-)
+_PLAIN_OF = {"'": "‘’‚‛ʼ＇´′‹›", '"': "“”„‟«»＂″", "-": "‐‑‒–—―−－", "...": "…"}
+_PLAIN = str.maketrans({sign: plain for plain, signs in _PLAIN_OF.items() for sign in signs})
 # Scripts without spaces between words: each of their letters is a word. Thai, Lao, Khmer, Burmese; kana; Chinese.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -137,7 +129,7 @@ def normalized(text: str) -> str:
     return " ".join(tokenize(text))
 
 
-def vocabulary_in(state: dict):
+def vocabulary_in(state: dict) -> Vocabulary | BpeVocabulary:
     """The vocabulary in a checkpoint's state, of words or of byte pairs. Raises KeyError, TypeError, ValueError."""
     if state.get("merges") is None:
         return Vocabulary(state["vocabulary"], bool(state["articles"]))
