@@ -283,12 +283,7 @@ def fresh_baseline(name: str, model: Any, seed: int) -> TextBaseline:
 
 
 def train_baseline(
-    baseline: TextBaseline,
-    model: Any,
-    epochs: int,
-    seed: int,
-    log: Callable[[str], None],
-    steps: int | None = None,
+    baseline: TextBaseline, model: Any, epochs: int, seed: int, log: Callable[[str], None], steps: int | None = None
 ) -> tuple[int, float]:
     """Train a baseline as the model was, with the sentences of its run -> (steps, seconds without the checks).
 
