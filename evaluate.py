@@ -20,7 +20,6 @@ from runtime import quiet_threads  # noqa: F401  # isort: skip (before torch is 
 import argparse
 import dataclasses
 import hashlib
-import itertools
 import json
 import re
 import time
@@ -56,13 +55,8 @@ from runtime.devices import choose_device, set_threads
 from runtime.files import make_folder, write_atomically
 from runtime.outputs import refuse_inputs, write_output
 
-FILES = (  # flags that replace settings of the run
-    "captions_file",
-    "val_file",
-    "test_file",
-    "captions_column",
-    "captions_format",
-)
+# Flags that replace settings of the run
+FILES = ("captions_file", "val_file", "test_file", "captions_column", "captions_format")
 METRICS_FORMAT = 3  # of metrics.json; 2 had the section "circle" and "given" words
 OUTPUTS = ("metrics.json", "report.md", "index.html")
 PAGE_COST = 8  # in the unit of `Section.cost`
@@ -128,12 +122,8 @@ class Progress:
     """A bar on a terminal, one line a section elsewhere."""
 
     def __init__(self, total: int):
-        self.bar = tqdm(
-            total=total,
-            disable=not sys.stderr.isatty(),
-            bar_format="{l_bar}{bar}| {elapsed} · {remaining} left",
-            dynamic_ncols=True,
-        )
+        form = "{l_bar}{bar}| {elapsed} · {remaining} left"
+        self.bar = tqdm(total=total, disable=not sys.stderr.isatty(), bar_format=form, dynamic_ncols=True)
 
     def start(self, name: str, cost: int) -> None:
         """Start a part of the evaluation."""
@@ -182,9 +172,8 @@ class Partial:
         except (ValueError, KeyError, TypeError):
             self.sections = None
         if self.sections is None:
-            raise UserError(
-                f"{self.path} belongs to another evaluation; choose another --out_dir, or --force to begin anew"
-            )
+            cure = "choose another --out_dir, or --force to begin anew"
+            raise UserError(f"{self.path} belongs to another evaluation; {cure}")
 
     def store(self, name: str, result: Any) -> None:
         """Store a section's result in memory and on disk. Raises OSError."""
@@ -206,13 +195,11 @@ def to_json(value: Any) -> str:
 def digest(*paths: str) -> str:
     """The first 16 hex digits of the SHA-256 of files; an exported folder stands for its two files."""
     h = hashlib.sha256()
-    in_folders = [
-        [os.path.join(path, name) for name in EXPORT_FILES] if os.path.isdir(path) else [path] for path in paths
-    ]
-    for path in itertools.chain(*in_folders):
-        with open(path, "rb") as f:
-            while block := f.read(1 << 20):
-                h.update(block)
+    for path in paths:
+        for file in [os.path.join(path, name) for name in EXPORT_FILES] if os.path.isdir(path) else [path]:
+            with open(file, "rb") as f:
+                while block := f.read(1 << 20):
+                    h.update(block)
     return h.hexdigest()[:16]
 
 
@@ -236,11 +223,10 @@ def evaluate_model(
     """All sections of one model -> ({section: result}, {section or metric: the reason why it was left out})."""
     sections, left_out = {}, {}
     for name, section in SECTIONS.items():
-        if not section.applies_to(model):
-            progress.skip(section.cost)
-            continue
-        if section.needs_slots and model.lines is not None:
+        lacks_slots = section.needs_slots and model.lines is not None
+        if lacks_slots:
             left_out[name] = NEEDS_SLOTS
+        if lacks_slots or not section.applies_to(model):
             progress.skip(section.cost)
             continue
         progress.start(name, section.cost)
@@ -266,14 +252,9 @@ def summarize(models: list[dict]) -> dict[str, dict]:
         for id, metric in content["metrics"].items():
             values = [m[id]["value"] if id in m else None for m in of_models]
             if None not in values:
-                out[id] = {
-                    "section": section,
-                    "split": metric["split"],
-                    "label": metric["label"],
-                    "mean": float(np.mean(values)),
-                    "std": float(np.std(values, ddof=1)),
-                    "n_models": len(values),
-                }
+                about = {"section": section, "split": metric["split"], "label": metric["label"]}
+                spread = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
+                out[id] = {**about, **spread, "n_models": len(values)}
     return out
 
 
@@ -317,26 +298,23 @@ def evaluate(args: argparse.Namespace) -> dict:
     make_folder(args.out_dir)
     about = describe(args, protocol, models, real)
     captions = [model.data for model in models if model.lines is not None]
-    for line in [line for data in [*captions, *([real] if real else [])] for line in data.description()]:
-        print(line, file=sys.stderr)
+    for data in [*captions, *([real] if real else [])]:
+        print("\n".join(data.description()), file=sys.stderr)
     partial = Partial(args.out_dir, [about, [data.digest for data in captions], real and real.digest], args.force)
-    several = len(models) if len(models) > 1 else 0
-    progress = Progress(
-        sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + FRESH_COST * several
-    )
+    fresh_cost = FRESH_COST * len(models) if len(models) > 1 else 0
+    progress = Progress(sum(section.cost for section in SECTIONS.values()) * len(models) + PAGE_COST + fresh_cost)
     entries = []
     for i, model in enumerate(models):
         sections, left_out = evaluate_model(model, i, protocol, args.seed, partial, progress)
-        entries.append(
-            {"name": model.name, "grounded_words": model.grounded_words, "sections": sections, "left_out": left_out}
-        )
+        entry = {"name": model.name, "grounded_words": model.grounded_words}
+        entries.append({**entry, "sections": sections, "left_out": left_out})
     result = {**about, "models": entries}
     if len(models) > 1:
         result["summary"] = summarize(entries)
         if "cross-reading" not in partial.sections:
             partial.store("cross-reading", cross_reading(models, protocol, args.seed))
         result["cross_reading"] = partial.sections["cross-reading"]
-        progress.start("fresh captioners across models", FRESH_COST * several)
+        progress.start("fresh captioners across models", fresh_cost)
         if not (cached := "fresh-reading" in partial.sections):
             partial.store("fresh-reading", fresh_reading(models, protocol, args.seed, progress.advance))
         result["fresh_reading"] = partial.sections["fresh-reading"]
@@ -359,73 +337,35 @@ def evaluate(args: argparse.Namespace) -> dict:
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("evaluate.py", __doc__)
     add_checkpoint_flag(parser, nargs="+")
-    parser.add_argument(
-        "--out_dir",
-        type=path_name,
-        required=True,
-        metavar="D",
-        help="folder for metrics.json, report.md and index.html",
+    add = parser.add_argument
+    out_dir = "folder for metrics.json, report.md and index.html"
+    add("--out_dir", type=path_name, required=True, metavar="D", help=out_dir)
+    quick = "fewer sentences and shorter trainings: about two minutes on two cores instead of fifteen"
+    add("--quick", action="store_true", help=quick)
+    seed = "seed of sentences, permutations and fresh captioners (default: 0)"
+    add("--seed", type=number(int, 0), default=0, metavar="N", help=seed)
+    force = "overwrite the evaluation in --out_dir, or begin an interrupted one anew"
+    add("--force", "--overwrite", action="store_true", help=force)
+    moved = "where the checkpoint's captions file is now, if it has moved"
+    add("--captions_file", type=path_name, metavar="FILE", help=moved)
+    add("--val_file", type=path_name, metavar="FILE", help="where its --val_file is now, if it has moved")
+    test_file = "captions to measure on instead of the unseen ones of the run"
+    add("--test_file", type=path_name, metavar="FILE", help=test_file)
+    add("--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one")
+    add("--captions_format", choices=FORMATS, help="the format of these files, if it is another one")
+    real = (
+        "compare scenes with the pictures in a folder; without DIR with photographs that scikit-learn, matplotlib "
+        "and, if it is installed, scikit-image ship"
     )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="fewer sentences and shorter trainings: about two minutes on two cores instead of fifteen",
-    )
-    parser.add_argument(
-        "--seed",
-        type=number(int, 0),
-        default=0,
-        metavar="N",
-        help="seed of sentences, permutations and fresh captioners (default: 0)",
-    )
-    parser.add_argument(
-        "--force",
-        "--overwrite",
-        action="store_true",
-        help="overwrite the evaluation in --out_dir, or begin an interrupted one anew",
-    )
-    parser.add_argument(
-        "--captions_file",
-        type=path_name,
-        metavar="FILE",
-        help="where the checkpoint's captions file is now, if it has moved",
-    )
-    parser.add_argument(
-        "--val_file", type=path_name, metavar="FILE", help="where its --val_file is now, if it has moved"
-    )
-    parser.add_argument(
-        "--test_file",
-        type=path_name,
-        metavar="FILE",
-        help="captions to measure on instead of the unseen ones of the run",
-    )
-    parser.add_argument(
-        "--captions_column", metavar="NAME", help="the column of the captions in these files, if it is another one"
-    )
-    parser.add_argument("--captions_format", choices=FORMATS, help="the format of these files, if it is another one")
-    parser.add_argument(
-        "--real_pictures",
-        type=path_name,
-        nargs="?",
-        const=True,
-        metavar="DIR",
-        help="compare scenes with the pictures in a folder; without DIR with photographs that scikit-learn, matplotlib "
-        "and, if it is installed, scikit-image ship",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
-    parser.add_argument(
-        "--threads",
-        type=number(int, 0),
-        default=0,
-        metavar="N",
-        help="CPU threads; 0 takes what the machine has (default: 0)",
-    )
+    add("--real_pictures", type=path_name, nargs="?", const=True, metavar="DIR", help=real)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ... (default: auto)")
+    threads = "CPU threads; 0 takes what the machine has (default: 0)"
+    add("--threads", type=number(int, 0), default=0, metavar="N", help=threads)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line -> exit code: 0 done, 1 a failure, 130 or 143 interrupted. Raises SystemExit(2) for a wrong
-    flag."""
+    """Run the command line -> exit code: 0, 1 for a failure, 130 or 143. Raises SystemExit(2) for a wrong flag."""
     args = parse_arguments(argv)
     left = f"the same command resumes from {os.path.join(args.out_dir, 'partial.json')}"
     return exit_code("evaluate.py", lambda: evaluate_and_report(args), SMALLER_MODEL, left)
@@ -438,9 +378,8 @@ def evaluate_and_report(args: argparse.Namespace) -> int:
     print(f"pages: {page_path}, {report_path}; numbers: {metrics_path}")
     match = all_metrics(result["models"][0])["exact_match/test"]
     percent = 100 * match["value"]
-    print(
-        f"exact match on {match['n']} unseen sentences: {percent:.2f} % (seed {args.seed}, {result['seconds']:.0f} s)"
-    )
+    about = f"seed {args.seed}, {result['seconds']:.0f} s"
+    print(f"exact match on {match['n']} unseen sentences: {percent:.2f} % ({about})")
     return 0
 
 

@@ -1,5 +1,4 @@
-"""Real pictures to compare scenes with: any folder of picture files, or the photographs that installed packages
-ship."""
+"""Real pictures to compare scenes with: a folder of picture files, or photographs that installed packages ship."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ SHIPPED = (
         "skimage",
         "data",
         "astronaut.png brick.png camera.png cell.png chelsea.png clock_motion.png coffee.png coins.png grass.png "
-        "gravel.png "
-        "hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png page.png retina.jpg rocket.jpg text.png",
+        "gravel.png hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png page.png retina.jpg rocket.jpg text.png",
     ),
 )
 
@@ -97,9 +95,8 @@ def open_real_pictures(folder: str | bool, n: int, seed: int) -> RealPictures:
     rng, left_out = np.random.default_rng([seed, 41]), []
     if folder is True:
         packages, paths = shipped_pictures()
-        source = f"shipped by {', '.join(packages)}" + (
-            "" if "skimage" in packages else "; more with pip install scikit-image"
-        )
+        more = "" if "skimage" in packages else "; more with pip install scikit-image"
+        source = f"shipped by {', '.join(packages)}{more}"
     else:
         source, paths = printable(folder), []
         for path in files_of(folder):
@@ -118,9 +115,8 @@ def open_real_pictures(folder: str | bool, n: int, seed: int) -> RealPictures:
     if len(used) < LEAST:
         reason = f" (the first of {len(left_out)} others: {left_out[0]})" if left_out else ""
         count = "no picture" if not used else "one picture"
-        raise UserError(
-            f"--real_pictures: {source} holds {count} that can be read{reason}; at least {LEAST} are needed"
-        )
+        found = f"{source} holds {count} that can be read{reason}"
+        raise UserError(f"--real_pictures: {found}; at least {LEAST} are needed")
     picture_of_crop = np.repeat(np.arange(len(used)), of_each)
     return RealPictures(source, None if folder is True else folder, used, torch.cat(crops), picture_of_crop, left_out)
 

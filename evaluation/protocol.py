@@ -48,34 +48,21 @@ class Protocol:
 
 
 QUICK = Protocol(
-    sentences=200,
-    corrupted=80,
-    structure=150,
-    permutations=299,
-    probe=300,
-    steps=200,
-    every=25,
-    checks=100,
-    captioners=("plain_convolutions",),
-    vendi=200,
-    invented=100,
-    scenes=0.25,
-    real=150,
-    quick=True,
-)
+    sentences=200, corrupted=80, structure=150, permutations=299, probe=300, steps=200, every=25, checks=100,
+    captioners=("plain_convolutions",), vendi=200, invented=100, scenes=0.25, real=150, quick=True,
+)  # fmt: skip
 
 
 @dataclass(kw_only=True)
 class ModelUnderTest:
-    """The model that is evaluated, or a baseline of it. `lines` are the unseen lines of a --captions_file run, None for
-    the grammar."""
+    """The model that is evaluated, or a baseline of it."""
 
     cycle: Any  # models.Cycle, or a BaselineModel
     vocab: Any
     settings: Settings
     device: torch.device
     name: str = ""  # the checkpoint's path
-    lines: list[str] | None = None
+    lines: list[str] | None = None  # the unseen lines of a --captions_file run, None for the grammar
     data: Any = None  # batches for fresh captioners
     real: Any = None  # RealPictures to compare with, if there are any
     others: list[ModelUnderTest] | tuple = ()  # the other models of the evaluation
@@ -147,14 +134,12 @@ class ModelUnderTest:
 
 
 def open_model(path: Path | str, device: torch.device, files: dict | None = None) -> ModelUnderTest:
-    """A checkpoint -> ModelUnderTest. files: as for `open_unseen`. Raises CheckpointError, CaptionsFileError,
-    OSError."""
+    """A checkpoint -> ModelUnderTest. files: as for `open_unseen`, which raises; also raises CheckpointError."""
     cycle, vocab, settings = load_model(path, device)
     lines, data = open_unseen(settings, vocab, files)
     data.max_tokens = min(data.max_tokens, cycle.max_tokens)  # longer sentences are cut where they are drawn
-    return ModelUnderTest(
-        cycle=cycle.eval(), vocab=vocab, settings=settings, device=device, name=str(path), lines=lines, data=data
-    )
+    of_file = {"name": str(path), "lines": lines, "data": data}
+    return ModelUnderTest(cycle=cycle.eval(), vocab=vocab, settings=settings, device=device, **of_file)
 
 
 def open_unseen(settings: Settings, vocab: Any, files: dict | None = None) -> tuple[list[str] | None, Any]:

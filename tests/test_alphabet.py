@@ -75,7 +75,18 @@ def quick_entropy(monkeypatch):
 
 
 NOTHING_ELSE = dict.fromkeys(
-    ("words", "sheets", "strips", "trips", "frames", "frame_texts", "insides", "interpolation", "word_maps", "kinds"),
+    (
+        "words",
+        "sheets",
+        "strips",
+        "trips",
+        "frames",
+        "frame_texts",
+        "insides",
+        "interpolation",
+        "word_maps",
+        "word_classes",
+    ),
     [],
 ) | {"wrong": 0, "n_trips": 0, "no_frames": "", "quiz": None, "quiz_filter": ""}
 

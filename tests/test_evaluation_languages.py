@@ -82,7 +82,7 @@ class Painted:
     `message`: (sentence, its four words' numbers) -> the four numbers that are painted.
     """
 
-    # Twelve colors on a sphere (a spiral of the golden angle): none lies between others, so each can be told by a linear rule
+    # Twelve colors on a sphere (a spiral of the golden angle): none lies between others, so each can be found by a linear rule
     HEIGHT, TURN = (torch.arange(12) + 0.5) / 6 - 1, torch.arange(12) * math.pi * (3 - 5**0.5)
     WIDTH = (1 - HEIGHT**2).sqrt()
     PALETTE = 0.5 + 0.45 * torch.stack([WIDTH * TURN.cos(), WIDTH * TURN.sin(), HEIGHT], 1)

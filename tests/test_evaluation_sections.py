@@ -25,7 +25,7 @@ def test_hand_made_renderer_draws_every_sentence_differently():
 
 @pytest.mark.slow
 def test_fresh_captioners_learn_a_scene_decoder(tiny_run):
-    """The plain captioner gets somewhere on the hand-made renderer within 150 steps, and the curve says so."""
+    """The plain captioner gets somewhere on the hand-made renderer within 150 steps, and the curve shows it."""
     model = open_model(tiny_run / "checkpoints/last.pt", torch.device("cpu"))
     model.data = GrammarData(1 << 20, 5)
     protocol = dataclasses.replace(SMALL, steps=150, every=75, sentences=40)
@@ -76,4 +76,4 @@ def test_table_of_results_from_the_command_line(tiny_run, monkeypatch):
     done = run_here("scripts/results.py", "checkpoints/last.pt", "--n", 8, cwd=tiny_run)
     assert done.returncode == 0, done.stderr
     labels = [row.label for id, row in ROWS.items() if id not in ("exact_match/val", *GROUNDING)]
-    assert all(label in done.stdout for label in labels)  # no results of val; things have no sprites to turn gray
+    assert all(label in done.stdout for label in labels)  # no results of val; objects have no cells to turn gray

@@ -1,4 +1,4 @@
-"""The measures: their own examples, hand-made languages that must score as theory says, and other implementations."""
+"""The metrics: their own examples, hand-made languages that must score as theory says, and other implementations."""
 
 import doctest
 import math

@@ -259,7 +259,7 @@ def test_a_renamed_label_changes_the_shown_text_only(model, built):
 
 
 def model_in_line(path, lines, tokenizer, vocab_size=0):
-    """An untrained model that writes a captions file of some lines in marks."""
+    """An untrained model that writes a captions file of some lines in glyphs."""
     path.write_text("\n".join(lines), encoding="utf-8")
     data = CaptionsData(str(path), 0, tokenizer=tokenizer, vocab_size=vocab_size)
     typed = {
@@ -297,7 +297,7 @@ def test_a_dictionary_of_glyphs_spells_rare_words_from_the_glyphs_of_tokens(tmp_
         page_glyphs.pictures_of_glyphs(other.cycle, range(3, len(other.vocab)), other.device)
     )
     (column, row), side = found["dog"]["glyphs"][0], sheet["side"]
-    assert columns == sheet["columns"]  # all pieces are in use
+    assert columns == sheet["columns"]  # all tokens are in use
     number = other.vocab.encode_unit(" dog")
     own = page_glyphs.pictures_of_glyphs(other.cycle, number, other.device)[0]
     assert torch.allclose(drawn[:, row * side : (row + 1) * side, column * side : (column + 1) * side], own, atol=1e-4)

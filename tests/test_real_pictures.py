@@ -83,7 +83,7 @@ def test_photographs_come_with_the_requirements():
 
 
 def bomb(path):
-    """A PNG file that says it has 60,000 x 60,000 pixels."""
+    """A PNG file whose header claims 60,000 x 60,000 pixels."""
     Image.new("1", (8, 8)).save(path)
     small = path.read_bytes()
     header = b"IHDR" + struct.pack(">II", 60000, 60000) + small[24:29]
@@ -268,4 +268,4 @@ def test_captions_with_like_pictures_have_like_scenes_where_the_pictures_are_the
     assert abs(found["baselines"]["shuffled_pictures"]) < 0.5
     for path in sorted(folder.iterdir())[5:]:
         path.unlink()
-    assert real_captions.like_pictures_like_scenes(model, str(folder), SMALL, 0) == {}  # five say nothing
+    assert real_captions.like_pictures_like_scenes(model, str(folder), SMALL, 0) == {}  # five are too few

@@ -86,4 +86,4 @@ def test_the_section_says_what_comes_back_and_what_a_blank_picture_gives():
         and found["of/trained_words"]["n"] == 2
     )
     assert found["salad"]["baselines"] == {"uncorrupted": pytest.approx(2 / 3)}
-    assert found["swap_changed"]["value"] == 1  # what one word says stands in all of the picture
+    assert found["swap_changed"]["value"] == 1  # each word changes all of the picture

@@ -30,8 +30,7 @@ class BinaryCode:
         self.squares = PICTURE_SIZE // self.side  # in a row
 
     def draw(self, sentences: list[str]) -> torch.Tensor:
-        """Sentences -> pictures (n, 3, 64, 64) in [0, 1]. Tokens beyond the longest text that the model draws are left
-        out."""
+        """Sentences -> pictures (n, 3, 64, 64) in [0, 1], without tokens beyond the longest text."""
         pictures = torch.zeros(len(sentences), 1, PICTURE_SIZE, PICTURE_SIZE)
         for picture, row in zip(pictures, rows_of(self.vocab, sentences, self.max_tokens)):
             ids = torch.tensor([*row, *[EOS] * (self.max_tokens - len(row))])

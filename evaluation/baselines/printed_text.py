@@ -22,8 +22,7 @@ SMALLEST = 4, 6  # px across and down of the smallest legible letter
 
 
 def cells() -> list[tuple[int, int]]:
-    """The possible sizes of a letter's cell, (px across, px down), in decreasing size of the letter, then of the
-    cell."""
+    """The possible sizes of a letter's cell, (px across, px down), in decreasing size of letter, then of cell."""
     widths, heights = (range(least, PICTURE_SIZE // 2) for least in SMALLEST)
     sizes = [(w, h) for w in widths for h in heights]
     return sorted(sizes, key=lambda cell: (size_in(*cell), cell[1], cell[0]), reverse=True)
@@ -36,8 +35,7 @@ def size_in(width: int, height: int) -> float:
 
 @functools.cache
 def glyph(character: str, width: int, height: int) -> np.ndarray:
-    """A character in a cell -> (height, width) uint8, light on dark. Characters wider than the cell are drawn
-    smaller."""
+    """A character in a cell -> (height, width) uint8, light on dark; a character wider than the cell is shrunk."""
     size = size_in(width, height)
     path = MONO if ord(character) in letters_of(MONO) else font_for(character) or MONO
     font = ImageFont.truetype(path, size)

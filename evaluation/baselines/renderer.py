@@ -1,5 +1,4 @@
-"""The hand-made renderer: pictures that a programmer might draw for the sentences of the grammar. Nothing is
-trained."""
+"""The hand-made renderer: pictures that a programmer might draw for sentences of the grammar. Nothing is trained."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Baselines of a model of real sentences that are trained as it was and differ in one respect: texts are printed as
 letters instead of drawn, or there is no picture at all.
 
-Both get the model's sentences in the same order, its number of steps, batch size, learning rates, optimizer, widths,
-word dropout and random-token augmentation; the letters pass its channel. Shapes: B texts, T tokens or letters, K
-places.
+Both get the model's sentences in the same order, and its settings; the letters pass its channel. Shapes: B texts, T
+tokens or letters, K places.
 """
 
 from __future__ import annotations
@@ -62,25 +61,17 @@ class LatentsReader(Captioner):
 
     def __init__(self, vocab_size: int, max_tokens: int, hidden_dim: int, factor_dim: int):
         super().__init__()
+        h = hidden_dim
         self.max_tokens = max_tokens
-        self.embedding = nn.Embedding(vocab_size, hidden_dim)
-        self.lstm = nn.LSTM(2 * hidden_dim, hidden_dim, batch_first=True)
-        self.out = nn.Sequential(nn.Linear(2 * hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, vocab_size))
-        self.glimpse = nn.Sequential(
-            nn.Linear(factor_dim, 2 * hidden_dim), nn.GELU(), nn.Linear(2 * hidden_dim, hidden_dim)
-        )
+        self.embedding = nn.Embedding(vocab_size, h)
+        self.lstm = nn.LSTM(2 * h, h, batch_first=True)
+        self.out = nn.Sequential(nn.Linear(2 * h, h), nn.GELU(), nn.Linear(h, vocab_size))
+        self.glimpse = nn.Sequential(nn.Linear(factor_dim, 2 * h), nn.GELU(), nn.Linear(2 * h, h))
 
-    def forward(
-        self,
-        picture: torch.Tensor,
-        ids: torch.Tensor,
-        word_dropout: float = 0.0,
-        rng: torch.Generator | None = None,
-        dropped: torch.Tensor | None = None,
-    ) -> Caption:
+    def forward(self, picture: torch.Tensor, ids: torch.Tensor, *options: Any) -> Caption:
+        """As `Captioner.forward` of latents (B, T, d). There is no embedding of a picture."""
         glimpses = self.glimpse(F.pad(picture, (0, 0, 0, 1)))  # (B, T + 1, H)
-        inputs = self.embedding(teacher_inputs(ids, word_dropout, rng, dropped))
-        states, _ = self.lstm(torch.cat([inputs, glimpses], -1))
+        states, _ = self.lstm(torch.cat([self.embedding(teacher_inputs(ids, *options)), glimpses], -1))
         return Caption(self.combine(states, glimpses), picture.new_zeros(len(picture), 0))
 
     def see(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,26 +104,19 @@ class TextBaseline(nn.Module):
         self.settings = model.settings
 
     def caption_loss(
-        self,
-        code: torch.Tensor,
-        ids: torch.Tensor,
-        rng: torch.Generator,
-        host_rng: np.random.Generator,
-        vocab_size: int,
+        self, code: torch.Tensor, ids: torch.Tensor, rng: torch.Generator, host_rng: np.random.Generator, size: int
     ) -> torch.Tensor:
-        """The caption loss of the model (`algorithm.training_step`) of token ids (B, T), read from pictures or
-        latents."""
+        """As in `algorithm.training_step`: of ids (B, T) of `size` tokens, read from pictures or latents."""
         reader = self.reader
-        predictor = TokenPredictor(ids, ids, vocab_size, host_rng)
         hidden = reader(code, ids, self.settings.word_dropout, rng).hidden  # (B, T + 1, H)
         loss_mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        predictor = TokenPredictor(ids, ids, size, host_rng)
         return predictor.loss(hidden, reader.output.weight, reader.output.bias, loss_mask)
 
     def losses(
         self, ids: torch.Tensor, strength: torch.Tensor, rng: torch.Generator, host_rng: np.random.Generator
     ) -> dict[str, torch.Tensor]:
-        """Losses of a batch of sentences, token ids (B, T) on the CPU -> {name: 0-dim tensor}. strength: of
-        corruptions."""
+        """Token ids (B, T) on the CPU, strength of corruptions -> {name: 0-dim tensor}."""
         raise NotImplementedError
 
     def read_back(self, texts: list[str]) -> list[str]:
@@ -159,7 +143,9 @@ class LettersBaseline(TextBaseline):
         self.letters = PrintedText(model.data.train)
         self.reader = LettersReader(self.letters, model.settings.d_model, model.settings.hidden_dim)
 
-    def losses(self, ids, strength, rng, host_rng):
+    def losses(
+        self, ids: torch.Tensor, strength: torch.Tensor, rng: torch.Generator, host_rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
         rows = [self.letters.encode(self.vocab.decode(row)) for row in ids.tolist()]
         letters, _ = randomize_tokens(pad(rows), self.settings.random_tokens, len(self.letters), host_rng)  # (B, T')
         pictures = self.letters.draw([self.letters.decode(row) for row in letters.tolist()]).to(strength.device)
@@ -174,10 +160,10 @@ class LettersBaseline(TextBaseline):
         parts = [self.reader.read(p.to(device)).ids for p in pictures.split(BATCH)]
         return [self.letters.decode(row) for part in parts for row in part.tolist()]
 
-    def read_back(self, texts):
+    def read_back(self, texts: list[str]) -> list[str]:
         return self.read(self.letters.draw(texts))
 
-    def readings(self, texts, seed):
+    def readings(self, texts: list[str], seed: int) -> dict[str, list[str]]:
         pictures = self.letters.draw(texts)
         found = {"clean": self.read(pictures)}
         for kind, strength in IN_A_ROW:
@@ -186,7 +172,7 @@ class LettersBaseline(TextBaseline):
         found["blank"] = self.read(torch.full((1, 3, PICTURE_SIZE, PICTURE_SIZE), 0.5)) * len(texts)
         return found
 
-    def description(self, texts):
+    def description(self, texts: list[str]) -> list[str]:
         box = self.letters
         n = sum(len(t) > self.letters.places for t in texts)
         known = sum(set(t) <= box.index.keys() for t in texts)
@@ -230,7 +216,9 @@ class VectorBaseline(TextBaseline):
         kl = (gaussian_kl(mu, logvar) * is_token).sum((1, 2)) if self.settings.use_vae else mu.new_zeros(len(mu))
         return z * is_token, kl
 
-    def losses(self, ids, strength, rng, host_rng):
+    def losses(
+        self, ids: torch.Tensor, strength: torch.Tensor, rng: torch.Generator, host_rng: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
         ids, _ = randomize_tokens(ids, self.settings.random_tokens, len(self.vocab), host_rng)
         ids = ids.to(strength.device)
         latents, kl = self.latents(ids, rng)
@@ -242,7 +230,7 @@ class VectorBaseline(TextBaseline):
         found = [self.reader.read(self.latents(ids, rng)[0]).ids.tolist() for ids in self.batches(texts)]
         return [self.vocab.decode(row) for rows in found for row in rows]
 
-    def readings(self, texts, seed):
+    def readings(self, texts: list[str], seed: int) -> dict[str, list[str]]:
         """With the noise of training instead of corruptions."""
         rng = torch.Generator(self.token_embedding.weight.device).manual_seed(seed)
         nothing = self.reader.read(self.token_embedding.weight.new_zeros(1, 0, self.to_mu.out_features))
@@ -253,7 +241,7 @@ class VectorBaseline(TextBaseline):
         }
 
     @torch.no_grad()
-    def description(self, texts):
+    def description(self, texts: list[str]) -> list[str]:
         own = of_model = 0.0
         for ids in self.batches(texts):
             own += float(self.latents(ids)[1].sum()) / len(texts)
@@ -270,30 +258,22 @@ BASELINES = {"letters": LettersBaseline, "vector": VectorBaseline}
 
 
 def fresh_baseline(name: str, model: Any, seed: int) -> TextBaseline:
-    """An untrained baseline of BASELINES for a ModelUnderTest of glyphs in reading order. torch's own random state
-    stays as it is. Raises ValueError for another model."""
+    """An untrained baseline of BASELINES for a ModelUnderTest of glyphs in reading order. Raises ValueError."""
     s = model.settings
     if model.lines is None or s.decoder != "glyphs" or s.use_vq:
-        raise ValueError(
-            f"{model.name} does not draw the sentences of a captions file as glyphs in reading order without codes"
-        )
-    with torch.random.fork_rng(devices=[]):
+        what = "the sentences of a captions file as glyphs in reading order without codes"
+        raise ValueError(f"{model.name} does not draw {what}")
+    with torch.random.fork_rng(devices=[]):  # torch's own random state stays as it is
         torch.manual_seed(seed)
         return BASELINES[name](model).to(model.device)
 
 
 def train_baseline(
-    baseline: TextBaseline,
-    model: Any,
-    epochs: int,
-    seed: int,
-    log: Callable[[str], None],
-    steps: int | None = None,
+    baseline: TextBaseline, model: Any, epochs: int, seed: int, log: Callable[[str], None], steps: int | None = None
 ) -> tuple[int, float]:
     """Train a baseline as the model was, with the sentences of its run -> (steps, seconds without the checks).
 
-    log: called with a line after each epoch; steps: stop after this number, for a trial; the learning rate is that of
-    the whole run.
+    log: called with a line after each epoch; steps: stop after this number, with the learning rates of the whole run.
     """
     s = dataclasses.replace(model.settings, epochs=epochs, seed=seed)
     data = model.data
@@ -302,9 +282,8 @@ def train_baseline(
     total = per_epoch * epochs
     device = model.device
     keep_memory()
-    dtype = amp_dtype(device) if s.use_amp else None
-    precision = Precision(device, dtype)
-    optimizer = Optimizer(baseline, s, total, device, dtype)
+    precision = Precision(device, amp_dtype(device) if s.use_amp else None)
+    optimizer = Optimizer(baseline, s, total, device, precision.dtype)
     rng = torch.Generator(device)
     strength = torch.zeros((), device=device)
     seconds = 0.0
@@ -326,10 +305,8 @@ def train_baseline(
             exact = metrics.exact_match(checks, baseline.read_back(checks))
             mean = sum(losses) / len(losses)
             hard = f"corruption strength {float(strength):.2f}, " * baseline.has_channel
-            log(
-                f"step {step + 1} of {total}, {seconds:.0f} s: caption loss {mean:.3f}, {hard}"
-                f"exact match {exact:.1%} of {len(checks)} to validate"
-            )
+            done = f"step {step + 1} of {total}, {seconds:.0f} s: caption loss {mean:.3f}"
+            log(f"{done}, {hard}exact match {exact:.1%} of {len(checks)} to validate")
             losses = []
     return min(total, steps or total), seconds
 
@@ -337,8 +314,7 @@ def train_baseline(
 def baseline_scores(
     baseline: TextBaseline, texts: list[str], seed: int
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Measure a baseline on n texts -> {condition: scores of `text_scores`}, captions of the clean condition; seed: of
-    word salad and noise."""
+    """-> {condition: scores of `text_scores`}, captions of the clean condition; seed: of word salad and noise."""
     readings = baseline.readings(texts, seed)
     rng = np.random.default_rng(seed)
     salad = [shuffled_words(t, rng) for t in texts]

@@ -21,8 +21,7 @@ def small_pixels(pictures: torch.Tensor) -> np.ndarray:
 
 
 def random_features(pictures: torch.Tensor, seed: int = 0) -> np.ndarray:
-    """Two layers of fixed random convolutions, pooled to 4x4: (n, 3, 64, 64) in [0, 1] -> (n, 512) >= 0. The same for
-    every model."""
+    """Two layers of fixed random convolutions, pooled to 4x4: (n, 3, 64, 64) in [0, 1] -> (n, 512) >= 0."""
     rng = torch.Generator().manual_seed(seed)
     x = pictures * 2 - 1
     for a, b in ((3, 16), (16, 32)):

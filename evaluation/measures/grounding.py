@@ -13,7 +13,6 @@ territories, which the reader does not know.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,20 +41,16 @@ ASPECTS = {
 
 
 def points_of(name: str, grounded_words: dict[str, dict]) -> tuple[list[str], np.ndarray]:
-    """An aspect of grounded words, {word: parts} -> words, their values (words, k) in CIELAB or in [0, 1], NaN where
-    the file has no value."""
+    """An aspect of {word: parts} -> words, their values (words, k) in CIELAB or in [0, 1], NaN where there is none."""
     parts = ASPECTS[name].parts
     words = [word for word, of in grounded_words.items() if any(part in of for part in parts)]
-    values = np.array(
-        [np.concatenate([np.atleast_1d(grounded_words[word].get(part, np.nan)) for part in parts]) for word in words],
-        np.float64,
-    )
+    rows = [[np.atleast_1d(grounded_words[word].get(part, np.nan)) for part in parts] for word in words]
+    values = np.array([np.concatenate(row) for row in rows], np.float64)
     return words, to_lab(values) if name == "color" and words else values
 
 
 def scaled(measured: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Scale measured values (n, k) so that the range of each column is that of the file's values (words, k), which may
-    be NaN."""
+    """Measured values (n, k), each column scaled to the range of the file's values (words, k), which may be NaN."""
     share = 50 / len(points)
     low, high = np.percentile(measured, (share, 100 - share), axis=0)
     least, most = np.nanmin(points, 0), np.nanmax(points, 0)
@@ -88,8 +83,7 @@ def grounding_accuracy(
 
     draw: sentences -> pictures (n, 3, 64, 64) in [0, 1] on the CPU; grounded_words: {word: parts}; n: the least number
     of pictures of an aspect, equally many for each word. Only words of an object are read. -> {aspect: {"n",
-    "accuracy": in [0, 1], "chance": one over the number of different values, "by_word": {word: accuracy}, "mistaken":
-    {word: {the word read instead, or "": count}}}}. Words with equal values count as one.
+    "accuracy": in [0, 1], "chance": one over the number of different values}}. Words with equal values count as one.
     """
     class_of = {word: word_class for word_class, words in OF_A_THING.items() for word in words}
     grounded_words = {word: parts for word, parts in grounded_words.items() if word in class_of}
@@ -106,14 +100,5 @@ def grounding_accuracy(
         wanted = np.repeat(np.arange(len(words)), each)
         is_equal = (points[wanted] == points[found]) | np.isnan(points[wanted]) & np.isnan(points[found])
         right = (found >= 0) & is_equal.all(1)
-        mistaken = {}
-        for word, answer in zip(wanted[~right], found[~right]):
-            mistaken.setdefault(words[word], Counter())[words[answer] if answer >= 0 else ""] += 1
-        out[name] = {
-            "n": len(right),
-            "accuracy": float(right.mean()),
-            "chance": 1 / different,
-            "by_word": dict(zip(words, right.reshape(len(words), each).mean(1).tolist())),
-            "mistaken": mistaken,
-        }
+        out[name] = {"n": len(right), "accuracy": float(right.mean()), "chance": 1 / different}
     return out

@@ -41,8 +41,7 @@ def as_seen(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
 
 def standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, F) and (m, F) minus the mean of the first, divided by its standard deviation, to which SEEN_NOISE is
-    added in squares: features that hardly vary are mostly noise and keep a small scale."""
+    """Features (n, F), (m, F), standardized by the first; SEEN_NOISE is added to its scale, in squares."""
     mean = train.mean(0)
     scale = np.sqrt(train.var(0) + SEEN_NOISE**2)
     return (train - mean) / scale, (test - mean) / scale
@@ -81,8 +80,7 @@ def few_shot_accuracy(
     rng: np.random.Generator,
     tests: int = 500,
 ) -> float:
-    """Accuracy in [0, 1] of `naive_reading` for the word of a slot, after `shots` examples of each word with random
-    words in the other slots."""
+    """Accuracy in [0, 1] of `naive_reading` for the word of a slot, after `shots` examples of each word."""
     words = SLOT_WORDS[slot]
     train = [s for w in words for s in random_slots(shots, rng, **{slot: w})]
     test = random_slots(tests, rng)
@@ -132,8 +130,7 @@ def topographic_similarity(
 def word_scenes(
     draw: Draw, slot: str, seed: int, contexts: int, slots: tuple[str, ...] = FOUR_SLOTS
 ) -> tuple[torch.Tensor, list[list[str]]]:
-    """Every word of a slot in the same contexts, sentences that have `slots` -> pictures (words, contexts, 3, 64, 64),
-    sentences [words][contexts]."""
+    """Words of a slot in the same contexts -> pictures (words, contexts, 3, 64, 64), sentences [words][contexts]."""
     rng = np.random.default_rng([seed, SLOTS.index(slot)])
     frames = [{s: str(rng.choice(SLOT_WORDS[s])) for s in slots} for _ in range(contexts)]
     sentences = [[render({**f, slot: w}) for f in frames] for w in SLOT_WORDS[slot]]
@@ -157,13 +154,10 @@ def legibility_metrics(draw: Draw, seed: int = 0, quick: bool = False) -> dict[s
         return draw([render(s) for s in slots])
 
     tests, pairs = numbers_of_pictures(quick)
-    repeats = (
-        2 if quick else 5
-    )  # the accuracy depends on the four examples of a word; the mean over repeats is steadier
-    naive = {
-        slot: float(np.mean([few_shot_accuracy(draw_slots, slot, 4, _pixels, rng, tests) for _ in range(repeats)]))
-        for slot in FOUR_SLOTS
-    }
+    naive = {}
+    for slot in FOUR_SLOTS:  # the accuracy depends on the four examples of a word; a mean is steadier
+        drawn = [few_shot_accuracy(draw_slots, slot, 4, _pixels, rng, tests) for _ in range(2 if quick else 5)]
+        naive[slot] = float(np.mean(drawn))
     swapped = {slot: swaps(draw_slots, slot, rng, pairs=pairs) for slot in FOUR_SLOTS}
     similarity, p = topographic_similarity(draw_slots, rng, permutations=1000 if quick else 1999)
     random_slots(tests, rng)  # keeps the values of a seed comparable with those of earlier versions, which drew these

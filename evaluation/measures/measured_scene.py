@@ -1,5 +1,4 @@
-"""Measure a picture from its pixels alone: a background, and objects with a position, a color, an outline, a rim and
-more.
+"""Measure a picture from its pixels alone: a background, and objects with position, color, outline, rim and more.
 
 Nothing here depends on the scene decoder. The border of the frame shows the background; connected pixels that differ
 from the background are an object. The model of a pixel is a mixture, in sRGB, of the body of an object, its rim, and
@@ -30,10 +29,7 @@ FULL = 0.02  # distance from 0 or 1 within which a channel may be clipped
 IS_BODY = 0.5  # share of a pixel from which it counts as the body
 CLEARLY_BODY = 0.8
 ROUNDS = 4  # of a fit
-RIM_RESIDUAL = (
-    0.06,
-    0.2,
-)  # sRGB distance from every mixture of body and background: from here a rim is possible, certain
+RIM_RESIDUAL = (0.06, 0.2)  # sRGB distance from mixtures of body and background: a rim is possible, certain
 MIXED = 0.1  # sRGB distance from a mixture of rim and background below which a body looks like one
 OUTLINE_SIDE = 24  # of the mask of an outline
 OUTLINE_AREA = 160.0  # px, to which an outline is scaled
@@ -56,17 +52,13 @@ class MeasuredBackground:
 
 @dataclass
 class MeasuredObject:
-    """An object. Its body is what lies within the rim; a hole or a dot in a body counts for area, center and
-    outline."""
+    """An object. Its body lies within the rim; area, center and outline include a hole or a dot in the body."""
 
     area: float  # px
     center: np.ndarray  # (2,) px, the centroid
     lab: np.ndarray  # (3,) color of the body at its center, where light adds nothing, CIELAB
     outline: np.ndarray  # (24, 24) bool, the body moved to its center and scaled to one area
-    rim_lab: np.ndarray  # (3,) mean color of the pixels around the body, minus the blur of the body, CIELAB
-    rim: (
-        np.ndarray
-    )  # (3,) the difference of the rim and the background, sRGB in [-1, 1], mean over 2 px; about 0 without a rim
+    rim: np.ndarray  # (3,) rim minus background, sRGB in [-1, 1], mean over 2 px; about 0 without a rim
     shading: np.ndarray  # (2,) gradient of the light to the right and down, sRGB in [0, 1] a radius sqrt(area / pi)
     dot: np.ndarray  # (4,) mean sRGB color of the middle, and a 1, if it is unlike the body (a dot or a hole); else 0
 
@@ -91,10 +83,8 @@ def measure_scene(picture: torch.Tensor | np.ndarray) -> MeasuredScene:
     tones = background_colors(rgb, lab)  # (k, 3) sRGB
     masks = find_objects(lab, to_lab(tones))
     near = ndimage.binary_dilation(np.any([np.zeros(rgb.shape[:2], bool), *masks], 0), NEIGHBORS, 2)
-    objects = [
-        measure_object(rgb, mask, tones, np.any([m for m in masks if m is not mask] or [mask & False], 0))
-        for mask in masks
-    ]
+    others = [np.any([mask & False, *(m for m in masks if m is not mask)], 0) for mask in masks]
+    objects = [measure_object(rgb, mask, tones, other) for mask, other in zip(masks, others)]
     return MeasuredScene(measure_background(lab, ~near), in_order(objects))
 
 
@@ -112,7 +102,7 @@ def in_order(objects: list[MeasuredObject]) -> list[MeasuredObject]:
 
 
 # ---------------------------------------------------------------------------------------------
-# Ground and objects
+# Background and objects
 # ---------------------------------------------------------------------------------------------
 
 
@@ -132,8 +122,7 @@ def background_colors(rgb: np.ndarray, lab: np.ndarray) -> np.ndarray:
 
 
 def find_objects(lab: np.ndarray, tones: np.ndarray) -> list[np.ndarray]:
-    """Picture (h, w, 3) and tones of its background (k, 3), both CIELAB -> a list of masks (h, w) bool, one a
-    object."""
+    """Picture (h, w, 3) and tones of its background (k, 3), both CIELAB -> masks (h, w) bool, one an object."""
     distance = np.linalg.norm(lab[:, :, None] - tones, axis=-1).min(-1)
     parts, _ = ndimage.label(distance > UNLIKE_BACKGROUND, NEIGHBORS)
     big = np.bincount(parts.ravel()) >= LEAST_AREA
@@ -159,13 +148,12 @@ def measure_background(lab: np.ndarray, where: np.ndarray) -> MeasuredBackground
 
 
 # ---------------------------------------------------------------------------------------------
-# A object
+# An object
 # ---------------------------------------------------------------------------------------------
 
 
 def measure_object(rgb: np.ndarray, mask: np.ndarray, tones: np.ndarray, others: np.ndarray) -> MeasuredObject:
-    """Picture (h, w, 3) sRGB, mask of a object (h, w), tones of the background (k, 3), mask of other objects ->
-    MeasuredObject."""
+    """Picture (h, w, 3) sRGB, masks of the object and of others (h, w), tones of the background (k, 3)."""
     crop = _crop(mask, 7)
     origin = np.array([crop[1].start, crop[0].start], np.float64)
     rgb, mask, others = rgb[crop], mask[crop], others[crop]
@@ -198,7 +186,6 @@ def measure_object(rgb: np.ndarray, mask: np.ndarray, tones: np.ndarray, others:
         center=center + origin,
         lab=lab,
         outline=normalized_outline(whole, center, area),
-        rim_lab=to_lab(rim),
         rim=rim - background,
         shading=light.slope * radius,
         dot=np.append(rgb[inmost].mean(0), 1.0) if middle.any() else np.zeros(4),
@@ -219,23 +206,22 @@ def _crop(mask, margin):
 
 
 def core_of(mask: np.ndarray) -> np.ndarray:
-    """Pixels along the middle of a object's parts: as deep in the mask as the deepest ones nearby, or nearly so. Thin
-    lines without mask, where a rim turns into a body through a tone of the background, are closed."""
+    """Pixels along the middle of an object's parts: nearly as deep in the mask as the deepest ones nearby. Thin gaps,
+    where a rim turns into a body through a tone of the background, are closed."""
     depth = ndimage.distance_transform_edt(ndimage.binary_closing(np.pad(mask, 2), NEIGHBORS))[2:-2, 2:-2]
     core = mask & (depth >= CORE_DEPTH * ndimage.maximum_filter(depth, 7))
     return core if core.any() else mask
 
 
 def middle_of(mask: np.ndarray) -> np.ndarray:
-    """Which pixels of the mask of a object, its holes filled, lie where a dot and the hole around it may be."""
+    """Which pixels of the mask of an object, its holes filled, lie where a dot and the hole around it may be."""
     filled = ndimage.binary_fill_holes(mask)
     y, x = np.nonzero(filled)
     return _disc(filled, (x.mean(), y.mean()), AROUND_DOT * np.sqrt(filled.sum() / np.pi)) & filled
 
 
 def has_dot(rgb: np.ndarray, core: np.ndarray, middle: np.ndarray) -> bool:
-    """Whether the innermost pixels of a object are unlike the body around them: crop (h, w, 3) sRGB, its core and its
-    middle."""
+    """Whether the innermost pixels are unlike the body around them: crop (h, w, 3) sRGB, its core and its middle."""
     around = core & ~middle
     if around.sum() < LEAST_CORE or not middle.any():
         return False
@@ -305,7 +291,7 @@ class BodyColor:
 
 
 def rim_color(rgb: np.ndarray, mask: np.ndarray, body: np.ndarray, tones: np.ndarray) -> tuple[np.ndarray, float]:
-    """Crop (h, w, 3), mask of a object without holes (h, w), color of its body everywhere (h, w, 3), tones of the
+    """Crop (h, w, 3), mask of an object without holes (h, w), color of its body everywhere (h, w, 3), tones of the
     background (k, 3), all sRGB -> color of its rim (3,), and how sure it is that there is one, in [0, 1]: how unlike
     every mixture of body and background a quarter of the pixels along the edge are."""
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
@@ -349,20 +335,18 @@ def _ring(rgb, filled, coverage, body, tones, others):
 
     An edge bleeds outwards as much as it lacks inside, at the same distance from it.
     """
-    outside, inside = (
-        ndimage.distance_transform_edt(~filled),
-        ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1],
-    )
+    outside = ndimage.distance_transform_edt(~filled)
+    inside = ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1]
     free = ~ndimage.binary_dilation(others, NEIGHBORS)
     beyond = (outside > 5) & free
     background = rgb[beyond].mean(0) if beyond.any() else tones.mean(0)
-    ring, within = (outside > 0) & (outside < 2.5) & free, (inside > 0) & (inside < 2.5)
+    ring = (outside > 0) & (outside < 2.5) & free
+    within = (inside > 0) & (inside < 2.5)
     if not ring.any():
         return background, background
     bleeds = (1 - coverage[within]).mean()
-    return background, np.clip(
-        background + rgb[ring].mean(0) - bleeds * body[within].mean(0) - (1 - bleeds) * background, 0, 1
-    )
+    bled = bleeds * body[within].mean(0) + (1 - bleeds) * background
+    return background, np.clip(background + rgb[ring].mean(0) - bled, 0, 1)
 
 
 def normalized_outline(coverage: np.ndarray, center: np.ndarray, area: float) -> np.ndarray:

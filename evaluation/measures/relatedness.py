@@ -18,8 +18,7 @@ from text.vocabulary import tokenize
 
 
 def read_pairs(path: str, first: str, second: str, score: str) -> list[tuple[str, str, float]]:
-    """A TSV file with a header -> [(sentence, sentence, score)]. first, second, score: names of columns. Raises
-    CaptionsFileError, OSError."""
+    """A TSV file with these columns -> [(sentence, sentence, score)]. Raises CaptionsFileError, OSError."""
     rows = list(csv.reader((line for line, _ in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE))
     header = [name.strip() for name in rows[0]] if rows else []
     for name in (first, second, score):
@@ -50,8 +49,7 @@ def word_overlap(first: str, second: str) -> float:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's r in [-1, 1] of two arrays (n,), 0 if one is constant; to 12 digits, so that equal rankings give equal
-    values."""
+    """Pearson's r of two arrays (n,), 0 if one is constant; to 12 digits, so that equal rankings give equal values."""
     scale = math.sqrt(a.var() * b.var())
     return round(float(((a - a.mean()) * (b - b.mean())).mean() / scale), 12) if scale else 0.0
 
@@ -82,8 +80,7 @@ def permutation_p(x: np.ndarray, y: np.ndarray, seed: int, permutations: int) ->
 
 
 def closeness(drawn: tuple[dict[str, int], torch.Tensor], pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
-    """Pictures {sentence: its row}, (n, 3, 64, 64) in [0, 1], and pairs (sentence, sentence) -> {id of FEATURES: minus
-    RMSE (m,)}."""
+    """Pictures {sentence: row}, (n, 3, 64, 64), and m pairs of sentences -> {id of FEATURES: minus RMSE (m,)}."""
     row, pictures = drawn
     seen = as_seen(pictures)
     out = {}
@@ -113,12 +110,9 @@ def relatedness(model: Any, pairs: list[tuple[str, str, float]], seed: int, perm
         found |= {(decoder, id): values for id, values in closeness((row, pictures), sentences).items()}
         if decoder == OWN:
             found |= {("shuffled_pictures", id): values for id, values in closeness((row, pictures), shuffled).items()}
-    return [
-        {
-            "what": what,
-            "rho": spearman(values, scores),
-            "given_words": None if what[0] == "words" else spearman(values, scores, overlap),
-            "p": permutation_p(values, scores, seed, permutations),
-        }
-        for what, values in found.items()
-    ]
+    rows = []
+    for what, values in found.items():
+        given_words = None if what[0] == "words" else spearman(values, scores, overlap)
+        p = permutation_p(values, scores, seed, permutations)
+        rows.append({"what": what, "rho": spearman(values, scores), "given_words": given_words, "p": p})
+    return rows

@@ -31,9 +31,8 @@ def _jpeg(pictures, quality, _rng):
 
 
 def _rotate(pictures, degrees, _rng):
-    return torch.stack(
-        [from_image(to_image(p).rotate(degrees, Image.BILINEAR, fillcolor=_corner(p))) for p in pictures]
-    )
+    rotated = [to_image(p).rotate(degrees, Image.BILINEAR, fillcolor=_corner(p)) for p in pictures]
+    return torch.stack([from_image(image) for image in rotated])
 
 
 def _corner(picture):
@@ -121,8 +120,7 @@ def exact_match_after(
 def corruption_curves(
     read: Callable[[torch.Tensor], list[str]], sentences: list[str], pictures: torch.Tensor, seed: int = 0
 ) -> dict[str, dict]:
-    """Exact match against strength of every corruption -> {corruption: {"trained_on", "strengths", "exact_match",
-    "halves_at"}}.
+    """-> {corruption: {"trained_on", "strengths", "exact_match": at each strength, "halves_at"}}.
 
     read: pictures -> captions; pictures: (n, 3, 64, 64) in [0, 1] of the sentences. halves_at is the first strength at
     which exact match is below half of the uncorrupted one, or None.
@@ -132,12 +130,8 @@ def corruption_curves(
     for kind, corruption in CORRUPTIONS.items():
         scores = [exact_match_after(read, sentences, pictures, kind, s, seed) for s in corruption.strengths]
         halves = next((s for s, score in zip(corruption.strengths, scores) if score < clean / 2), None)
-        out[kind] = {
-            "trained_on": corruption.trained_on,
-            "strengths": list(corruption.strengths),
-            "exact_match": scores,
-            "halves_at": halves,
-        }
+        curve = {"strengths": list(corruption.strengths), "exact_match": scores, "halves_at": halves}
+        out[kind] = {"trained_on": corruption.trained_on, **curve}
     return out
 
 

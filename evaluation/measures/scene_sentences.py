@@ -76,8 +76,7 @@ def random_swaps(n: int, word_class: str, rng: np.random.Generator) -> list[tupl
 
 
 def sentences_with(word_class: str, word: str, n: int, rng: np.random.Generator) -> list[Slots]:
-    """n slot dicts with a word in the first slot of its class and random other words: one object, or two for a
-    relation."""
+    """n slot dicts with a word in the first slot of its class: one object, or two for a relation."""
     out = []
     while len(out) < n:
         for slots in random_slots(n, rng, objects=(2,) if word_class == "relation" else (1,), word_class=word_class):

@@ -28,14 +28,12 @@ from evaluation.measures.scene_properties import (
 from evaluation.measures.scene_sentences import (
     WORD_CLASSES,
     binding_pairs,
-    is_seen,
-    objects_of,
     random_slots,
     random_swaps,
     sentences_with,
 )
 from metrics import is_exact
-from text.grammar import MOST_THINGS, parse, render, to_row
+from text.grammar import MOST_THINGS, render, to_row
 
 Draw = Callable[[list[str]], torch.Tensor]
 Read = Callable[[torch.Tensor], list[str]]
@@ -44,64 +42,46 @@ SAME_OUTLINE = 0.9  # IoU
 SAME_COLOR = 6.0  # dE (CIE76)
 
 
-def count_accuracy(draw: Draw, seed: int, n: int = 100, read: Read | None = None) -> dict:
+def count_accuracy(draw: Draw, seed: int, n: int = 100) -> dict:
     """Share of sentences, n each of one, two and three objects, whose picture has as many measured objects, in [0, 1].
 
-    -> {"n", "accuracy", "by_objects": {1, 2, 3}, "read": share of captions with as many objects, None without `read`}.
+    -> {"n", "accuracy"}.
     """
     rng = np.random.default_rng(seed)
-    by_objects = {}
-    read_right = []
+    shares = []
     for objects in range(1, MOST_THINGS + 1):
         pictures = draw([render(s) for s in random_slots(n, rng, (objects,))])
-        by_objects[objects] = float(np.mean([len(scene.objects) == objects for scene in measure(pictures)]))
-        if read:
-            read_right += [objects_of(parse(caption) or {}) == objects for caption in read(pictures)]
-    return {
-        "n": MOST_THINGS * n,
-        "accuracy": float(np.mean(list(by_objects.values()))),
-        "by_objects": by_objects,
-        "read": float(np.mean(read_right)) if read else None,
-    }
+        shares.append(np.mean([len(scene.objects) == objects for scene in measure(pictures)]))
+    return {"n": MOST_THINGS * n, "accuracy": float(np.mean(shares))}
 
 
 def binding(draw: Draw, seed: int, n: int = 500, read: Read | None = None) -> dict:
     """For n pairs "a C1 O1 and a C2 O2" / "a C2 O1 and a C1 O2", shares in [0, 1] of pairs where
     outlines: both objects keep their outline, IoU >= 0.9;
     colors: both objects take the color of the other, dE <= 6, and lose their own, dE > 6;
-    read: both captions are exact, None without `read`;
-    binding: all of these. Pictures without two measured objects fail outlines and colors.
-    median_iou in [0, 1] and median_color_error, dE, are those of outlines and colors, None if nothing was measured.
+    binding: all of these and, with `read`, both captions are exact.
+    Pictures without two measured objects fail outlines and colors.
     """
     pairs = binding_pairs(n, np.random.default_rng(seed))
     pictures = [draw([pair[i] for pair in pairs]) for i in range(2)]
     outlines = np.zeros(n, bool)
     colors = np.zeros(n, bool)
-    overlaps, errors = [], []
+    exact = np.ones(n, bool)
     for i, (a, b) in enumerate(zip(*map(measure, pictures))):
         if len(a.objects) == len(b.objects) == 2:
             apart = np.array([[distance("color", x, y) for y in b.objects] for x in a.objects])
             colors[i] = np.array_equal(apart <= SAME_COLOR, [[False, True], [True, False]])
-            errors += [apart[0, 1], apart[1, 0]]
-            overlaps += [1 - distance("outline", x, y) for x, y in zip(a.objects, b.objects)]
-            outlines[i] = min(overlaps[-2:]) >= SAME_OUTLINE
-    out = {"n": n, "outlines": float(outlines.mean()), "colors": float(colors.mean()), "read": None}
-    for name, values in (("median_iou", overlaps), ("median_color_error", errors)):
-        out[name] = float(np.median(values)) if values else None
-    both = outlines & colors
+            overlaps = [1 - distance("outline", x, y) for x, y in zip(a.objects, b.objects)]
+            outlines[i] = min(overlaps) >= SAME_OUTLINE
     if read:
-        captions = [read(p) for p in pictures]
-        exact = np.array(
-            [all(is_exact(*both) for both in zip(pair, of_pair)) for pair, of_pair in zip(pairs, zip(*captions))]
-        )
-        out["read"] = float(exact.mean())
-        both &= exact
-    return {**out, "binding": float(both.mean())}
+        captions = zip(*(read(p) for p in pictures))
+        exact[:] = [is_exact(a, x) and is_exact(b, y) for (a, b), (x, y) in zip(pairs, captions)]
+    shares = {"outlines": outlines, "colors": colors, "binding": outlines & colors & exact}
+    return {"n": n, **{name: float(values.mean()) for name, values in shares.items()}}
 
 
 def changes(a: MeasuredScene, b: MeasuredScene, least: dict[str, float]) -> list[tuple[int | str, str]]:
-    """Two scenes with equally many objects, {property: threshold} -> [(index of the object or "background", changed
-    property)]."""
+    """Two scenes with equally many objects -> [(index of the object or "background", changed property)]."""
     out = [(BACKGROUND, BACKGROUND)] if distance(BACKGROUND, a.background, b.background) > least[BACKGROUND] else []
     pairs = enumerate(zip(a.objects, b.objects))
     return out + [(i, name) for i, (x, y) in pairs for name in OF_OBJECTS if distance(name, x, y) > least[name]]
@@ -112,9 +92,8 @@ def one_word_one_property(draw: Draw, seed: int, n: int = 60) -> dict:
     the background?
 
     -> {"n": number of swaps, "share": of swaps that change exactly one property, mean over word classes, "by_class",
-    "unchanged": shares where nothing changes, by class, "count_differs": shares where the pictures differ in their
-    number of objects, by class, "table": {word class: {property: share of swaps that change it, of any object}},
-    "main": {word class: the property that it changes most, or None}, "thresholds"}; shares in [0, 1].
+    "table": {word class: {property: share of swaps that change it, of any object}}, "main": {word class: the property
+    that it changes most, or None}}; shares in [0, 1].
     """
     rng = np.random.default_rng(seed)
     swaps = {word_class: random_swaps(n, word_class, rng) for word_class in WORD_CLASSES}
@@ -122,18 +101,16 @@ def one_word_one_property(draw: Draw, seed: int, n: int = 60) -> dict:
         word_class: [draw([render(pair[i]) for pair in pairs]) for i in range(2)] for word_class, pairs in swaps.items()
     }
     least = thresholds(torch.cat([first[: max(1, n // 3)] for first, _ in pictures.values()]), seed)
-    out = {name: {} for name in ("by_class", "unchanged", "count_differs", "table", "main")}
+    out = {name: {} for name in ("by_class", "table", "main")}
     for word_class, (first, second) in pictures.items():
         scenes = list(zip(measure(first), measure(second)))
         found = [changes(a, b, least) for a, b in scenes if len(a.objects) == len(b.objects)]
         out["by_class"][word_class] = sum(len(c) == 1 for c in found) / n
-        out["unchanged"][word_class] = sum(not c for c in found) / n
-        out["count_differs"][word_class] = 1 - len(found) / n
         table = {name: sum(name in {p for _, p in c} for c in found) / n for name in PROPERTIES}
         out["table"][word_class] = table
         out["main"][word_class] = max(table, key=table.get) if any(table.values()) else None
     share = float(np.mean(list(out["by_class"].values())))
-    return {"n": n * len(WORD_CLASSES), "share": share, **out, "thresholds": least}
+    return {"n": n * len(WORD_CLASSES), "share": share, **out}
 
 
 def first_object(scene: MeasuredScene) -> MeasuredObject | None:
@@ -141,59 +118,8 @@ def first_object(scene: MeasuredScene) -> MeasuredObject | None:
     return scene.objects[0] if scene.objects else None
 
 
-def value_distances(draw: Draw, seed: int, main: dict[str, str | None], n: int = 12) -> dict[str, dict | None]:
-    """Distance of the two nearest words of each class, in the property that the class sets, in n sentences for each
-    class.
-
-    main: {word class: property} of `one_word_one_property`. The distance of two words is the mean over the sentences
-    that occur in training with both. -> {word class: {"n": pictures, "property", "words": the nearest two, "distance"
-    >= 0, "unit"}}, with the ratio (>= 1) for areas and the IoU (in [0, 1], 1 if equal) for outlines; None for a class
-    that sets nothing.
-    """
-    rng = np.random.default_rng(seed)
-    out = {}
-    for word_class, name in main.items():
-        words = WORD_CLASSES[word_class]
-        frames = sentences_with(word_class, words[0], n, rng)
-        slot = "relation2" if word_class == "relation" else word_class
-        cells = [(i, j) for j, s in enumerate(frames) for i, w in enumerate(words) if is_seen({**s, slot: w})]
-        out[word_class] = None
-        if not name:
-            continue
-        scenes = measure(draw([render({**frames[j], slot: words[i]}) for i, j in cells]))
-        at = {
-            c: m
-            for c, s in zip(cells, scenes)
-            if (m := s.background if name == BACKGROUND else first_object(s)) is not None
-        }
-        apart = {}
-        for a in range(len(words)):
-            for b in range(a):
-                both = [distance(name, at[a, j], at[b, j]) for j in range(n) if (a, j) in at and (b, j) in at]
-                if both:
-                    apart[words[b], words[a]] = float(np.mean(both))
-        if apart:
-            nearest = min(apart, key=apart.get)
-            out[word_class] = {
-                "n": len(cells),
-                "property": name,
-                "words": list(nearest),
-                **_in_plain_units(name, apart[nearest]),
-            }
-    return out
-
-
-def _in_plain_units(name, value):
-    if name == "outline":
-        return {"distance": 1 - value, "unit": "IoU"}
-    if name == "size":
-        return {"distance": float(np.exp(value)), "unit": "area ratio"}
-    return {"distance": value, "unit": PROPERTIES[name].unit}
-
-
 def reading_features(scenes: list[MeasuredScene]) -> dict[str, np.ndarray]:
-    """Scenes -> {property: (n, k)} of the `first_object` and of the background. A missing object has the mean
-    values."""
+    """Scenes -> {property: (n, k)} of the `first_object`, whose absence has the mean values, and of the background."""
     out = {BACKGROUND: vectors(BACKGROUND, [s.background for s in scenes])}
     objects = [first_object(s) for s in scenes]
     there = np.array([t is not None for t in objects])
@@ -226,11 +152,10 @@ def naive_reader_on_properties(draw: Draw, seed: int, shots: int = 4, n: int = 6
     """Accuracy in [0, 1] of `nearest_mean` on measured properties, after `shots` examples of each word with random
     other words: on n new sentences for each word class, mean of `repeats` sets of examples.
 
-    -> {"n": number of test sentences, "accuracy": mean over word classes, "by_class", "chance": {word class: 1 /
-    words}}.
+    -> {"n": number of test sentences, "accuracy": mean over word classes}.
     """
     rng = np.random.default_rng(seed)
-    by_class = {}
+    accuracies = []
     for word_class, words in WORD_CLASSES.items():
         answers = [words[i % len(words)] for i in range(n)]
         test = reading_features(measure(draw([render(sentences_with(word_class, w, 1, rng)[0]) for w in answers])))
@@ -240,10 +165,8 @@ def naive_reader_on_properties(draw: Draw, seed: int, shots: int = 4, n: int = 6
             scenes = measure(draw([render(s) for _, s in examples]))
             read = nearest_mean(reading_features(scenes), [w for w, _ in examples], test)
             right.append(np.mean(read == np.array(answers)))
-        by_class[word_class] = float(np.mean(right))
-    chance = {word_class: 1 / len(words) for word_class, words in WORD_CLASSES.items()}
-    accuracy = float(np.mean(list(by_class.values())))
-    return {"n": n * len(WORD_CLASSES), "accuracy": accuracy, "by_class": by_class, "chance": chance}
+        accuracies.append(np.mean(right))
+    return {"n": n * len(WORD_CLASSES), "accuracy": float(np.mean(accuracies))}
 
 
 def topographic_similarity_measured(draw: Draw, seed: int, n: int = 150) -> dict:
@@ -251,8 +174,8 @@ def topographic_similarity_measured(draw: Draw, seed: int, n: int = 150) -> dict
     that differ and the distance of the measured properties (Brighton & Kirby 2006).
 
     That distance is the sum of distance / mean distance over the properties of the first and second objects and of the
-    background; a property that only one of the pictures has adds 1. -> {"n", "pairs", "correlation"}; None if all
-    pictures are the same.
+    background; a property that only one of the pictures has adds 1. -> {"n", "correlation"}; None if all pictures are
+    the same.
     """
     slots = random_slots(n, np.random.default_rng(seed), (1, 2))
     rows = np.array([to_row(s) for s in slots])
@@ -264,7 +187,7 @@ def topographic_similarity_measured(draw: Draw, seed: int, n: int = 150) -> dict
         for name in OF_OBJECTS:
             total = total + _scaled_distances(name, objects, a, b)
     correlation = float(spearmanr((rows[a] != rows[b]).sum(1), total)[0]) if np.ptp(total) > 0 else None
-    return {"n": n, "pairs": len(a), "correlation": correlation}
+    return {"n": n, "correlation": correlation}
 
 
 def _scaled_distances(name, measured, a, b):

@@ -38,7 +38,7 @@ def available() -> tuple[dict[str, Callable[[torch.Tensor, int], torch.Tensor]],
         "sharpness": lambda _: v2.RandomAdjustSharpness(SHARPNESS, p=1.0),
         "posterize": lambda _: v2.RandomPosterize(BITS, p=1.0),
     }
-    if hasattr(v2, "JPEG"):  # torchvision 0.29 says that it will go
+    if hasattr(v2, "JPEG"):  # torchvision 0.29 deprecates it
         kinds["jpeg of torchvision"] = lambda _: v2.JPEG(QUALITY)
     return {name: functools.partial(_corrupt, make) for name, make in kinds.items()}, ""
 

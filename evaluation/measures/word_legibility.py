@@ -1,5 +1,4 @@
-"""Can a person see the words of real sentences? How a picture changes with one word, and whether a word always looks
-the same.
+"""Can a person see the words of real sentences? How a picture changes with one word, and how alike a word's glyphs are.
 
 The metrics "swap" of `legibility`, for sentences without slots. They are computed from pictures alone, as in PNG files.
 """
@@ -25,7 +24,7 @@ TYPED = re.compile(r"(\W*)([^\W\d_]+)(\W*)")  # a word as it is typed: punctuati
 FINER = 4  # glyphs lie between pixels, so they are compared on a finer grid
 WORDS = 16  # whose glyphs are compared
 CONTEXTS = 40  # in which each of them is drawn
-LEAST = 4  # words; with fewer a glyph cannot be told from its context
+LEAST = 4  # words; with fewer a glyph cannot be separated from its context
 
 
 # ---------------------------------------------------------------------------------------------
@@ -152,8 +151,7 @@ def overlap(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def glyph_overlap(glyphs: torch.Tensor) -> tuple[float, float]:
-    """Glyphs (n, c, h, w) in {0, 1} of n words in c contexts -> (mean IoU of the glyphs of one word in two contexts,
-    mean IoU of the glyphs of two words in one context)."""
+    """Glyphs (words, contexts, h, w) in {0, 1} -> mean IoU of a word in two contexts, of two words in one context."""
     beside = (glyphs.roll(1, dim).flatten(0, 1) for dim in (1, 0))
     own, others = (np.mean([overlap(a, b) for a, b in zip(glyphs.flatten(0, 1), moved)]) for moved in beside)
     return float(own), float(others)

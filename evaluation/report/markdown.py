@@ -118,10 +118,9 @@ def _details(section, details):
     if section == "captioners":
         curves = [(d, c, curve) for d, by_captioner in details["curves"].items() for c, curve in by_captioner.items()]
         steps = [step for step, _ in curves[0][2]]
-        rows = [
-            [f"{BASELINES[d]}, {CAPTIONER_LABELS[c]}", *(f"{100 * v:.0f} %" for _, v in curve)]
-            for d, c, curve in curves
-        ]
+        rows = []
+        for d, c, curve in curves:
+            rows.append([f"{BASELINES[d]}, {CAPTIONER_LABELS[c]}", *(f"{100 * v:.0f} %" for _, v in curve)])
         table = markdown_table(["scene decoder, captioner", *steps], rows)
         return ["", "Exact match of fresh captioners against steps:", "", table]
     if section == "robustness":
@@ -141,10 +140,8 @@ def _details(section, details):
         headings = ["", "left unexplained by the redrawn caption", "log probability of the caption a word"]
         return ["", f"Real pictures: {details['source']}. Percentiles {at}:", "", markdown_table(headings, rows)]
     if section == "alphabet":
-        rows = [
-            [x["alphabet"], x["code"], ", ".join(f"{w} ({n})" for w, n in x["words"]), x["n"]]
-            for x in details["letters"]
-        ]
+        words = [", ".join(f"{w} ({n})" for w, n in x["words"]) for x in details["letters"]]
+        rows = [[x["alphabet"], x["code"], names, x["n"]] for x, names in zip(details["letters"], words)]
         return ["", "Codes in use, and their words:", "", markdown_table(["alphabet", "code", "words", "times"], rows)]
     if section == "language_model":
         return ["", "Invented: " + "; ".join(details["invented"][:8])]

@@ -70,20 +70,16 @@ def without_paths(state: dict) -> dict:
 
 
 def cost_of_rounding(path: Path | str, folder: Path | str, sentences: list[str], seed: int) -> dict:
-    """How the rounded weights of `folder` differ from the checkpoint at `path` from which they were made -> dict.
-    Raises CheckpointError."""
+    """How the rounded weights of `folder` differ from the checkpoint at `path`. Raises CheckpointError."""
     pictures, captions = [], []
     for where in (path, folder):
         cycle, vocab, settings = load_model(str(where), CPU)
         model = ModelUnderTest(cycle=cycle, vocab=vocab, settings=settings, device=CPU)
         pictures.append(model.draw(sentences))
         captions.append(model.read(pictures[-1]))
-    return {
-        "n": len(sentences),
-        "seed": seed,
-        "captions_changed": sum(a != b for a, b in zip(*captions)),
-        "largest_change": int(((pictures[0] - pictures[1]).abs() * 255).round().max()),
-    }
+    largest = int(((pictures[0] - pictures[1]).abs() * 255).round().max())
+    changed = sum(a != b for a, b in zip(*captions))
+    return {"n": len(sentences), "seed": seed, "captions_changed": changed, "largest_change": largest}
 
 
 def metrics_of_captions(folder: Path | str, n: int, seed: int, captions_file: str | None) -> str:
@@ -91,11 +87,8 @@ def metrics_of_captions(folder: Path | str, n: int, seed: int, captions_file: st
     model = open_model(str(folder), CPU, {"captions_file": captions_file})
     sentences = model.sentences(n, "test", seed)
     captions = model.read(model.draw(sentences))
-    rows = [
-        ["exact match, `test`", f"{100 * exact_match(sentences, captions):.2f} %"],
-        ["verbatim: as it was typed, `test`", f"{100 * verbatim_match(sentences, captions):.2f} %"],
-        ["word accuracy, `test`", f"{100 * word_accuracy(sentences, captions):.2f} %"],
-    ]
+    scores = {"exact match": exact_match, "verbatim: as it was typed": verbatim_match, "word accuracy": word_accuracy}
+    rows = [[f"{name}, `test`", f"{100 * score(sentences, captions):.2f} %"] for name, score in scores.items()]
     return markdown_table([f"metric (n = {len(sentences)} unseen lines, seed {seed})", "value"], rows)
 
 
@@ -141,9 +134,8 @@ def model_card(folder: Path | str, n: int, seed: int, captions_file: str | None 
         example = EXAMPLE
     cycle, vocab, _ = load_model(str(folder), CPU)
     shown = os.path.relpath(folder, ROOT) if ROOT in folder.resolve().parents else folder.name
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
+    blocks = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), **blocks)
     return environment.get_template("model_card.md.j2").render(
         folder=shown.replace(os.sep, "/"),
         settings=settings,

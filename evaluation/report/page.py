@@ -53,34 +53,24 @@ def headlines(result: dict) -> list[dict]:
             continue
         metric = models[0][id]
         beside = [f"{labels.BASELINES[b]} {format_value(metric, v)}" for b, v in metric["baselines"].items()]
-        out.append(
-            {
-                "value": format_value(metric, metric["value"]),
-                "text": text,
-                "n": metric["n"],
-                "beside": ", ".join(beside[:2]),
-                "mean_and_deviation": mean_and_deviation(metric, [m[id]["value"] for m in models if id in m]),
-            }
-        )
+        spread = mean_and_deviation(metric, [m[id]["value"] for m in models if id in m])
+        headline = {"value": format_value(metric, metric["value"]), "text": text, "n": metric["n"]}
+        out.append({**headline, "beside": ", ".join(beside[:2]), "mean_and_deviation": spread})
     return out
 
 
 def compared_models(result: dict) -> list[tuple[str, list[dict]]]:
-    """Every metric of several models -> [(section's title, [{"name", "values": each model's,
-    "mean_and_deviation"}])]."""
+    """Every metric of several models -> [(section's title, [{"name", "values", "mean_and_deviation"}])]."""
     out = []
     models = [all_metrics(m) for m in result["models"]]
     for section, content in result["models"][0]["sections"].items():
         rows = []
         for id, metric in content["metrics"].items():
             values = [m[id]["value"] if id in m else None for m in models]
-            rows.append(
-                {
-                    "name": full_label(metric) + ARROWS[metric["better"]],
-                    "values": [format_value(metric, v) for v in values],
-                    "mean_and_deviation": mean_and_deviation(metric, values),
-                }
-            )
+            name = full_label(metric) + ARROWS[metric["better"]]
+            shown = [format_value(metric, v) for v in values]
+            spread = mean_and_deviation(metric, values)
+            rows.append({"name": name, "values": shown, "mean_and_deviation": spread})
         out.append((labels.TITLES[section], rows))
     return out
 
@@ -112,12 +102,8 @@ def marker_path(name: str) -> Markup:
 
 
 def _environment():
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(["j2", "html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    blocks = {"autoescape": select_autoescape(["j2", "html"]), "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), **blocks)
     environment.filters["percent"] = percent
     environment.globals.update(path_of=marker_path, row_shares=row_shares)
     return environment

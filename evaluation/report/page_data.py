@@ -53,8 +53,7 @@ def typical_scenes(scenes: torch.Tensor, sentences: list[str], n: int = 3) -> li
 
 
 def visible_change(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
-    """(share in [0, 1] of pixels that change visibly, mean CIE76 difference) between pictures (n, 3, 64, 64),
-    pairwise."""
+    """Pairs of pictures (n, 3, 64, 64) -> share of pixels that change visibly, in [0, 1], and mean CIE76 difference."""
     difference = color_difference(a, b)
     return float((difference > VISIBLE).float().mean()), float(difference.mean())
 
@@ -89,10 +88,8 @@ def grammar_words(model: ModelUnderTest, seed: int, confusion: dict) -> tuple[li
             share, far = visible_change(kept, scenes[others].flatten(0, 1))
             n, right, mistaken = read.get((part, word), (0, 0, Counter()))
             nearest = [i, *(others[(i + k) % len(others)] for k in range(min(7, len(others))))]
-            shown_swaps = [
-                {"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest
-            ]
-            entry = {"word": word, "slot": part, "mean": data_uri(scenes[i].mean(0)), "swaps": shown_swaps}
+            swaps = [{"picture": data_uri(scenes[j, 0]), "word": words[j], "text": sentences[j][0]} for j in nearest]
+            entry = {"word": word, "slot": part, "mean": data_uri(scenes[i].mean(0)), "swaps": swaps}
             entry |= {"typical": typical_scenes(scenes[i], sentences[i]), "share": share, "far": far}
             out.append(entry | _reading_of_word(n, right, mistaken))
             means.append(scenes[i].mean(0))
@@ -100,8 +97,7 @@ def grammar_words(model: ModelUnderTest, seed: int, confusion: dict) -> tuple[li
 
 
 def readings_of_words(sentences: list[str], captions: list[str]) -> dict[str, tuple[int, int, Counter]]:
-    """Sentences and their captions -> {word: (how often it occurs, how often it is read right, Counter of the words
-    read instead)}."""
+    """Sentences, captions -> {word: (its count, how often it is read right, Counter of the words read instead)}."""
     read = {}
     for sentence, caption in zip(sentences, captions):
         got = tokenize(caption)
@@ -119,8 +115,7 @@ def common_words(vocab: Any, sentences: list[str]) -> list[str]:
 def free_words(
     common: list[str], sentences: list[str], readings: dict[str, tuple[int, int, Counter]], pictures: torch.Tensor
 ) -> tuple[list[dict], torch.Tensor]:
-    """An entry for each of the most common words of a captions file's unseen lines, and their mean scenes. common: of
-    `common_words`; readings: of `readings_of_words`."""
+    """As `grammar_words` for `common_words` of a captions file's unseen lines; readings: of `readings_of_words`."""
     rows = [tokenize(s) for s in sentences]
     out, means = [], []
     for word in common:
@@ -151,8 +146,7 @@ def sheet(
 
 
 def grammar_sheets(model: ModelUnderTest) -> tuple[list[dict], list[dict]]:
-    """(sheets, strips): colors x objects, positions x sizes; and for each word class a strip of scenes in which only
-    its word varies."""
+    """(sheets, strips): colors x objects, positions x sizes; scenes in which one word of a class varies."""
     base = {"size": "large", "color": "blue", "object": "ball", "position": "left"}
     texts = [[render({"color": color, "object": name}) for color in COLORS] for name in OBJECTS]
     colors = sheet(model, "Colors × objects: “a COLOR OBJECT”", OBJECTS, COLORS, texts)
@@ -183,8 +177,7 @@ def marked(sentence: str, caption: str) -> list[tuple[str, str]]:
 
 
 def round_trips(model: ModelUnderTest, protocol: Protocol, seed: int, shown: int = 48) -> tuple[list[dict], int, int]:
-    """Sentences of every split with their captions, worst first: wrong captions, then those with the lowest
-    probability.
+    """Sentences of every split with their captions, wrong ones first, then those with the lowest probability.
 
     -> (the `shown` worst with a few of the best, the number of wrong captions, the number of sentences).
     """
@@ -194,17 +187,9 @@ def round_trips(model: ModelUnderTest, protocol: Protocol, seed: int, shown: int
         pictures = model.draw(sentences)
         captions, log_probs = model.read_with_log_probs(pictures)
         for sentence, caption, log_prob, picture in zip(sentences, captions, log_probs, pictures):
-            rows.append(
-                {
-                    "right": is_exact(sentence, caption),
-                    "sure": float(np.exp(log_prob)),
-                    "log_prob": log_prob,
-                    "split": split,
-                    "text": sentence,
-                    "words": marked(sentence, caption),
-                    "picture": picture,
-                }
-            )
+            row = {"split": split, "text": sentence, "words": marked(sentence, caption), "picture": picture}
+            row |= {"right": is_exact(sentence, caption), "sure": float(np.exp(log_prob)), "log_prob": log_prob}
+            rows.append(row)
     wrong = sum(not r["right"] for r in rows)
     rows.sort(key=lambda r: (r["right"], r["log_prob"]))
     kept = rows[: shown - 12] + rows[max(shown - 12, len(rows) - 12) :]
@@ -221,8 +206,8 @@ def growth(
 ) -> tuple[list[dict], list[str], str]:
     """The same sentences at earlier epochs -> (frames, sentences, the reason if there are no frames).
 
-    From the snapshots of the run; without them, drawn by earlier checkpoints in the folder of this one. Without noise
-    in both cases. At most `most` frames, and about `size` bytes of pictures.
+    From the snapshots of the run, else from earlier checkpoints beside this one. At most `most` frames, and about
+    `size` bytes of pictures.
     """
     try:
         kept = snapshots.find(model.name, load(model.name, whole=False))
@@ -274,8 +259,7 @@ def _drawn_again(model, seed, shown=8, most=10):
 
 
 def side_by_side(model: ModelUnderTest, seed: int, shown: int = 16) -> dict:
-    """Real pictures and scenes with their captions -> {"source", "rows": [(title, [{"picture": data URI, "caption",
-    "probability": that it is a scene}])]}."""
+    """-> {"source", "rows": [(title, [{"picture": data URI, "caption", "probability": that it is a scene}])]}."""
     order = np.random.default_rng([seed, 42]).permutation(len(model.real))
     pictures_in_order = model.real.picture_of_crop[order]
     first = list(dict.fromkeys(pictures_in_order))[:shown]  # a crop of each picture before a second one of any

@@ -45,8 +45,7 @@ def mean_glyphs(model: ModelUnderTest, words: list[str]) -> torch.Tensor:
 
 
 def one_sheet(pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Pictures (n, 3, side, side) -> one (3, h, w) with all of them row by row, about as high as wide, and the number
-    of columns."""
+    """Pictures (n, 3, side, side) -> one (3, h, w) of them all, about as high as wide, and the number of columns."""
     n, _, side, _ = pictures.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -62,8 +61,7 @@ def jpeg_uri(picture: torch.Tensor) -> str:
 
 
 def named_tokens(model: ModelUnderTest) -> list[tuple[str, str, list[int]]]:
-    """The entries of the dictionary: [(name, class, token ids)], at most MOST: the words of the training sentences, the
-    most common first, and the tokens that are not words, at most half of all."""
+    """[(name, class, token ids)], at most MOST: words of training, the most common first, then other tokens."""
     words, vocab = {}, model.vocab
     for unit in model.data.trained_units():
         words.setdefault(unit.strip(), vocab.encode_unit(unit))
@@ -88,16 +86,9 @@ def glyph_dictionary(model: ModelUnderTest, readings: dict[str, tuple[int, int, 
     entries = []
     for name, word_class, ids in named:
         n, right, mistaken = readings.get(name.lower(), (0, 0, None)) if word_class == "word" else (0, 0, None)
-        entries.append(
-            {
-                "word": name,
-                "slot": word_class,
-                "glyphs": [divmod(place[i], columns)[::-1] for i in ids],
-                "n": n,
-                "accuracy": right / n if n else None,
-                "confused": mistaken.most_common(3) if n else [],
-            }
-        )
+        entry = {"word": name, "slot": word_class, "glyphs": [divmod(place[i], columns)[::-1] for i in ids]}
+        confused = mistaken.most_common(3) if n else []
+        entries.append({**entry, "n": n, "accuracy": right / n if n else None, "confused": confused})
     return entries, {"sheet": jpeg_uri(sheet), "columns": columns, "side": pictures.shape[-1]}
 
 

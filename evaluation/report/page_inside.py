@@ -54,10 +54,8 @@ def word_maps(
     scenes = F.avg_pool2d(pictures, 4).flatten(1).numpy()  # (n, 768)
     effects = scenes - np.stack([scenes[class_of == k].mean(0) for k in range(len(word_classes))])[class_of]
     out = []
-    for what, vectors in (
-        ("the word embeddings of the language model", embeddings),
-        ("the effects of words on a scene", effects),
-    ):
+    of = {"the word embeddings of the language model": embeddings, "the effects of words on a scene": effects}
+    for what, vectors in of.items():
         for how, at in project(vectors, seed).items():
             points = [
                 {"x": round(float(x), 3), "y": round(float(y), 3), "word": w["word"], "word_class": int(k)}
@@ -69,8 +67,7 @@ def word_maps(
 
 
 def insides(model: ModelUnderTest, seed: int, shown: int = 3) -> list[dict]:
-    """For a few sentences of 4 to 9 words: the language model's attention and surprisal, the captioner's gaze, the
-    layers."""
+    """For sentences of 4 to 9 words: the language model's attention and surprisal, the captioner's gaze, layers."""
     out = []
     for text in model.sentences(40, "test", seed + 9):
         n_words = len(model.vocab.encode_known(text))
@@ -87,9 +84,8 @@ def _inside(model, text):
     with torch.no_grad():
         state = cycle.language_model(ids)
         scene = cycle.draw(ids)
-    surprisal = (
-        -cycle.language_model.logits(state.hidden).log_softmax(-1)[0, :-1].gather(1, ids[0, :, None])[:, 0]
-    )  # (T,) nats
+        log_probs = cycle.language_model.logits(state.hidden).log_softmax(-1)[0, :-1]  # (T, V)
+    surprisal = -log_probs.gather(1, ids[0, :, None])[:, 0]  # (T,) nats
     picture = round_8bit(scene.picture.float())  # (1, 3, 64, 64) in [0, 1]
     reading = cycle.caption_network.read(picture)
     captioned = [w for w in reading.ids[0].tolist() if w not in (PAD, EOS)]
@@ -108,8 +104,7 @@ def _inside(model, text):
 
 
 def _layers(decoder, scene, ids, words):
-    """The parts of a scene of one sentence, each drawn without the others, with their words; [] for a decoder without
-    layers."""
+    """The parts of a scene of one sentence, each alone, with their words; [] for a decoder without layers."""
     if not decoder.has_layers:
         return []
     with torch.no_grad():
@@ -125,8 +120,7 @@ def _two_sentences(model, seed):
 
 
 def interpolation(model: ModelUnderTest, seed: int, steps: int = 9) -> list[dict]:
-    """Scenes of linearly interpolated latents of two sentences, and their captions; [] for a decoder without layers,
-    whose latents cannot be set."""
+    """Scenes between the latents of two sentences, and their captions; [] for a decoder without layers."""
     cycle, decoder = model.cycle, model.cycle.scene_decoder
     if not decoder.has_layers:
         return []

@@ -143,13 +143,10 @@ def corruption_plots(details: dict, baselines: dict[str, dict]) -> list[dict]:
             {"x": round(5 + x * 140, 1), "y": round(75 - y * 70, 1), "text": f"{s}: {100 * y:.0f} %"}
             for x, y, s in zip(xs, ys, ["none", *c["strengths"]])
         ]
-        beside = [
-            {**marker, "path": curve_path(xs[1:], curves[kind]["exact_match"])}
-            for marker, curves in zip(markers_of(baselines), baselines.values())
-        ]
-        out.append(
-            {"kind": labels.CORRUPTIONS[kind], "path": curve_path(xs, ys), "points": points, "beside": beside, **c}
-        )
+        paths = [curve_path(xs[1:], curves[kind]["exact_match"]) for curves in baselines.values()]
+        beside = [{**marker, "path": path} for marker, path in zip(markers_of(baselines), paths)]
+        plot = {"kind": labels.CORRUPTIONS[kind], "path": curve_path(xs, ys)}
+        out.append({**plot, "points": points, "beside": beside, **c})
     return out
 
 

@@ -44,10 +44,8 @@ def ten_words(rng: np.random.Generator) -> dict[str, list[str]]:
     """Words of WORDS, without those that are rare in training -> {slot: [words]}."""
     rare = (RARE_COLOR, RARE_OBJECT)
     common = {slot: [w for w in SLOT_WORDS[slot] if w not in rare] for slot in FOUR_SLOTS}
-    return {
-        slot: [common[slot][i] for i in sorted(rng.choice(len(common[slot]), WORDS[slot], False))]
-        for slot in FOUR_SLOTS
-    }
+    chosen = {slot: sorted(rng.choice(len(words), WORDS[slot], False)) for slot, words in common.items()}
+    return {slot: [common[slot][i] for i in rows] for slot, rows in chosen.items()}
 
 
 def scenes_to_read(words: dict[str, list[str]], rng: np.random.Generator) -> list[dict[str, str]]:
@@ -57,8 +55,7 @@ def scenes_to_read(words: dict[str, list[str]], rng: np.random.Generator) -> lis
 
 
 def examples(slot: str, word: str, unseen: list[dict], rng: np.random.Generator) -> list[dict[str, str]]:
-    """EXAMPLES different slot dicts with a word, whose other words are any of the language; none of them is in
-    `unseen`."""
+    """EXAMPLES different slot dicts with a word and any other words; none of them is in `unseen`."""
     found = []
     while len(found) < EXAMPLES:
         [slots] = random_slots(1, rng, **{slot: word})
@@ -78,9 +75,8 @@ def quiz(model: ModelUnderTest, seed: int) -> dict:
         labels = [word for word in words[slot] for _ in range(EXAMPLES)]
         seen = model.draw([render(s) for word in words[slot] for s in examples(slot, word, read, rng)])
         for k, word in enumerate(words[slot]):
-            entries.append(
-                {"word": word, "slot": slot, "pictures": [len(pictures) + k * EXAMPLES + i for i in range(EXAMPLES)]}
-            )
+            start = len(pictures) + k * EXAMPLES
+            entries.append({"word": word, "slot": slot, "pictures": list(range(start, start + EXAMPLES))})
         pictures += [data_uri(p) for p in seen]
         answers = naive_reading(seen, labels, to_read)
         naive[slot] = sum(str(a) == s[slot] for a, s in zip(answers, read))

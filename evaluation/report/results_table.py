@@ -44,11 +44,7 @@ CONDITIONS = {  # id of robustness.STANDARD: label
 ROWS = {  # by id of the metric
     **{f"exact_match/{split}": Row(f"exact match, `{split}`") for split in SPLITS[1:]},
     **{f"corruption/{id}": Row(f"exact match, `test`, {CONDITIONS[id]}") for id in STANDARD},
-    **{
-        id: Row(label)
-        for id, label in {**LABELS, **GROUNDING, **OF_CLASS}.items()
-        if id != "scenes/topographic_similarity"
-    },
+    **{id: Row(label) for id, label in {**LABELS, **GROUNDING, **OF_CLASS}.items() if "topographic" not in id},
     "scenes/topographic_similarity": Row(LABELS["scenes/topographic_similarity"], percent=False, digits=3),
     "legibility/naive_4_mean": Row("naive reader, 4 pictures a word, mean of 4 slots (5 draws)"),
     "legibility/color_histogram_64": Row("color word from the color histogram, 64 pictures a word"),
@@ -88,8 +84,7 @@ def checkpoint_metrics(
 
 
 def grounding_lines_of(paths: list[Path | str], device: torch.device) -> list[str]:
-    """The grounded words of checkpoints -> lines, with the names of the checkpoints if there are several; [] without
-    grounding. Raises CheckpointError, OSError."""
+    """Grounded words of checkpoints -> lines, which name several checkpoints. Raises CheckpointError, OSError."""
     checkpoints = {}  # line: names
     for path, name in zip(paths, short_names([str(path) for path in paths])):
         cycle, vocab, settings = load_model(path, device)

@@ -26,9 +26,7 @@ def letters_of(model: ModelUnderTest, sentences: list[str]) -> tuple[np.ndarray,
     for ids in model.ids(sentences):
         scene = model.cycle.draw(ids)
         for out, rows in ((words, decoder.token_of_factor(scene, ids)), (codes, scene.codes)):
-            missing = (
-                len(decoder.alphabet_of_factor) - rows.shape[1]
-            )  # glyphs have as many factors as their batch needs
+            missing = len(decoder.alphabet_of_factor) - rows.shape[1]  # glyphs have as many as their batch needs
             out.append(np.pad(rows.cpu().numpy(), ((0, 0), (0, missing)), constant_values=-1))
     return np.concatenate(words), np.concatenate(codes)
 
@@ -60,8 +58,7 @@ def purity(counts: Counts) -> float:
 
 
 def share_with_several(counts: Counts) -> tuple[float, int, int]:
-    """{alphabet: (V, K)} -> (share of the codes in use that several words have, their number, how many codes are in
-    use)."""
+    """{alphabet: (V, K)} -> (share of codes in use that several words have, their number, number of codes in use)."""
     several = sum(int(((c > 0).sum(0) > 1).sum()) for c in counts.values())
     used = sum(int((c.sum(0) > 0).sum()) for c in counts.values())
     return several / max(1, used), several, used
@@ -155,8 +152,7 @@ def _add_purity(found, counts, drawn):
 
 
 def letters_in_use(model: ModelUnderTest, counts: Counts) -> list[dict]:
-    """The most common codes of each alphabet -> [{"alphabet", "code", "n", "words": [(word, n)]}], by alphabet and
-    code."""
+    """The most common codes, by alphabet and code -> [{"alphabet", "code", "n", "words": [(word, n)]}]."""
     out = []
     for name, c in counts.items():
         of_codes = c.sum(0)

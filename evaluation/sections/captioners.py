@@ -24,10 +24,8 @@ def captioners_section(model: ModelUnderTest, protocol: Protocol, seed: int, adv
         advance(1 / (len(frozen) * protocol.steps))
 
     for decoder, drawing in frozen.items():
-        captioners = {
-            build: fresh_captioner(build, model.vocab, model.max_tokens, seed, model.device)
-            for build in protocol.captioners
-        }
+        of_model = (model.vocab, model.max_tokens, seed, model.device)
+        captioners = {build: fresh_captioner(build, *of_model) for build in protocol.captioners}
         curves[decoder] = train_captioners(captioners, drawing, protocol, checks, seed, step_done)
         if decoder == OWN:
             continue

@@ -25,12 +25,11 @@ def cross_reading(models: list[ModelUnderTest], protocol: Protocol, seed: int) -
     for drawing in models:
         sentences = drawing.sentences(min(protocol.sentences, AT_MOST), "test", seed)
         pictures = drawing.draw(sentences)
-        rows.append(
-            [
-                metrics.exact_match(sentences, reading.read(pictures)) if _knows_words_of(reading, drawing) else None
-                for reading in models
-            ]
-        )
+        row = []
+        for reading in models:
+            knows = _knows_words_of(reading, drawing)
+            row.append(metrics.exact_match(sentences, reading.read(pictures)) if knows else None)
+        rows.append(row)
     return rows
 
 
@@ -47,11 +46,14 @@ def fresh_reading(
     with_slots = all(m.lines is None for m in models)
     share_is = "slots_soft" if with_slots else "word_accuracy"
     readers = [trained_reader(model, protocol, seed, advance, len(models)) for model in models]
-    out = {"exact_match": [], "share": [], "share_by_chance": [], "steps": protocol.steps, "share_is": share_is}
+    names = ("exact_match", "share", "share_by_chance")
+    out = {**{name: [] for name in names}, "steps": protocol.steps, "share_is": share_is}
     for drawing in models:
         sentences = drawing.sentences(min(protocol.sentences, AT_MOST), "test", seed)
         pictures = drawing.draw(sentences)
-        rows = {name: [] for name in ("exact_match", "share", "share_by_chance")}
+        out["n"] = len(sentences)
+        for name in names:
+            out[name].append([])
         for reader in readers:
             values = (None, None, None)
             if _knows_words_of(reader, drawing):
@@ -59,11 +61,8 @@ def fresh_reading(
                 scores = round_trip_scores(sentences, captions, with_slots)
                 by_chance = round_trip_scores(sentences, captions[1:] + captions[:1], with_slots)
                 values = (scores["exact_match", ""], scores[share_is, ""], by_chance[share_is, ""])
-            for row, value in zip(rows.values(), values):
-                row.append(value)
-        out["n"] = len(sentences)
-        for name, row in rows.items():
-            out[name].append(row)
+            for name, value in zip(names, values):
+                out[name][-1].append(value)
     return out
 
 

@@ -8,13 +8,7 @@ from collections.abc import Callable
 import torch
 
 import metrics
-from evaluation.measures.round_trip import (
-    ROUND_TRIP_METRICS,
-    per_sentence,
-    round_trip_id,
-    round_trip_scores,
-    slots_of,
-)
+from evaluation.measures.round_trip import ROUND_TRIP_METRICS, per_sentence, round_trip_id, round_trip_scores, slots_of
 from evaluation.metric import OWN, Metrics
 from evaluation.protocol import ModelUnderTest, Protocol
 from pictures import through_png

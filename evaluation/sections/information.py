@@ -109,10 +109,8 @@ def _add_diversity(found, model, sentences):
         scores = {decoder: metrics.vendi_score(distances, 0.1, q) for decoder, distances in apart.items()}
         label = f"Vendi score, q = {symbol}"
         found.add(f"vendi/{name}", label, {"one_picture": 1.0, **scores}, n, low=1.0, high=n, better="high")
-    distinct = {
-        decoder: len({(p * 255).round().byte().numpy().tobytes() for p in drawn}) / n
-        for decoder, drawn in pictures.items()
-    }
+    levels = {decoder: (drawn * 255).round().byte().numpy() for decoder, drawn in pictures.items()}
+    distinct = {decoder: len({p.tobytes() for p in some}) / n for decoder, some in levels.items()}
     found.add("distinct_pictures", "distinct pictures at 8 bit", distinct, n, better="high")
     alike = {"mode_collapse": 1.0, **{decoder: float((d < 0.01).mean()) for decoder, d in apart.items()}}
     label = "pairs of sentences with one picture (RMSE < 0.01)"

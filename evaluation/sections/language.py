@@ -54,24 +54,18 @@ def structure_section(model: ModelUnderTest, protocol: Protocol, seed: int, adva
 
 
 def _add_topographic_similarity(found, space, pictures, meaning, protocol):
-    """Add metrics of pictures {decoder: (n, 3, 64, 64)} and the condensed distances of their meanings in a space,
-    "slots" or "words"."""
+    """Add metrics of pictures {decoder: (n, 3, 64, 64)} and condensed distances in a space, "slots" or "words"."""
     for name, (label, features) in FEATURES.items():
         similarity = {"shuffled_pictures": (0.0, None)}
         for decoder, drawn in pictures.items():
             form = metrics.pairwise_rmse(features(as_seen(drawn)))
             similarity[decoder] = metrics.topographic_similarity(meaning, form, found.seed, protocol.permutations)
         p = similarity[OWN][1]
-        found.add(
-            f"topographic_similarity/{space}/{name}",
-            f"topographic similarity · {space}, {label}",
-            {decoder: rho for decoder, (rho, _) in similarity.items()},
-            len(pictures[OWN]),
-            low=-1.0,
-            better="high",
-            mantel_p=p,
-            note=f"Mantel p = {p:.4g} ({protocol.permutations} permutations)",
-        )
+        note = f"Mantel p = {p:.4g} ({protocol.permutations} permutations)"
+        about = {"low": -1.0, "better": "high", "mantel_p": p, "note": note}
+        values = {decoder: rho for decoder, (rho, _) in similarity.items()}
+        id, label = f"topographic_similarity/{space}/{name}", f"topographic similarity · {space}, {label}"
+        found.add(id, label, values, len(pictures[OWN]), **about)
 
 
 def _add_disentanglement(found, pictures, codes):
@@ -129,32 +123,20 @@ def _add_probes(found, train, test, pictures, rng):
         right = LogisticRegression(C=0.1, max_iter=300).fit(x, known).predict(y) == wanted
         by_chance = LogisticRegression(C=0.1, max_iter=300).fit(x, rng.permutation(known)).predict(y) == wanted
         common = max(SLOT_WORDS[slot], key=list(known).count)
-        found.add(
-            f"probe/{slot}",
-            f"linear probe · {slot}",
-            {
-                OWN: float(right.mean()),
-                "shuffled_words": float(by_chance.mean()),
-                "majority": float((wanted == common).mean()),
-            },
-            len(test),
-            interval=metrics.bootstrap_interval(right, found.seed),
-            better="high",
-            group=slot,
-        )
+        values = {OWN: right.mean(), "shuffled_words": by_chance.mean(), "majority": (wanted == common).mean()}
+        interval = metrics.bootstrap_interval(right, found.seed)
+        about = {"interval": interval, "better": "high", "group": slot}
+        found.add(f"probe/{slot}", f"linear probe · {slot}", values, len(test), **about)
 
 
 def _add_word_distances(found, slots, pictures, rng):
-    """Add metrics of n dicts of slot words and their pictures (n, 3, 64, 64): mean color distance of pictures that
-    share a word over that of those that do not."""
+    """Add the mean color distance of pictures (n, 3, 64, 64) that share a word over that of those that do not."""
     lab = srgb_to_lab(F.avg_pool2d(pictures, 4), axis=1).flatten(1).numpy()
     apart = metrics.pairwise_rmse(lab) * math.sqrt(3)
     for slot in FOUR_SLOTS:
         words = np.array([s[slot] for s in slots])
-        values = {
-            OWN: _within_over_between(apart, words),
-            "shuffled_words": _within_over_between(apart, rng.permutation(words)),
-        }
+        at_random = rng.permutation(words)
+        values = {OWN: _within_over_between(apart, words), "shuffled_words": _within_over_between(apart, at_random)}
         label = f"distance within a word / between words · {slot}"
         id = f"word_distance_ratio/{slot}"
         found.add(id, label, values, len(slots), high=None, better="low", group=slot)

@@ -34,8 +34,7 @@ def keys_of(path: str) -> list[str]:
 
 
 def named_pictures(model: ModelUnderTest, folder: str) -> dict[str, str]:
-    """{normalized sentence: path of its picture} of a model's captions file and the pictures of a folder; the first of
-    several. Raises CaptionsFileError, OSError, UserError."""
+    """{normalized sentence: path of its first picture} in a folder. Raises CaptionsFileError, OSError, UserError."""
     paths = {}
     for path in files_of(folder):
         for key in keys_of(path):
@@ -54,8 +53,7 @@ def named_pictures(model: ModelUnderTest, folder: str) -> dict[str, str]:
 def one_caption_a_picture(
     model: ModelUnderTest, folder: str, n: int, seed: int
 ) -> tuple[list[str], list[torch.Tensor]]:
-    """At most n unseen sentences and their pictures (3, 64, 64) in [0, 1], each picture once; unreadable pictures are
-    skipped."""
+    """At most n unseen sentences and their pictures (3, 64, 64) in [0, 1], each once, without unreadable pictures."""
     paths = named_pictures(model, folder)
     sentences, pictures, used = [], [], set()
     for sentence in model.sentences(len(model.lines), "test", seed):

@@ -1,5 +1,4 @@
-"""The section about real pictures: how scenes differ from them, and whether a model recognizes that they are no scenes
-of its own."""
+"""The section about real pictures: how scenes differ from them, and whether a model tells them from its scenes."""
 
 from __future__ import annotations
 
@@ -65,16 +64,17 @@ def shuffled_blocks(pictures: torch.Tensor, rng: torch.Generator, side: int = BL
 def statistics_of(pictures: torch.Tensor) -> dict[str, float]:
     """Pictures (n, 3, 64, 64) in [0, 1] -> {id of STATISTICS: mean over the pictures}."""
     foreground, objects, contrast = picture_statistics.foreground_and_background(pictures)
-    return {
-        "spectral_slope": metrics.spectral_slope(pictures.numpy()),
-        "total_variation": metrics.total_variation(pictures.numpy()),
-        "colors": float(picture_statistics.number_of_colors(pictures).mean()),
-        "regions": float(picture_statistics.number_of_regions(pictures).mean()),
-        "edges": float(picture_statistics.edge_density(pictures).mean()),
-        "foreground": float(foreground.mean()),
-        "objects": float(objects.mean()),
-        "contrast": float(contrast.mean()),
+    of_each = {
+        "colors": picture_statistics.number_of_colors(pictures),
+        "regions": picture_statistics.number_of_regions(pictures),
+        "edges": picture_statistics.edge_density(pictures),
+        "foreground": foreground,
+        "objects": objects,
+        "contrast": contrast,
     }
+    of_all = {"spectral_slope": metrics.spectral_slope, "total_variation": metrics.total_variation}
+    out = {id: statistic(pictures.numpy()) for id, statistic in of_all.items()}
+    return out | {id: float(values.mean()) for id, values in of_each.items()}
 
 
 def pictures_beside(
@@ -107,8 +107,7 @@ def kernel_distances(pictures: dict[str, torch.Tensor], picture_of_crop: np.ndar
 
 
 def readings_of(model: ModelUnderTest, pictures: torch.Tensor) -> Readings:
-    """The confidence of the model in its captions of pictures (n, 3, 64, 64) -> {"log_prob", "log_prob_per_word",
-    "unexplained", "probability": each (n,)}."""
+    """Pictures (n, 3, 64, 64) -> {"log_prob", "log_prob_per_word", "unexplained", "probability": each (n,)}."""
     captions, log_probs = model.read_with_log_probs(pictures)
     words = np.array([len(row) + 1 for row in map(model.vocab.encode_known, captions)])  # the end token counts
     left = unexplained(pictures, model.draw(captions)).numpy()
@@ -121,14 +120,12 @@ def readings_of(model: ModelUnderTest, pictures: torch.Tensor) -> Readings:
 
 
 def area(own: np.ndarray, others: np.ndarray) -> float:
-    """Area under the ROC curve (Hanley & McNeil 1982), in [0, 1]: how often a value of `own` is above one of
-    `others`."""
+    """Area under the ROC curve (Hanley & McNeil 1982): how often a value of `own` is above one of `others`."""
     return float(roc_auc_score(np.repeat([1, 0], [len(own), len(others)]), np.concatenate([own, others])))
 
 
 def _add_auroc(found, own, corrupted, readings):
-    """Add how well own scenes are told from other pictures. own: Readings; corrupted: {corruption: Readings of own
-    scenes}; readings: {id of SETS: Readings}."""
+    """Add how well own scenes, also {corruption: corrupted ones}, differ from {id of SETS: others}, all Readings."""
     pairs = [(name, OWN, name, own) for name in readings]
     pairs += [(f"real_pictures/{kind}", f"{OWN}/{kind}", "real_pictures", scenes) for kind, scenes in corrupted.items()]
     for id, of_scenes, group, scenes in pairs:

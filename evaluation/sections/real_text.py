@@ -1,5 +1,4 @@
-"""The section about real sentences: how much of a text comes back as it was typed, whether the captioner reads or
-guesses, which sentences fail, and how much of their words a person could see."""
+"""The section about real sentences: what comes back as typed, what the captioner guesses, which words one sees."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ GROUPS = {
 
 
 def groups_of(sentences: list[str], has_trained_words: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """{group of GROUPS: indices of its sentences}: by length, and by whether all their words occur in the training
-    set."""
+    """{group of GROUPS: indices of its sentences}: by length, and by whether all words occur in the training set."""
     words = np.array([len(tokenize(s)) for s in sentences])
     known = np.array([has_trained_words(s) for s in sentences])
     groups = {name: np.flatnonzero((words >= low) & (words <= high)) for name, (low, high) in LENGTHS.items()}
@@ -48,8 +46,7 @@ def exact_match_of_groups(
 def real_text_scores(
     model: ModelUnderTest, sentences: list[str], has_trained_words: Callable[[str], bool], seed: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, tuple[float, int]], list[str]]:
-    """Everything that the section measures of n sentences -> ({id: scores of `text_scores`}, {group: (exact match, n)},
-    captions)."""
+    """-> ({condition: scores of `text_scores`}, {group: (exact match, n)}, captions); seed: of salad and noise."""
     rng = np.random.default_rng(seed)
     pictures = model.draw(sentences)
     captions = model.read(pictures)

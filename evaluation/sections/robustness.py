@@ -16,8 +16,7 @@ from evaluation.protocol import ModelUnderTest, Protocol
 
 
 def robustness_section(model: ModelUnderTest, protocol: Protocol, seed: int, advance: Callable[[float], None]) -> dict:
-    """Exact match after corruption, beside the uncorrupted pictures (and, from `add_trained_baselines`, other
-    decoders)."""
+    """Exact match after corruption; `add_trained_baselines` adds other scene decoders."""
     sentences = model.sentences(protocol.corrupted, "test", seed)
     n = len(sentences)
     pictures = model.draw(sentences)
@@ -28,16 +27,11 @@ def robustness_section(model: ModelUnderTest, protocol: Protocol, seed: int, adv
         curve["trained_on"] = bool(curve["trained_on"] and model.settings.channel)
         strength, value = middle_strength(curve)
         trained = "trained on" if curve["trained_on"] else "not trained on"
-        found.add(
-            f"corruption/{kind}_{strength}",
-            f"{kind} {strength}",
-            {OWN: value, "uncorrupted": clean},
-            n,
-            interval=metrics.bootstrap_interval(np.arange(n) < round(value * n), seed),
-            better="high",
-            group=kind,
-            note=f"{trained}; halves at {curve['halves_at'] or 'none of the strengths'}",
-        )
+        note = f"{trained}; halves at {curve['halves_at'] or 'none of the strengths'}"
+        interval = metrics.bootstrap_interval(np.arange(n) < round(value * n), seed)
+        about = {"interval": interval, "better": "high", "group": kind, "note": note}
+        values = {OWN: value, "uncorrupted": clean}
+        found.add(f"corruption/{kind}_{strength}", f"{kind} {strength}", values, n, **about)
     unseen, reason = unseen_corruptions.available()
     if reason:
         print(f"warning: {reason}", file=sys.stderr, flush=True)

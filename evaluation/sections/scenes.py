@@ -60,8 +60,7 @@ def scene_metrics(
 
 
 def grounding_metrics(draw: Draw, grounded_words: dict, seed: int, scale: float) -> dict[str, dict]:
-    """Does a picture show what the grounding file sets? -> {id of GROUNDING: an aspect of `grounding_accuracy`}; {}
-    without a grounding file. grounded_words: {word: parts}; draw, scale: as for `scene_metrics`."""
+    """-> {id of GROUNDING: an aspect of `grounding_accuracy`}, {} without a grounding; scale: of `scene_metrics`."""
     if not grounded_words:
         return {}
     found = grounding_accuracy(draw, grounded_words, seed, max(4, int(300 * scale)))
@@ -69,8 +68,7 @@ def grounding_metrics(draw: Draw, grounded_words: dict, seed: int, scale: float)
 
 
 def scenes_section(model: ModelUnderTest, protocol: Protocol, seed: int, advance: Callable[[float], None]) -> dict:
-    """Objects of scenes, beside a random scene decoder and the hand-made renderer (measured on a quarter of the
-    sentences)."""
+    """Objects of scenes, beside a random scene decoder and the hand-made renderer."""
     found = Metrics(seed)
     own, swaps = scene_metrics(model.draw, seed, protocol.scenes, model.read)
     grounding = {OWN: grounding_metrics(model.draw, model.grounded_words, seed, protocol.scenes)}
@@ -90,7 +88,4 @@ def scenes_section(model: ModelUnderTest, protocol: Protocol, seed: int, advance
         accuracies = {"chance": of["chance"], **{name: some[id]["accuracy"] for name, some in grounding.items()}}
         note = "the random scene decoder has the same grounding"
         found.add(id, GROUNDING[id], accuracies, of["n"], better="high", note=note)
-    nearest = scenes.value_distances(model.draw, seed, swaps["main"], max(3, int(12 * protocol.scenes)))
-    mistaken = {id: of["mistaken"] for id, of in grounding[OWN].items()}
-    details = {"sets": swaps["main"], "table": swaps["table"], "nearest": nearest, "grounding_mistaken": mistaken}
-    return {"metrics": found, "details": details}
+    return {"metrics": found, "details": {"sets": swaps["main"], "table": swaps["table"]}}
