@@ -11,13 +11,15 @@ from conftest import ROOT, script_env
 from forked import Process
 
 import checkpoints
+import train
+from checkpoint_upgrade import FORMAT, upgrade
 from checkpoints import CheckpointError, load, newest_valid, prune, save, write_atomically
 from runtime.files import whole_file
 
 
 def state_of(step, saved_at=None, **more):
     return {
-        "format": 1,
+        "format": FORMAT,
         "position": {"epoch": 0, "batch": 0, "step": step},
         "saved_at": step if saved_at is None else saved_at,
         **more,
@@ -60,7 +62,7 @@ except OSError as error:
 def test_a_full_disk_names_the_file_that_it_had_no_room_for(tmp_path):
     with pytest.raises(OSError, match="No space") as error, whole_file(tmp_path / "00000.png"):
         raise OSError(errno.ENOSPC, "No space left on device")  # as a write says it, without a name
-    assert error.value.filename == tmp_path / "00000.png" and os.listdir(tmp_path) == []
+    assert Path(error.value.filename) == tmp_path / "00000.png" and os.listdir(tmp_path) == []
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
@@ -224,3 +226,51 @@ def test_best_counts_when_nothing_else_is_left_and_nothing_is_nothing(run_folder
     save(run_folder / "best.pt", state_of(15))
     save(run_folder / "copy_of_last.pt", state_of(99))
     assert newest(run_folder)[:2] == ("best.pt", 15)
+
+
+def former_state(**settings):
+    """A state as format 2 has it, in what was renamed since."""
+    return {
+        "format": 2,
+        "settings": {"n_sprites": 36, "drills": 0.2, "lambda_cloze": 0.3, **settings},
+        "model": {
+            "language_model.alone.weight": 1,
+            "language_model.cloze.0.weight": 2,
+            "scene_decoder.alphabets.ground.own.weight": 3,
+            "scene_decoder.properties.networks.ground.0.bias": 4,
+            "scene_decoder.ground_logit": 5,
+            "caption_network.place": 6,
+        },
+        "word_classes": {"kind": [-1, 0], "belongs_to": ["ground"], "size": [1], "given": {"1": {"x": 0.5}}},
+        "max_words": 36,
+        "severity": 0.5,
+    }
+
+
+def test_a_checkpoint_of_the_former_format_gets_the_names_of_today():
+    state = upgrade(former_state(decoder="marks", layout="line"))
+    assert state["settings"] == {"n_cells": 36, "random_tokens": 0.2, "decoder": "glyphs"}
+    assert state["model"] == {
+        "language_model.token_embedding.weight": 1,
+        "scene_decoder.alphabets.background.own.weight": 3,
+        "scene_decoder.properties.networks.background.0.bias": 4,
+        "scene_decoder.background_logit": 5,
+        "caption_network.position": 6,
+    }
+    classes = {"class_of": [-1, 0], "belongs_to": ["background"], "size": [1], "grounding": {"1": {"x": 0.5}}}
+    assert state["word_classes"] == classes
+    assert (state["max_tokens"], state["corruption_strength"], state["format"]) == (36, 0.5, FORMAT)
+
+
+def test_a_retired_model_names_what_to_use_instead(tmp_path):
+    save(tmp_path / "old.pt", former_state(decoder="marks", layout="kinds"))
+    with pytest.raises(CheckpointError, match=r"old\.pt was trained with --decoder marks --layout kinds.*objects"):
+        load(tmp_path / "old.pt")
+
+
+def test_a_former_checkpoint_is_drawn_with_and_not_resumed(tmp_path, capsys):
+    state = checkpoints.load_export(ROOT / "pretrained" / "grammar")
+    save(tmp_path / "old.pt", {**state, "format": 2, "settings": {**state["settings"], "decoder": "objects"}})
+    assert load(tmp_path / "old.pt")["upgraded_from"] == 2
+    assert train.main(["--resume", str(tmp_path / "old.pt"), "--checkpoint_dir", str(tmp_path / "c")]) == 1
+    assert "can be drawn with, but not resumed" in capsys.readouterr().err

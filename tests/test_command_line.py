@@ -192,7 +192,7 @@ def test_a_signal_is_reported_removes_what_is_half_written_and_hands_handlers_ba
 
 
 def raised(action):
-    with pytest.raises(Exception) as caught:  # noqa: PT011 (of any kind)
+    with pytest.raises(Exception) as caught:
         action()
     return caught.value
 

@@ -18,7 +18,7 @@ from models import Cycle
 from settings import Settings
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import mutual_intelligibility  # noqa: E402
+import mutual_intelligibility
 
 TAUGHT = [
     "a red ball", "a blue star", "a green box in the left", "a huge pink cube", "a ball above a star", "a box next to a red box",

@@ -18,7 +18,7 @@ from conftest import ROOT, TINY, script_env
 from forked import Process
 
 import checkpoints
-from losses import word_loss
+from losses import token_loss
 from runtime.signals import StopWhenSafe
 from settings import resolve
 from text.grammar import sample_sentences
@@ -108,7 +108,7 @@ def test_several_processes_have_the_gradient_of_one(tmp_path, monkeypatch, size,
 def test_a_process_without_words_has_weight_and_loss_0():
     group, none = distributed.ProcessGroup(0, 5), torch.zeros(2, 3, dtype=torch.long)
     logits = torch.randn(2, 3, 9, requires_grad=True)
-    loss = word_loss(logits, none) * group.share_of_words(none, none)
+    loss = token_loss(logits, none) * group.share_of_targets(none.repeat(5, 1))
     loss.backward()
     assert loss == 0 and logits.grad.abs().sum() == 0
 

@@ -9,7 +9,7 @@ from conftest import ROOT
 from PIL import Image
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import expected  # noqa: E402
+import expected
 
 
 @pytest.fixture

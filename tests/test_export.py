@@ -138,6 +138,8 @@ def test_hostile_descriptions(exported, change):
 @pytest.mark.parametrize("value", [-1, 0, 10**12, 3.5, "x", None, [1]])
 def test_settings_that_ask_for_more_than_the_weights_hold(exported, name, value):
     """Refused before memory is taken: 10**12 would not fit any machine."""
+    if (name, value) == ("n_cells", 0):
+        pytest.skip("the default of models without cells")
     about = json.loads((exported / "model.json").read_text(encoding="utf-8"))
     about["settings"][name] = value
     (exported / "model.json").write_text(json.dumps(about), encoding="utf-8")

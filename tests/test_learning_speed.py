@@ -8,7 +8,7 @@ from conftest import ROOT
 from parrot import blank
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import learning_speed  # noqa: E402
+import learning_speed
 
 
 @pytest.mark.slow

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (scripts for the browser)
 """The page in a real Chromium: it loads without errors or requests, and what a reader touches works."""
 
 import copy

@@ -21,8 +21,8 @@ from evaluation.report import model_card
 from settings import PRESETS, Settings
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import make_pretrained  # noqa: E402
-import measure_pretrained  # noqa: E402
+import make_pretrained
+import measure_pretrained
 
 TWO_METRICS = {"exact_match/test": 0.25, "corruption/jpeg_50": 0.125}
 

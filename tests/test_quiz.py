@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (scripts for the browser)
 """The quiz on the page: what it asks, and a whole round of it in a real Chromium."""
 
 import numpy as np
