@@ -15,12 +15,12 @@ import re
 
 import numpy as np
 
-COLORS = "red blue green yellow orange purple pink brown black white gray".split()
-OBJECTS = "ball cube sphere box cylinder pyramid star triangle circle square".split()
-SIZES = "tiny small medium large huge".split()
-POSITIONS = "left right center top bottom corner middle".split()
-BACKGROUNDS = "plain gradient textured striped dotted".split()
-ACTIONS = "sitting floating rotating glowing pulsing".split()
+COLORS = ["red", "blue", "green", "yellow", "orange", "purple", "pink", "brown", "black", "white", "gray"]
+OBJECTS = ["ball", "cube", "sphere", "box", "cylinder", "pyramid", "star", "triangle", "circle", "square"]
+SIZES = ["tiny", "small", "medium", "large", "huge"]
+POSITIONS = ["left", "right", "center", "top", "bottom", "corner", "middle"]
+BACKGROUNDS = ["plain", "gradient", "textured", "striped", "dotted"]
+ACTIONS = ["sitting", "floating", "rotating", "glowing", "pulsing"]
 RELATIONS = ["and", "next to", "above", "below"]
 
 MOST_THINGS = 3
