@@ -26,23 +26,19 @@ from text.grammar import (
     ACTIONS,
     BACKGROUNDS,
     COLORS,
-    COLUMN,
     MOST_WORDS,
     OBJECTS,
     POSITIONS,
     RELATIONS,
     SIZES,
-    SLOT_SIZES,
-    SLOT_WORDS,
-    SLOTS,
     SPLITS,
-    SUFFIXES,
-    WITHOUT_ARTICLES,
     numbered_rows,
     parse,
     render,
     sample_rows,
     sample_sentences,
+    to_dict,
+    words_of,
 )
 from text.order import shuffled
 from text.padding import pad, targets_of
@@ -71,45 +67,10 @@ class GrammarData:
         self.seed = seed
         self.fixed = fixed
         self.vocab = Vocabulary.of_grammar()
-        # the token id of the first word of each phrase of each slot
-        self.slot_ids = np.full((len(SLOTS), SLOT_SIZES.max()), PAD, np.int64)
-        for s, phrases in enumerate(SLOT_WORDS.values()):
-            self.slot_ids[s, : len(phrases)] = [self.vocab.index[phrase.split()[0]] for phrase in phrases]
 
-    def to_ids(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the grammar (n, 19) -> token ids (n, longest), padded with PAD."""
-        bare = rows[:, COLUMN[WITHOUT_ARTICLES]] > 0
-        words, present = [], []  # each possible word of a sentence in order: (n,) token ids, (n,) bool
-
-        def add(word, is_present):
-            words.append(np.broadcast_to(word, len(rows)))
-            present.append(is_present)
-
-        def add_slot(name):
-            column = rows[:, COLUMN[name]]
-            add(self.slot_ids[COLUMN[name], np.maximum(column, 0)], column >= 0)
-
-        index = self.vocab.index
-        for suffix in SUFFIXES:
-            if suffix:
-                add_slot(f"relation{suffix}")
-                add(index["to"], rows[:, COLUMN[f"relation{suffix}"]] == RELATIONS.index("next to"))
-            add(index["a"], (rows[:, COLUMN[f"object{suffix}"]] >= 0) & ~bare)
-            for name in ("size", "color", "object", "action"):
-                add_slot(name + suffix)
-            placed = rows[:, COLUMN[f"position{suffix}"]] >= 0
-            add(np.where(bare, index["on"], index["in"]), placed)
-            add(index["the"], placed)
-            add_slot(f"position{suffix}")
-        has_background = rows[:, COLUMN["background"]] >= 0
-        add(index["on"], has_background)
-        add(index["a"], has_background)
-        add_slot("background")
-        add(index["background"], has_background)
-        words, present = np.stack(words, 1), np.stack(present, 1)
-        order = np.argsort(~present, axis=1, kind="stable")  # the words that are present first, in their order
-        ids = np.take_along_axis(np.where(present, words, PAD), order, 1)
-        return ids[:, : present.sum(1).max(initial=0)]
+    def to_ids(self, rows: np.ndarray) -> list[list[int]]:
+        """The token ids of some rows (n, 19) of the grammar."""
+        return [[self.vocab.index[word] for word in words_of(to_dict(row))] for row in rows]
 
     def some_sentences(self, n: int) -> list[list[int]]:
         """About n of the sentences to train on, as lists of token ids."""
@@ -117,18 +78,17 @@ class GrammarData:
             rows = numbered_rows(np.arange(min(n, self.num_samples)), "train", self.seed)
         else:
             rows = sample_rows(n, "train", np.random.default_rng([self.seed, 0]))
-        return [[w for w in row if w != PAD] for row in self.to_ids(rows).tolist()]
+        return self.to_ids(rows)
 
     def batch(self, epoch: int, number: int, size: int) -> torch.Tensor:
         """Sentences number*size ... of an epoch: (b, longest) int64; b < size in the last batch."""
         if self.fixed:
-            rows = numbered_rows(
-                shuffled(number * size, size, self.num_samples, [self.seed, epoch]), "train", self.seed
-            )
+            numbers = shuffled(number * size, size, self.num_samples, [self.seed, epoch])
+            rows = numbered_rows(numbers, "train", self.seed)
         else:
             rng = np.random.default_rng([self.seed, 1 + epoch, number])
             rows = sample_rows(min(size, self.num_samples - number * size), "train", rng)
-        return torch.from_numpy(np.ascontiguousarray(self.to_ids(rows)))
+        return pad(self.to_ids(rows))
 
 
 # ---- python data_utils.py -------------------------------------------------------------------------

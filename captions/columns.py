@@ -55,9 +55,9 @@ def _caption_column(names: list[str], values: Sequence[Sequence[str]], wanted: s
             return int(wanted) - 1
         raise ColumnError(f"--captions_column {wanted} is none of its columns: {listed}")
     named = [i for i, name in enumerate(names) if plain(name) in CAPTIONS]
-    found = (
-        named if len(named) == 1 else [i for i in named or range(len(names)) if _may_be_captions(values[i])] or named
-    )
+    found = named
+    if len(named) != 1:
+        found = [i for i in named or range(len(names)) if _may_be_captions(values[i])] or named
     if len(found) == 1:
         return found[0]
     example = names[found[0] if found else -1]
@@ -76,9 +76,8 @@ def _picture_column(names: list[str], values: Sequence[Sequence[str]]) -> int | 
 def _may_be_captions(values: Sequence[str]) -> bool:
     """Whether most values have letters and are no file names, one is more than a word, and few begin alike."""
     texts = [value for value in values if _is_text(value)]
-    has_sentence = any(
-        len(text.split()) > 1 or text[-1] in ".!?" or max(text) >= "\u0e00" for text in texts
-    )  # e.g. Thai
+    # Scripts from Thai on write sentences without spaces
+    has_sentence = any(len(text.split()) > 1 or text[-1] in ".!?" or max(text) >= "\u0e00" for text in texts)
     beginnings = Counter(tuple(text.split()[:3]) for text in texts)
     begin_alike = max(beginnings.values(), default=0) > max(FEW, len(texts) / 2)
     return has_sentence and 2 * len(texts) > len(values) and not begin_alike

@@ -1,4 +1,4 @@
-"""An open vocabulary: every text has pieces, and comes back as it was typed."""
+"""An open vocabulary: every text has tokens, and comes back as it was typed."""
 
 import random
 
@@ -18,7 +18,7 @@ from text.vocabulary import EOS, PAD, normalized, tokenize, vocabulary_in
 from training.validation import RoundTrips, remarks
 
 LINES = [
-    f"A {color} dog's {thing}, in the park." for color in ("red", "blue", "green") for thing in ("ball", "house", "hat")
+    f"A {color} dog's {noun}, in the park." for color in ("red", "blue", "green") for noun in ("ball", "house", "hat")
 ]
 VOCAB = BpeVocabulary.of(LINES, 320)
 
@@ -59,7 +59,7 @@ def open_captions(tmp_path, tokenizer, lines=LINES, **options):
     return CaptionsData(str(tmp_path / "c.txt"), 0, tokenizer=tokenizer, **options)
 
 
-def test_sentences_of_a_file_stay_as_typed_and_batches_hold_their_pieces(tmp_path):
+def test_sentences_of_a_file_stay_as_typed_and_batches_hold_their_tokens(tmp_path):
     data = open_captions(tmp_path, "bpe")
     assert {*data.train, *data.val, *data.test} == {*LINES}
     batch = data.batch(0, 0, 100).tolist()
@@ -78,14 +78,14 @@ def test_a_vocabulary_is_made_of_the_sentences_to_train_on(tmp_path, tokenizer):
     lines = [f"sentence {w} {w} {w}" for w in words]
     data = open_captions(tmp_path, tokenizer, lines)
     new = {word for s in data.test for word in tokenize(s)} - data.trained_words
-    pieces = {piece.lstrip("Ġ") for piece in data.vocab.words}
-    assert new and not new & pieces and data.trained_words <= pieces
+    tokens = {token.lstrip("Ġ") for token in data.vocab.words}
+    assert new and not new & tokens and data.trained_words <= tokens
     assert [data.has_trained_words(s) for s in data.test] == [False] * len(data.test)
     if tokenizer == "words":
         assert data.vocab.encode_known(data.test[0]) == data.vocab.encode("sentence")
 
 
-def test_a_model_carries_its_pieces_in_plain_types(tmp_path):
+def test_a_model_carries_its_tokens_in_plain_types(tmp_path):
     data = open_captions(tmp_path, "bpe")
     settings = resolve({"captions_file": "c.txt", "d_model": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32})
     settings = DECODERS[settings.decoder].fit(settings, data.lengths())
@@ -95,7 +95,7 @@ def test_a_model_carries_its_pieces_in_plain_types(tmp_path):
     _, vocab, _ = model_of(state, "x.pt", "cpu")
     text = "Ünseen — “text” 🙂 हिन्दी"
     assert vocab.encode(text) == data.vocab.encode(text) and vocab.decode(vocab.encode(text)) == text
-    state["merges"][0] = ["q", "no such piece"]
+    state["merges"][0] = ["q", "no such token"]
     with pytest.raises(Exception, match="merges do not fit"):
         model_of(state, "x.pt", "cpu")
 

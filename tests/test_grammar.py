@@ -1,11 +1,11 @@
-"""The promises of the splits: on every sentence of one thing, and on many that are drawn."""
+"""The promises of the splits: on every sentence of one object, and on many that are drawn."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from data_utils import EOS, PAD, GrammarData
+from data_utils import EOS, GrammarData
 from text import grammar
 from text.grammar import (
     COLORS,
@@ -50,7 +50,7 @@ TEN_FRAMES = [  # of the first version, each with words whose pair is common
 
 
 def all_of_one_thing():
-    """Every sentence of one thing, as rows (n, 19)."""
+    """Every sentence of one object, as rows (n, 19)."""
     names = ["size", "color", "object", "action", "position", "background"]
     choices = [range(0 if name == "object" else -1, SLOT_SIZES[COLUMN[name]]) for name in names]
     values = np.stack([g.ravel() for g in np.meshgrid(*choices, indexing="ij")], 1)
@@ -76,7 +76,7 @@ def has(rows, slot, word, words):
 
 
 def together(rows, color, obj, one_thing_only=False):
-    """(n,) bool: a color and an object stand in a sentence, in one thing or anywhere."""
+    """(n,) bool: a color and an object stand in a sentence, in one object or anywhere."""
     met = np.zeros(len(rows), bool)
     for a, b in itertools.product(SUFFIXES, SUFFIXES):
         if a == b or not one_thing_only:
@@ -87,10 +87,10 @@ def together(rows, color, obj, one_thing_only=False):
 def test_sentences_parse_back_to_their_slots(drawn):
     data = GrammarData(1, 0)
     for rows in drawn.values():
-        for row, ids in zip(rows[:2000], data.to_ids(rows[:2000]).tolist(), strict=True):
+        for row, ids in zip(rows[:2000], data.to_ids(rows[:2000]), strict=True):
             text = render(to_dict(row))
             assert parse(text) == to_dict(row) and (to_row(parse(text)) == row).all()
-            assert data.vocab.encode(text) == [k for k in ids if k != PAD] and data.vocab.decode([*ids, EOS]) == text
+            assert data.vocab.encode(text) == ids and data.vocab.decode([*ids, EOS]) == text
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_different_sentences_have_different_rows_and_each_has_one_split(one_thin
     assert len({render(to_dict(row)) for row in one_thing[::7]}) == len(one_thing[::7])
     for rows in (one_thing, *drawn.values()):
         member = np.stack([in_split(rows, split) for split in SPLITS])
-        assert member.sum(0).max() == 1  # a few have none: a held-out pair across two things, or in a held-out frame
+        assert member.sum(0).max() == 1  # a few have none: a held-out pair across two objects, or in a held-out frame
     for split, rows in drawn.items():
         assert in_split(rows, split).all()
 
 
 def test_no_training_sentence_brings_together_a_held_out_pair(one_thing, drawn):
-    """In any frame and any role: not even as the color of one thing and the name of another."""
+    """In any frame and any role: not even as the color of one object and the name of another."""
     for rows in (one_thing[in_split(one_thing, "train")], drawn["train"], drawn["val"], drawn["test"]):
         for color, obj in {*HELD_OUT_PAIRS, *UNSEEN_PAIRS}:
             assert not together(rows, color, obj).any(), (color, obj)
@@ -158,7 +158,7 @@ def test_test_frames_has_frames_that_no_other_split_has_and_each_part_alone_is_c
     for split in SPLITS[:-1]:
         assert not frames["test_frames"] & frames[split]
     assert len(frames["test_frames"]) > 100 and len(frames["train"]) > 500
-    for name in PART_SHARES:  # of any thing
+    for name in PART_SHARES:  # of any object
         columns = [COLUMN[slot] for slot in SLOTS if slot.rstrip("23") == name]
         assert (drawn["train"][:, columns] >= 0).any(1).mean() > 0.1, name
 
@@ -182,7 +182,7 @@ def test_parts_are_about_as_common_as_asked(drawn):
 
 def test_no_sentence_is_longer_than_promised(drawn):
     data = GrammarData(1, 0)
-    longest = max(data.to_ids(rows).shape[1] for rows in drawn.values())
+    longest = max(len(ids) for rows in drawn.values() for ids in data.to_ids(rows))
     assert 18 <= longest <= grammar.MOST_WORDS
 
 
@@ -202,7 +202,7 @@ def test_what_is_like_training(text):
 
 
 def test_probabilities_of_draws_add_up(one_thing):
-    """Each sentence of one thing by itself, and a sentence of two by hand."""
+    """Each sentence of one object by itself, and a sentence of two by hand."""
     bits = grammar.log2_of_draw(one_thing)
     assert (2.0**bits).sum() == pytest.approx(grammar.OBJECT_COUNT_SHARES[0] * (1 - grammar.WITHOUT_ARTICLES_SHARE))
     absent = [1 - share for part, share in PART_SHARES.items() if part != "background"]

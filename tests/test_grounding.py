@@ -61,8 +61,8 @@ def test_without_a_file_nothing_is_given():
     [
         ("", "holds no word"),
         ("red = ", "a line is, for instance"),
-        ("red = 3", "says nothing"),
-        ("red = {}", "says nothing"),
+        ("red = 3", "sets nothing"),
+        ("red = {}", "sets nothing"),
         ('red = {hue = "x"}', "hue is none of color, x, y, size"),
         ('red = {color = "reddish"}', "'reddish' is no color"),
         ("red = {color = 3}", "3 is no color"),

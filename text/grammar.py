@@ -15,12 +15,12 @@ import re
 
 import numpy as np
 
-COLORS = "red blue green yellow orange purple pink brown black white gray".split()
-OBJECTS = "ball cube sphere box cylinder pyramid star triangle circle square".split()
-SIZES = "tiny small medium large huge".split()
-POSITIONS = "left right center top bottom corner middle".split()
-BACKGROUNDS = "plain gradient textured striped dotted".split()
-ACTIONS = "sitting floating rotating glowing pulsing".split()
+COLORS = ["red", "blue", "green", "yellow", "orange", "purple", "pink", "brown", "black", "white", "gray"]
+OBJECTS = ["ball", "cube", "sphere", "box", "cylinder", "pyramid", "star", "triangle", "circle", "square"]
+SIZES = ["tiny", "small", "medium", "large", "huge"]
+POSITIONS = ["left", "right", "center", "top", "bottom", "corner", "middle"]
+BACKGROUNDS = ["plain", "gradient", "textured", "striped", "dotted"]
+ACTIONS = ["sitting", "floating", "rotating", "glowing", "pulsing"]
 RELATIONS = ["and", "next to", "above", "below"]
 
 MOST_THINGS = 3
@@ -73,14 +73,8 @@ def with_articles(words: list[str]) -> list[str]:
     return ["an" if w == "a" and i + 1 < len(words) and words[i + 1][0] in "aeiou" else w for i, w in enumerate(words)]
 
 
-def render(slots: dict) -> str:
-    """The sentence of a dict of slot words. Each object has at least its noun; a second object has a relation.
-
-    >>> render({"size": "huge", "color": "red", "object": "ball", "position": "left"})
-    'a huge red ball in the left'
-    >>> render({"object": "ball", "relation2": "above", "color2": "orange", "object2": "cube", "background": "plain"})
-    'a ball above an orange cube on a plain background'
-    """
+def words_of(slots: dict) -> list[str]:
+    """The words of a slot dict, with "a" before vowels, too."""
     bare = bool(slots.get(WITHOUT_ARTICLES))
     words = []
     for suffix in SUFFIXES:
@@ -94,7 +88,18 @@ def render(slots: dict) -> str:
             words += ["on" if bare else "in", "the", slots["position" + suffix]]
     if "background" in slots:
         words += ["on", "a", slots["background"], "background"]
-    return " ".join(with_articles(words))
+    return words
+
+
+def render(slots: dict) -> str:
+    """The sentence of a dict of slot words. Each object has at least its noun; a second object has a relation.
+
+    >>> render({"size": "huge", "color": "red", "object": "ball", "position": "left"})
+    'a huge red ball in the left'
+    >>> render({"object": "ball", "relation2": "above", "color2": "orange", "object2": "cube", "background": "plain"})
+    'a ball above an orange cube on a plain background'
+    """
+    return " ".join(with_articles(words_of(slots)))
 
 
 def _word_of(slot: str) -> str:

@@ -34,7 +34,7 @@ def load_grounding(path: str) -> dict[str, dict[str, Any]]:
     for word, parts in words.items():
         where = f"{path}: {word}"
         if not isinstance(parts, dict) or not parts:
-            raise GroundingError(f'{where} says nothing; write, for instance, {word} = {{color = "#e6194b"}}')
+            raise GroundingError(f'{where} sets nothing; write, for instance, {word} = {{color = "#e6194b"}}')
         if unknown := [part for part in parts if part not in PARTS]:
             raise GroundingError(f"{where}: {unknown[0]} is none of {', '.join(PARTS)}")
         out[word] = {part: _value(where, part, value) for part, value in parts.items()}
