@@ -76,10 +76,9 @@ class Section:
 
     def applies_to(self, model: ModelUnderTest) -> bool:
         """Whether the section applies to a model; a missing slot is listed as a reason instead."""
-        lacks_lines = self.needs_lines and model.lines is None
-        lacks_pictures = self.needs_pictures and model.real is None
-        lacks_codes = self.needs_codes and not model.cycle.has_codes
-        return not (lacks_lines or lacks_pictures or lacks_codes)
+        has_lines = model.lines is not None or not self.needs_lines
+        has_pictures = model.real is not None or not self.needs_pictures
+        return has_lines and has_pictures and (model.cycle.has_codes or not self.needs_codes)
 
 
 SECTIONS = {
@@ -100,17 +99,9 @@ SECTIONS = {
 NEEDS_SLOTS = "needs the grammar's slots; this model was trained on a captions file"
 # Metrics of the other sections that need the grammar
 WITHOUT_SLOTS = (
-    "per-slot accuracy",
-    "Soft",
-    "Hard",
-    "confusion matrices",
-    "hand-made renderer",
-    "posdis",
-    "bosdis",
-    "synonyms",
-    "share that parses",
-    "splits test_pairs and test_ood",
-)
+    "per-slot accuracy", "Soft", "Hard", "confusion matrices", "hand-made renderer", "posdis", "bosdis", "synonyms",
+    "share that parses", "splits test_pairs and test_ood",
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------
@@ -141,7 +132,7 @@ class Progress:
         self.bar.update(self.cost * share * 0.99)
 
     def end(self, cached: bool = False) -> None:
-        """The part is done; cached: its result was in partial.json."""
+        """End the part; cached: its result was in partial.json."""
         self.bar.update(max(0, self.before + self.cost - self.bar.n))
         if self.bar.disable:
             took = "from partial.json" if cached else f"{time.monotonic() - self.began:.0f} s"

@@ -1,8 +1,4 @@
-"""A random scene decoder of the same build, and how a scene decoder alone stands in for a model.
-
-A `BaselineModel` has the parts that metrics use of a `models.Cycle`, so that whatever measures a trained model measures
-these too.
-"""
+"""A random scene decoder of the same build, and how a scene decoder alone stands in for a model."""
 
 from __future__ import annotations
 
@@ -17,8 +13,10 @@ from settings import Settings
 
 
 class BaselineModel:
-    """Any scene decoder (`draw`: token ids (B, T) -> Scene) with any captioner, or None. max_tokens: of a sentence that
-    can be drawn, None for any number."""
+    """What metrics use of a `models.Cycle`, with any scene decoder (`draw`: token ids (B, T) -> Scene) and captioner.
+
+    max_tokens: of a sentence that can be drawn, None for any number.
+    """
 
     def __init__(self, draw: Callable[[torch.Tensor], Scene], captioner: Any = None, max_tokens: int | None = None):
         self.draw = draw

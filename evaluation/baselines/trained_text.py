@@ -1,5 +1,4 @@
-"""Baselines of a model of real sentences that are trained as it was and differ in one respect: texts are printed as
-letters instead of drawn, or there is no picture at all.
+"""Baselines that are trained as a model of real sentences was: texts are printed as letters, or there is no picture.
 
 Both get the model's sentences in the same order, and its settings; the letters pass its channel. Shapes: B texts, T
 tokens or letters, K places.

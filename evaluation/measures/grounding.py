@@ -1,5 +1,4 @@
-"""Do pictures show what a grounding file sets? A reader without access to the model reads grounded words from the
-pixels.
+"""Do pictures show what a grounding file sets? A reader without the model reads grounded words from the pixels.
 
 The reader knows the grounding file (`text/grounding.py`) and nothing else: no picture, no sentence, no weights. It
 reads the nearest color in CIELAB. It does not know the units of positions and areas: over all pictures in which it
@@ -78,8 +77,7 @@ def read(name: str, pictures: torch.Tensor, points: np.ndarray) -> np.ndarray:
 def grounding_accuracy(
     draw: Callable[[list[str]], torch.Tensor], grounded_words: dict[str, dict], seed: int, n: int = 300
 ) -> dict[str, dict]:
-    """Share of pictures in which the reader reads the grounded word, for each aspect with at least two different
-    values.
+    """Share of pictures in which the reader reads the grounded word, for each aspect with two or more values.
 
     draw: sentences -> pictures (n, 3, 64, 64) in [0, 1] on the CPU; grounded_words: {word: parts}; n: the least number
     of pictures of an aspect, equally many for each word. Only words of an object are read. -> {aspect: {"n",

@@ -330,8 +330,7 @@ def _parts_with(mask, core):
 
 
 def _ring(rgb, filled, coverage, body, tones, others):
-    """The background beyond a body and the mean color of the 2 px around it, less what bleeds from the body; (3,) sRGB
-    each.
+    """The background beyond a body, and the mean of 2 px around it less what bleeds from the body; (3,) sRGB each.
 
     An edge bleeds outwards as much as it lacks inside, at the same distance from it.
     """

@@ -92,8 +92,7 @@ def closeness(drawn: tuple[dict[str, int], torch.Tensor], pairs: list[tuple[str,
 
 
 def relatedness(model: Any, pairs: list[tuple[str, str, float]], seed: int, permutations: int = 999) -> list[dict]:
-    """A ModelUnderTest and n pairs (sentence, sentence, score of relatedness) -> rows {"what", "rho", "given_words",
-    "p"}.
+    """A ModelUnderTest and n pairs (sentence, sentence, relatedness) -> rows {"what", "rho", "given_words", "p"}.
 
     rho is Spearman's of closeness and relatedness; given_words the partial correlation given `word_overlap`. Besides
     the model's pictures: the overlap, pictures of a random decoder of the same build, and the model's pictures of

@@ -57,8 +57,7 @@ def round_trip_scores(
 
 
 def per_sentence(name: str, slot: str, originals: list[str], captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """A metric of ROUND_TRIP_METRICS as (values, weights) of sentences, for its bootstrap: the metric is the ratio of
-    their sums.
+    """(values, weights) of sentences for the bootstrap of a metric, which is the ratio of their sums.
 
     Both (n,); for a slot n counts its words in all sentences. Soft has a column for each slot, (n, slots), and is the
     mean of the columns' ratios. Raises KeyError for an unknown name.

@@ -1,5 +1,4 @@
-"""Does a word set one visible property? Metrics of pictures of sentences, from what `measured_scene` measures in the
-pixels.
+"""Does a word set one visible property? Metrics of pictures, from what `measured_scene` measures in the pixels.
 
 Every function takes `draw`, which turns a list of sentences into pictures (n, 3, 64, 64) in [0, 1] on the CPU, and a
 seed, and returns a dict of plain values with `n`. Some also take `read`, which turns pictures into captions. Word
@@ -43,10 +42,7 @@ SAME_COLOR = 6.0  # dE (CIE76)
 
 
 def count_accuracy(draw: Draw, seed: int, n: int = 100) -> dict:
-    """Share of sentences, n each of one, two and three objects, whose picture has as many measured objects, in [0, 1].
-
-    -> {"n", "accuracy"}.
-    """
+    """Share in [0, 1] of pictures with as many objects as the sentence, n sentences each of one, two and three."""
     rng = np.random.default_rng(seed)
     shares = []
     for objects in range(1, MOST_THINGS + 1):
@@ -88,8 +84,7 @@ def changes(a: MeasuredScene, b: MeasuredScene, least: dict[str, float]) -> list
 
 
 def one_word_one_property(draw: Draw, seed: int, n: int = 60) -> dict:
-    """Swap one word of each class in n random sentences: how many swaps change exactly one property of one object, or
-    the background?
+    """Swap one word of each class in n sentences: how many swaps change one property of one object, or the background?
 
     -> {"n": number of swaps, "share": of swaps that change exactly one property, mean over word classes, "by_class",
     "table": {word class: {property: share of swaps that change it, of any object}}, "main": {word class: the property

@@ -157,10 +157,6 @@ def glyph_overlap(glyphs: torch.Tensor) -> tuple[float, float]:
     return float(own), float(others)
 
 
-# ---------------------------------------------------------------------------------------------
-# All of it
-# ---------------------------------------------------------------------------------------------
-
 LEGIBILITY = {  # id: (label, highest value, better)
     "swap_changed": ("one content word swapped: share of the picture that changes", 1.0, "low"),
     "swap_changed_in_place": ("the same if the other word has as many glyphs", 1.0, "low"),
@@ -170,10 +166,9 @@ LEGIBILITY = {  # id: (label, highest value, better)
 
 
 def legibility_scores(model: Any, sentences: list[str], n: int, seed: int) -> dict[str, tuple[dict[str, float], int]]:
-    """The legibility of the words of some sentences with n swaps -> {id of LEGIBILITY: ({decoder: value}, number of
-    items)}, without those that cannot be measured.
+    """A ModelUnderTest, n swaps -> {id of LEGIBILITY that can be measured: ({decoder: value}, number of items)}.
 
-    model: a ModelUnderTest. The values of `glyph_overlap` also have an entry for "other_words".
+    The values of `glyph_overlap` also have an entry for "other_words".
     """
     rng = np.random.default_rng([seed, 23])
     places = content_places(sentences)

@@ -1,7 +1,4 @@
-"""The content of the page: words, sheets, round trips and earlier epochs of a model, as plain dicts for its template.
-
-A picture is a data URI of its PNG, so that the page is one file.
-"""
+"""The content of the page as plain dicts for its template. A picture is a data URI of its PNG: the page is one file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The sheets of the page: the dictionary of a model that draws a glyph for each token, and the alphabet of a model with
-codes.
-
-All glyphs of the dictionary are in one picture.
-"""
+"""Sheets of the page: the dictionary of glyphs, all in one picture, and the alphabet of a model with codes."""
 
 from __future__ import annotations
 

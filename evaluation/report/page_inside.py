@@ -1,7 +1,4 @@
-"""The insides of a model on the page: maps of words, attention, layers, and interpolation between two sentences.
-
-Plain dicts for the page's template; a picture is a data URI of its PNG.
-"""
+"""The insides of a model on the page: maps of words, attention, layers, and interpolation between two sentences."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ from visualization import gaze_picture, project
 
 
 def place_labels(points: list[dict], width: float = 0.032, height: float = 0.085) -> None:
-    """Set "label" of each point {"x", "y", "word"} in place: whether there is room for its word beside it.
-
-    width of a letter, height of a line: in the points' unit.
-    """
+    """Set "label" of each point {"x", "y", "word"}: is there room for its word? width of a letter, height of a line."""
     boxes = [(p["x"] - 0.03, p["x"] + 0.03, p["y"] - 0.04, p["y"] + 0.04) for p in points]
     for i, p in enumerate(points):
         box = (p["x"] + 0.035, p["x"] + 0.035 + width * len(p["word"]), p["y"] - height / 2, p["y"] + height / 2)

@@ -39,10 +39,7 @@ DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 4", "10 4"]
 
 
 class Axis:
-    """The common axis of metrics with the same range: that range if it is closed, else the range of the values.
-
-    peers: values of other models on the same axis.
-    """
+    """The common axis of metrics: their range if closed, else that of the values, also of other models (peers)."""
 
     def __init__(self, metrics: list[dict], peers: Sequence[float | None] = ()):
         low, high = metrics[0]["range"]
@@ -98,10 +95,7 @@ def plot_row(metric: dict, axis: Axis, peers: list[float | None]) -> dict:
 
 
 def plot_groups(metrics: dict[str, dict], peers: Sequence[dict[str, dict]] = ()) -> list[dict]:
-    """{id: metric} -> a dict for each plot: the metrics of one split, one range and the same baselines.
-
-    peers: [{id: metric}] of the other models.
-    """
+    """{id: metric}, also of other models (peers) -> a dict for each plot: metrics of one split, range and baselines."""
     groups = {}
     for id, metric in metrics.items():
         groups.setdefault((metric["split"], tuple(metric["range"]), tuple(metric["baselines"])), []).append(id)
@@ -111,15 +105,10 @@ def plot_groups(metrics: dict[str, dict], peers: Sequence[dict[str, dict]] = ())
         axis = Axis([metrics[id] for id in ids], [v for values in others.values() for v in values])
         ends = (axis.low, (axis.low + axis.high) / 2, axis.high)
         first_of_split = split and (not out or out[-1]["split"] != split)
-        out.append(
-            {
-                "title": f"{split}: {labels.SPLITS[split]}" if first_of_split else "",
-                "split": split,
-                "legend": markers_of(baselines),
-                "axis": [format_value(metrics[ids[0]], v) for v in ends],
-                "rows": [plot_row(metrics[id], axis, others[id]) for id in ids],
-            }
-        )
+        title = f"{split}: {labels.SPLITS[split]}" if first_of_split else ""
+        shown = [format_value(metrics[ids[0]], v) for v in ends]
+        rows = [plot_row(metrics[id], axis, others[id]) for id in ids]
+        out.append({"title": title, "split": split, "legend": markers_of(baselines), "axis": shown, "rows": rows})
     return out
 
 
@@ -158,16 +147,10 @@ def learning_plot(details: dict) -> list[dict]:
         for captioner, curve in by_captioner.items():
             xs = [0, *(step / details["steps"] for step, _ in curve)]
             ys = [0.0, *(value for _, value in curve)]
-            lines.append(
-                {
-                    "name": f"{labels.BASELINES[decoder]}, {CAPTIONER_LABELS[captioner]}",
-                    "own": own,
-                    "path": curve_path(xs, ys, 600, 220),
-                    "dash": DASHES[len(lines) % len(DASHES)],
-                    "hue": "own" if own else f"h{markers_of([decoder])[0]['hue']}",
-                    "end": f"{100 * ys[-1]:.0f} %",
-                }
-            )
+            name = f"{labels.BASELINES[decoder]}, {CAPTIONER_LABELS[captioner]}"
+            hue = "own" if own else f"h{markers_of([decoder])[0]['hue']}"
+            style = {"own": own, "hue": hue, "dash": DASHES[len(lines) % len(DASHES)]}
+            lines.append({"name": name, **style, "path": curve_path(xs, ys, 600, 220), "end": f"{100 * ys[-1]:.0f} %"})
     return lines
 
 
@@ -191,15 +174,9 @@ def _distribution_plot(details, id, title, to_axis, from_axis):
     def percent(value):
         return round(scale * (to_axis(value) - low), 2)
 
-    rows = [
-        {
-            "name": details["names"][name],
-            "low": percent(values[low_at]),
-            "middle": percent(values[median_at]),
-            "high": percent(values[high_at]),
-            "shown": f"{values[median_at]:.2g}",
-        }
-        for name, values in quantiles.items()
-    ]
+    rows = []
+    for name, values in quantiles.items():
+        row = {part: percent(values[at]) for part, at in (("low", low_at), ("middle", median_at), ("high", high_at))}
+        rows.append({"name": details["names"][name], **row, "shown": f"{values[median_at]:.2g}"})
     ends = (low, (low + high) / 2, high)
     return {"title": title, "axis": [f"{from_axis(v):.2g}" for v in ends], "rows": rows}

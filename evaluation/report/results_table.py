@@ -94,10 +94,7 @@ def grounding_lines_of(paths: list[Path | str], device: torch.device) -> list[st
 
 
 def results_table(checkpoints: list[dict[str, float]], n: int, seed: int) -> str:
-    """[{id: value}] of each checkpoint -> a Markdown table of mean ± standard deviation (n - 1) and the worst value.
-
-    One checkpoint has no deviation.
-    """
+    """[{id: value}] of each checkpoint -> a Markdown table of mean ± standard deviation (n - 1) and the worst value."""
     rows = []
     for id, row in ROWS.items():
         scale, unit = (100, " %") if row.percent else (1, "")

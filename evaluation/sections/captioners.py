@@ -12,21 +12,16 @@ from evaluation.protocol import CAPTIONER_BATCH, ModelUnderTest, Protocol
 
 
 def captioners_section(model: ModelUnderTest, protocol: Protocol, seed: int, advance: Callable[[float], None]) -> dict:
-    """Fresh captioners on frozen scene decoders: exact match against steps.
-
-    The details also have the scores of the baselines' captioners on the splits and after corruption.
-    """
+    """Exact match of fresh captioners against steps; details: scores of those of baselines, also after corruption."""
     curves, scores, corruption = {}, {}, {}
     frozen = {OWN: model, **model.baselines(seed)}
     checks = model.sentences(protocol.checks, "test", seed + 2)
-
-    def step_done():
-        advance(1 / (len(frozen) * protocol.steps))
+    share = 1 / (len(frozen) * protocol.steps)
 
     for decoder, drawing in frozen.items():
         of_model = (model.vocab, model.max_tokens, seed, model.device)
         captioners = {build: fresh_captioner(build, *of_model) for build in protocol.captioners}
-        curves[decoder] = train_captioners(captioners, drawing, protocol, checks, seed, step_done)
+        curves[decoder] = train_captioners(captioners, drawing, protocol, checks, seed, lambda: advance(share))
         if decoder == OWN:
             continue
         drawing.cycle.caption_network = captioners["plain_convolutions"]
