@@ -27,7 +27,7 @@ def play():
 def tiny_bpe_model(lines, max_tokens):
     """A Playground of an untrained model of captions that draws at most `max_tokens` tokens."""
     vocab = BpeVocabulary.of(lines)
-    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, decoder="glyphs", layout="line", z_dim=54)
+    settings = Settings(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, decoder="glyphs", n_cells=9, z_dim=54)
     return Playground(Cycle(settings, len(vocab), max_tokens), vocab, torch.device("cpu"))
 
 
