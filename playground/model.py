@@ -146,8 +146,8 @@ class Playground:
 
     def _words_of_class(self, token: int) -> list[str]:
         """All words of a token's word class; an empty list for a token without one."""
-        kinds = self.cycle.word_classes.class_of
-        return [self.vocab.words[i] for i, kind in enumerate(kinds) if kind == kinds[token] >= 0]
+        class_of = self.cycle.word_classes.class_of
+        return [self.vocab.words[i] for i, number in enumerate(class_of) if number == class_of[token] >= 0]
 
     def _expected_words(self, probabilities: torch.Tensor) -> list[str]:
         """The words that a distribution over the next token (V,) makes probable, the most probable first."""

@@ -434,7 +434,7 @@ def test_codes_are_printed_and_drawn_again_as_the_same_picture(tmp_path, capsys)
         (
             ["--from_codes", "color=0", "colour=1"],
             True,
-            "--from_codes 2: 'colour=1' is no code; this model's are color=0...11 ",
+            "--from_codes 2: 'colour=1' is no code; the codes of this model are color=0...11 ",
         ),
         (["--from_codes", "color=99"], True, "color is a whole number from 0 to 11"),
         (["--from_codes", "color=0", "--layers"], True, "--layers"),
