@@ -4,9 +4,9 @@
     python caption.py out                      all pictures of a folder; a pattern such as "out/*.png" works, too
     python caption.py --checkpoint checkpoints/checkpoint_epoch_5.pt out/00000.png
 
-Prints {"image", "caption", "log_prob", "scene_probability"} a line, in the order given. scene_probability is the probability that
-the picture is a scene of this model; below 0.5 the caption means nothing. A file that cannot be read gets one line on standard
-error, the rest is still done, and the exit code is 1.
+Prints {"image", "caption", "log_prob", "scene_probability"} a line, in the order given. scene_probability is the
+probability that the picture is a scene of this model; below 0.5 the caption means nothing. A file that cannot be read
+gets one line on standard error, the rest is still done, and the exit code is 1.
 """
 
 from __future__ import annotations

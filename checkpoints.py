@@ -1,5 +1,8 @@
 """Checkpoints: what they hold, how they load safely, which is the newest and the best; exported folders."""
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -11,6 +14,9 @@ import re
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,8 +25,11 @@ from models import Cycle
 from runtime.command_line import LARGEST, UserError, is_out_of_memory, path_name
 from runtime.files import is_lfs_pointer, write_atomically
 from settings import Settings, check
-from text.vocabulary import SPECIALS, vocabulary_in
+from text.vocabulary import SPECIALS, Vocabulary, vocabulary_in
 from text.word_classes import WordClasses
+
+if TYPE_CHECKING:
+    from text.bpe import BpeVocabulary
 
 DEFAULT = os.path.join("checkpoints", "best.pt")  # what scripts take where none is named
 PRETRAINED = os.path.join(
@@ -38,19 +47,19 @@ class CheckpointError(UserError):
 # ---------------------------------------------------------------------------------------------
 
 
-def pt_bytes(state):
+def pt_bytes(state: dict[str, Any]) -> memoryview:
     """A state of plain types and tensors as the bytes of a .pt file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getbuffer()
 
 
-def save(path, state):
+def save(path: Path | str, state: dict[str, Any]) -> None:
     """Write a state of plain types and tensors. Raises OSError."""
     write_atomically(path, pt_bytes(state))
 
 
-def all_finite(value):
+def all_finite(value: Any) -> bool:
     """Whether every number in nested dicts, lists and tensors is finite."""
     if torch.is_tensor(value):
         return not value.is_floating_point() or bool(value.isfinite().all())
@@ -61,28 +70,12 @@ def all_finite(value):
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def prune(folder, keep_last, epoch, landmark=25):
-    """Delete epoch checkpoints up to `epoch` beyond the newest `keep_last`; every 25th stays. 0 keeps all.
-
-    Later numbers belong to another run, or to a branch that was left: they are not counted and not touched.
-    """
-    if not keep_last:
-        return
-    numbers = sorted(
-        int(m[1]) for name in os.listdir(folder) if (m := re.fullmatch(r"checkpoint_epoch_(\d+)\.pt", name))
-    )
-    for number in [n for n in numbers if n <= epoch][:-keep_last]:
-        if number % landmark:
-            with contextlib.suppress(OSError):
-                os.remove(os.path.join(folder, f"checkpoint_epoch_{number}.pt"))
-
-
 # ---------------------------------------------------------------------------------------------
 # Reading
 # ---------------------------------------------------------------------------------------------
 
 
-def load(path, device="cpu", whole=True):
+def load(path: Path | str, device: torch.device | str = "cpu", whole: bool = True) -> dict[str, Any]:
     """The state in a checkpoint; runs no code of the file. Raises CheckpointError.
 
     With whole=False tensors stay on disk until they are used and are not checked for damage: a quick look.
@@ -125,7 +118,7 @@ def check_is_no_pointer(path: str) -> None:
         raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
 
 
-def check_format(state, path):
+def check_format(state: Any, path: Path | str) -> dict[str, Any]:
     """The state, if this program can read it. Raises CheckpointError."""
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise CheckpointError(f"{path} is a checkpoint of another program")
@@ -143,7 +136,7 @@ def check_format(state, path):
         raise CheckpointError(f"{path} is a checkpoint of another program") from None
 
 
-def model_state(cycle, vocab, settings):
+def model_state(cycle: Cycle, vocab: Vocabulary | BpeVocabulary, settings: Settings) -> dict[str, Any]:
     """What every script needs to rebuild a model."""
     return {
         "format": FORMAT,
@@ -157,7 +150,7 @@ def model_state(cycle, vocab, settings):
     }
 
 
-def settings_of(state, path):
+def settings_of(state: dict[str, Any], path: Path | str) -> Settings:
     """The Settings in a state. Raises CheckpointError."""
     try:
         settings = Settings(**state["settings"])
@@ -183,7 +176,9 @@ def settings_of(state, path):
     return settings
 
 
-def model_of(state, path, device):
+def model_of(
+    state: dict[str, Any], path: Path | str, device: torch.device | str
+) -> tuple[Cycle, Vocabulary | BpeVocabulary, Settings]:
     """A state -> (Cycle in its weights, Vocabulary, Settings). Raises CheckpointError."""
     settings = settings_of(state, path)
     try:
@@ -199,7 +194,7 @@ def model_of(state, path, device):
     return cycle, vocab, settings
 
 
-def word_classes_in(state):
+def word_classes_in(state: dict[str, Any]) -> WordClasses | None:
     """The WordClasses in a state, or None. Raises CheckpointError, ValueError for what cannot be some."""
     classes = state.get("word_classes")
     try:
@@ -208,7 +203,7 @@ def word_classes_in(state):
         raise ValueError(f"its word classes cannot be read ({error})") from None
 
 
-def _check_fit(state, settings, vocab):
+def _check_fit(state: dict[str, Any], settings: Settings, vocab: Vocabulary | BpeVocabulary) -> None:
     """Raise ValueError unless vocabulary, settings and weights belong together.
 
     Shapes are compared before memory is taken: settings may ask for more than the weights hold.
@@ -232,13 +227,13 @@ def _check_fit(state, settings, vocab):
         raise ValueError(f"{wrong[0]} holds values that are no numbers")
 
 
-def load_model(path, device):
+def load_model(path: Path | str, device: torch.device | str) -> tuple[Cycle, Vocabulary | BpeVocabulary, Settings]:
     """The (Cycle, Vocabulary, Settings) of a checkpoint or an exported folder, ready to draw and read.
     Raises CheckpointError."""
     return model_of(load_export(path) if os.path.isdir(path) else load(path, device), path, device)
 
 
-def add_checkpoint_flag(parser, **options):
+def add_checkpoint_flag(parser: argparse.ArgumentParser, **options: Any) -> None:
     """--checkpoint of the scripts that use a trained model; `chosen_checkpoint` finds the file. Options are those of
     `add_argument`."""
     text = f"a .pt file, or a folder that export.py made (default: {DEFAULT}, else the pretrained model)"
@@ -246,8 +241,8 @@ def add_checkpoint_flag(parser, **options):
 
 
 def chosen_checkpoint(path: str | None) -> str:
-    """What --checkpoint names; without it (None) checkpoints/best.pt, else the pretrained model, which a line on standard error
-    names. A file of an exported folder stands for the folder. Raises CheckpointError."""
+    """What --checkpoint names; without it (None) checkpoints/best.pt, else the pretrained model, which a line on
+    standard error names. A file of an exported folder stands for the folder. Raises CheckpointError."""
     if path is not None:
         is_exported = os.path.basename(path) in EXPORT_FILES and os.path.isfile(path)
         return os.path.dirname(path) or "." if is_exported else path
@@ -262,7 +257,7 @@ def chosen_checkpoint(path: str | None) -> str:
     return PRETRAINED
 
 
-def best_quality(folder):
+def best_quality(folder: Path | str) -> tuple[float, float]:
     """What a better checkpoint than a folder's best.pt must exceed: (exact match, log probability of the captions).
 
     The second decides between equals: long after every sentence comes back, the captioner still grows surer and
@@ -276,15 +271,17 @@ def best_quality(folder):
     return -1.0, float("-inf")
 
 
-def age(state):
+def age(state: dict[str, Any]) -> tuple[float, int]:
     """What tells the newer of two states of a run: the moment of saving, then the step."""
     return float(state.get("saved_at", 0)), int(state["position"]["step"])
 
 
-def newest_valid(folder, say=print):
+def newest_valid(
+    folder: Path | str, report: Callable[[str], None] = print
+) -> tuple[str, dict[str, Any]] | tuple[None, None]:
     """The newest checkpoint of a folder that loads, as (path, state); (None, None) if there is none.
 
-    A damaged one is named through `say` and left in place. `best.pt` counts too: it is as good as the others.
+    A damaged one is named through `report` and left in place. `best.pt` counts too: it is as good as the others.
     """
     names = [n for n in (os.listdir(folder) if os.path.isdir(folder) else []) if re.fullmatch(CHECKPOINT_NAME, n)]
     names.sort(key=lambda n: (n == "last.pt", n != "best.pt", len(n), n), reverse=True)
@@ -300,9 +297,9 @@ def newest_valid(folder, say=print):
             age(state)
             return path, state
         except CheckpointError as error:
-            say(f"skipped: {error}")
+            report(f"skipped: {error}")
         except (KeyError, TypeError, ValueError, AttributeError):
-            say(f"skipped: {path} does not say how far its run had come")
+            report(f"skipped: {path} does not say how far its run had come")
     return None, None
 
 
@@ -314,11 +311,11 @@ EXPORT_FILES = ("model.safetensors", "model.json")
 MAX_JSON_BYTES = 1 << 28
 
 
-def halved(name, weight):
+def halved(name: str, weight: torch.Tensor) -> torch.Tensor:
     """A weight as float16 where that does no harm, else as it is.
 
-    The matrices of the language model and the captioner are nearly all of a model's size. The scene decoder and the biases stay
-    whole: they are small, and a picture shows the least change. What float16 cannot hold stays whole, too.
+    The matrices of the language model and the captioner are nearly all of a model's size. The scene decoder and the
+    biases stay whole: they are small, and a picture shows the least change. What float16 cannot hold stays whole, too.
     """
     if name.startswith("scene_decoder.") or weight.dim() < 2:
         return weight
@@ -341,7 +338,7 @@ def save_export(folder, state, half=False):
     write_atomically(about, json.dumps({**rest, "sha256": hashlib.sha256(data).hexdigest()}, indent=1).encode())
 
 
-def load_export(folder):
+def load_export(folder: Path | str) -> dict[str, Any]:
     """The `model_state` in an exported folder. Raises CheckpointError."""
     weights, about = (os.path.join(folder, name) for name in EXPORT_FILES)
     for path in (weights, about):

@@ -3,7 +3,7 @@
     python generate.py --text "a red ball" "a tiny blue star" --out_dir out
     python generate.py --texts_file sentences.txt --out_dir out
     python generate.py --checkpoint checkpoints/checkpoint_epoch_5.pt --sample 100 --out_dir out
-    python generate.py --from_codes "color=3 shape=7 / shape=1 place=4 / ground=2" --out_dir out    after train.py --use_vq
+    python generate.py --from_codes "color=3 shape=7 / background=2" --out_dir out    after train.py --use_vq
 
 Writes out/00000.png ... (64x64 RGB), out/contact_sheet.png, and out/captions.jsonl with
 {"text", "image", "caption", "exact_match"} a line. The same command writes the same bytes. A hidden list beside them,
@@ -104,7 +104,8 @@ class Survey:
 
 
 def survey(args: argparse.Namespace, vocab: Vocabulary, max_tokens: int, has_grammar: bool) -> Survey:
-    """Look at every sentence. Raises ValueError for one that cannot be drawn; a too long line of a file is only noted."""
+    """Look at every sentence. Raises ValueError for one that cannot be drawn; a too long line of a file is only
+    noted."""
     found = Survey()
     for where, text, is_cut in typed_sentences(args):
         try:

@@ -150,7 +150,9 @@ class AutoregressiveLanguageModel(nn.Module):
 class Cycle(nn.Module):
     """The three networks together, as Settings describe them. word_classes: for decoders that need them."""
 
-    def __init__(self, settings: Any, vocab_size: int, max_tokens: int, word_classes: WordClasses | None = None) -> None:
+    def __init__(
+        self, settings: Any, vocab_size: int, max_tokens: int, word_classes: WordClasses | None = None
+    ) -> None:
         super().__init__()
         s = settings
         decoder = DECODERS[s.decoder]

@@ -46,7 +46,8 @@ def rows_of(vocab: Vocabulary, sentences: Sequence[str], most: int | None = None
 def batches_of_ids(
     vocab: Vocabulary, sentences: Sequence[str], device: torch.device | str, most: int | None = None
 ) -> Iterator[torch.Tensor]:
-    """Sentences -> their token ids on a device, (B, T) for at most BATCH sentences at a time. most: as for `rows_of`."""
+    """Sentences -> their token ids on a device, (B, T) for at most BATCH sentences at a time. most: as for
+    `rows_of`."""
     rows = rows_of(vocab, sentences, most)
     for i in range(0, len(rows), BATCH):
         yield pad(rows[i : i + BATCH]).to(device)
@@ -154,7 +155,8 @@ class PictureError(ValueError):
 
 
 def picture_files(name: str) -> list[str]:
-    """What a user names -> paths: a file; a folder's pictures, in the order of their names; or the matches of a pattern.
+    """What a user names -> paths: a file; a folder's pictures, in the order of their names; or the matches of a
+    pattern.
 
     Raises PictureError for a folder without pictures and a pattern without matches. A file need not exist.
     """
@@ -192,12 +194,12 @@ def open_picture(
 ) -> Image.Image:
     """A picture file of any size, mode and format -> RGB Pillow image of 64x64.
 
-    name: its name in messages (default: its path); max_pixels: a larger picture is refused before it is decoded; resize: a
-    function that makes a Pillow image smaller, instead of to 64x64.
+    name: its name in messages (default: its path); max_pixels: a larger picture is refused before it is decoded;
+    resize: a function that makes a Pillow image smaller, instead of to 64x64.
 
-    Of an animation it is the first frame. EXIF orientation and an embedded color profile are applied, transparency becomes white,
-    levels of 16 bits are scaled to 8, and the aspect ratio is not kept. A 64x64 RGB file without a profile keeps every value.
-    Raises PictureError.
+    Of an animation it is the first frame. EXIF orientation and an embedded color profile are applied, transparency
+    becomes white, levels of 16 bits are scaled to 8, and the aspect ratio is not kept. A 64x64 RGB file without a
+    profile keeps every value. Raises PictureError.
     """
     name = name or printable(path)
     try:
@@ -265,7 +267,8 @@ def as_64x64(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Ima
 
 
 def as_rgb(image: Image.Image, name: str, max_pixels: int, resize: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """An open Pillow image of any mode -> RGB, as small as `resize` makes it. Raises PictureError, and what Pillow raises."""
+    """An open Pillow image of any mode -> RGB, as small as `resize` makes it. Raises PictureError, and what Pillow
+    raises."""
     width, height = image.size
     if width * height > max_pixels:
         raise PictureError(

@@ -110,8 +110,8 @@ class Settings:
     captions_file: str = _flag(
         "",
         "data",
-        "train on this file instead of the grammar: text with one description a line, CSV, TSV, JSON, JSONL or a Flickr8k "
-        "token file, each also as .gz",
+        "train on this file instead of the grammar: text with one description a line, CSV, TSV, JSON, JSONL or a "
+        "Flickr8k token file, each also as .gz",
         path=True,
     )
     captions_column: str = _flag(
@@ -206,7 +206,7 @@ def add_arguments(parser):
         parser.add_argument(f"--{name}", type=retired(name, instead), help=argparse.SUPPRESS, default=argparse.SUPPRESS)
 
 
-def show_default(default):
+def show_default(default: Any) -> Any:
     """A default as help texts and tables print it."""
     return {True: "on", False: "off", "": "none"}.get(default, default) if isinstance(default, (bool, str)) else default
 

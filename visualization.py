@@ -1,7 +1,7 @@
 """Figures of a run: training curves, scene sheets, round trips, layers, the gaze of the captioner, projections.
 
-Most functions write one PNG, which a notebook shows with `IPython.display.Image(path)`. They raise OSError if the file cannot be
-written, or if a file that this program did not make has its name.
+Most functions write one PNG, which a notebook shows with `IPython.display.Image(path)`. They raise OSError if the file
+cannot be written, or if a file that this program did not make has its name.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def layer_sheet(
 def draw_layer_sheet(
     sentences: Sequence[Sequence[str]], pictures: Sequence[torch.Tensor], layers: Sequence[list], zoom: int = 2
 ) -> Image.Image:
-    """One row a sentence -> a Pillow image: the sentence, its scene, then each part of the scene above the words it shows.
+    """One row a sentence -> a Pillow image: the sentence, its scene, then each part of the scene above the words it
+    shows.
 
     sentences: the words of each; pictures (n, 3, 64, 64); layers: of each what `layers` of its scene decoder returns.
     """
@@ -171,7 +172,8 @@ def training_curves(history: list[dict], path: Path | str) -> None:
 
 
 def gaze_picture(picture: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """A picture (3, 64, 64) -> the same, darker where the captioner did not look; weights (64,) >= 0 over its 8x8 grid."""
+    """A picture (3, 64, 64) -> the same, darker where the captioner did not look; weights (64,) >= 0 over its 8x8
+    grid."""
     light = F.interpolate((weights / weights.max().clamp(min=1e-9)).view(1, 1, 8, 8), 64, mode="bilinear")[0]
     return picture * (0.25 + 0.75 * light)
 
@@ -179,8 +181,8 @@ def gaze_picture(picture: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def project(vectors: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Vectors (n, D) -> {"PCA": (n, 2), "t-SNE": (n, 2)}, centered, the largest coordinate 1.
 
-    PCA preserves distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) preserves neighbors, and its large
-    distances mean nothing. Fewer than five vectors, or equal ones, give zeros for t-SNE. Cost O(n^2).
+    PCA preserves distances as far as two axes can; t-SNE (van der Maaten & Hinton 2008) preserves neighbors, and its
+    large distances mean nothing. Fewer than five vectors, or equal ones, give zeros for t-SNE. Cost O(n^2).
     """
     from sklearn.manifold import TSNE  # takes a second, and training does not use it
 

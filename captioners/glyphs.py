@@ -26,7 +26,9 @@ class GlyphCaptionNetwork(Captioner):
 
     points: torch.Tensor
 
-    def __init__(self, vocab_size: int, max_tokens: int, d_model: int = 512, hidden_dim: int = 256, n_cells: int = 25) -> None:
+    def __init__(
+        self, vocab_size: int, max_tokens: int, d_model: int = 512, hidden_dim: int = 256, n_cells: int = 25
+    ) -> None:
         super().__init__()
         if hidden_dim % 32:
             raise ValueError(f"hidden_dim {hidden_dim} is not a multiple of 32")

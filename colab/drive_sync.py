@@ -265,7 +265,7 @@ def take_newest(copy: DriveCopy, checkpoint_dir: str, say: Callable[[str], None]
     Newer is more steps: the same settings take the same steps. Local files are kept: what stands in the
     way gets another name. Raises OtherRun if Drive's run has other settings, OSError.
     """
-    path, here = newest_valid(checkpoint_dir, say=lambda _: None)  # train.py will name what is damaged
+    path, here = newest_valid(checkpoint_dir, report=lambda _: None)  # train.py will name what is damaged
     step = step_of(here) if here else -1
     incoming, last = (os.path.join(checkpoint_dir, name) for name in ("from_drive.pt", "last.pt"))
     state = copy.fetch("last", step, incoming)

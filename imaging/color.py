@@ -4,7 +4,8 @@ import torch
 
 
 def srgb_to_lab(rgb: torch.Tensor, axis: int = -1) -> torch.Tensor:
-    """sRGB in [0, 1], its channels along `axis` -> CIELAB (D65, IEC 61966-2-1 and CIE 15), differentiable everywhere."""
+    """sRGB in [0, 1], its channels along `axis` -> CIELAB (D65, IEC 61966-2-1 and CIE 15), differentiable
+    everywhere."""
     rgb = rgb.float().movedim(axis, -1)
     low = rgb <= 0.04045
     linear = torch.where(low, rgb / 12.92, ((torch.where(low, 1.0, rgb) + 0.055) / 1.055) ** 2.4)

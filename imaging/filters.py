@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 
 def full_precision(filter_: Callable) -> Callable:
-    """Decorate a function of a picture: it computes in float32 under autocast, too, whose bfloat16 has 8 significant bits."""
+    """Decorate a function of a picture: it computes in float32 under autocast, too, whose bfloat16 has 8 significant
+    bits."""
 
     @functools.wraps(filter_)
     def done(picture, *arguments, **options):
@@ -33,7 +34,8 @@ def blur(picture: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache
 def _band(side, taps, repeat, device):
-    """(side, side) matrix that replaces x[n] by sum_i taps[i] x[n + i - half]; beyond the ends x repeats its edge or is 0."""
+    """(side, side) matrix that replaces x[n] by sum_i taps[i] x[n + i - half]; beyond the ends x repeats its edge or is
+    0."""
     n = torch.arange(side, device=device)[:, None]
     i = torch.arange(len(taps), device=device) - len(taps) // 2
     weight = torch.tensor(taps, device=device) * (((n + i >= 0) & (n + i < side)) | repeat)
@@ -44,8 +46,8 @@ def _band(side, taps, repeat, device):
 def smooth(picture: torch.Tensor, taps: tuple[float, ...], repeat: bool = True) -> torch.Tensor:
     """Convolve square pictures (..., side, side) with the same odd number of weights across and down -> the same shape.
 
-    Beyond the border the picture repeats its edge, or is 0. Two products with a band matrix are faster than a convolution of one
-    channel.
+    Beyond the border the picture repeats its edge, or is 0. Two products with a band matrix are faster than a
+    convolution of one channel.
     """
     band = _band(picture.shape[-1], taps, repeat, picture.device)
     return band @ (picture @ band.T)

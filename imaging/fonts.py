@@ -15,9 +15,9 @@ from imaging.matplotlib_import import import_matplotlib
 
 import_matplotlib()
 
-import matplotlib  # noqa: E402
-from matplotlib import font_manager  # noqa: E402
-from matplotlib.ft2font import FT2Font  # noqa: E402
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
 
 Color = tuple[int, int, int]
 
@@ -67,7 +67,8 @@ def _load(path: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def runs_of_fonts(text: str) -> list[tuple[str, str]]:
-    """A text -> [(file of a font, neighboring characters that it draws)]. A character that no font has is drawn as a box.
+    """A text -> [(file of a font, neighboring characters that it draws)]. A character that no font has is drawn as a
+    box.
 
     A combining character belongs to the letter before it, so that the font can place it there.
     """

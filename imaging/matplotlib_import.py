@@ -11,7 +11,7 @@ def import_matplotlib() -> None:
     Nothing here uses a backend: figures are written to files.
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib
     except ValueError as error:  # a backend of an unknown name, or a file that is not UTF-8
         reason = str(error).splitlines()[0]
         print(f"warning: matplotlib's settings are ignored ({reason})", file=sys.stderr)

@@ -113,7 +113,7 @@ def prepare_streams() -> None:
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):  # a notebook's streams have no encoding
             stream.reconfigure(errors="replace")

@@ -19,8 +19,8 @@ TEMPORARY = r"\.visual-language-[0-9a-f]{16}\.tmp"  # how the name of an unfinis
 def whole_file(path: Path | str, mode: str = "wb", durable: bool = True, **options) -> Iterator[IO]:
     """Open a file that takes its name only when it is complete.
 
-    mode: "w" or "wb"; options: those of `open`. With `durable` the data is on the disk before the file takes its name, so that
-    a loss of power leaves the former file or the new one. Raises OSError; the former file stays.
+    mode: "w" or "wb"; options: those of `open`. With `durable` the data is on the disk before the file takes its name,
+    so that a loss of power leaves the former file or the new one. Raises OSError; the former file stays.
     """
     path = os.fspath(path)
     folder, name = os.path.split(os.path.abspath(path))

@@ -1,7 +1,7 @@
 """One rule for all outputs: only files that this program made are removed or replaced.
 
-A hidden file beside the outputs, the manifest, lists the name and the SHA-256 of each. A file is this program's own if the
-manifest lists its name with its present hash. So a file that a user puts there, or changes, is not touched.
+A hidden file beside the outputs, the manifest, lists the name and the SHA-256 of each. A file is this program's own if
+the manifest lists its name with its present hash. So a file that a user puts there, or changes, is not touched.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class Manifest:
         return not os.path.lexists(os.path.join(self.folder, name)) or self.owns(name)
 
     def add(self, name: str, sha256: str = "") -> None:
-        """List a file before it takes its name, so that a process killed in between leaves no unlisted file. Raises OSError.
+        """List a file before it takes its name, so that a process killed in between leaves no unlisted file. Raises
+        OSError.
 
         Without a hash the name alone makes it this program's own: for files that grow, whose names are unique.
         """
@@ -184,7 +185,8 @@ def remove_unfinished(folder: Path | str, names: str) -> None:
 
 
 def refuse_inputs(folder: Path | str, names: str, inputs: Iterable[Path | str | None]) -> None:
-    """Raise UserError if an input file lies in the output folder under a name, of a pattern, that the command writes."""
+    """Raise UserError if an input file lies in the output folder under a name, of a pattern, that the command
+    writes."""
     for path in inputs:
         inside, name = os.path.split(os.path.realpath(path or ""))
         with contextlib.suppress(OSError):
@@ -197,9 +199,9 @@ def refuse_inputs(folder: Path | str, names: str, inputs: Iterable[Path | str | 
 class OutputFolder(Manifest):
     """The folder of a command that writes several files, locked against a second command until `close`.
 
-    names: a pattern of the names that the command may write; is_planned: whether it will write a name. Its own files of an
-    earlier command are removed first. Raises UserError, before anything is written, if another process holds the lock or a
-    foreign file has a planned name, and OSError.
+    names: a pattern of the names that the command may write; is_planned: whether it will write a name. Its own files of
+    an earlier command are removed first. Raises UserError, before anything is written, if another process holds the
+    lock or a foreign file has a planned name, and OSError.
     """
 
     def __init__(self, folder: Path | str, names: str, is_planned: Callable[[str], bool], overwrite: bool = False):
@@ -250,7 +252,7 @@ class OutputFolder(Manifest):
         for name, sha256 in kept:
             self.add(name, sha256)
 
-    def open(self, name: str, durable: bool = True, overwrite: bool = False):
+    def open(self, name: str, durable: bool = True, overwrite: bool = False) -> contextlib.AbstractContextManager:
         return super().open(name, durable, overwrite or self.overwrite)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """What each loss is good for: python -m scripts.ablations --out_dir ablations [--epochs 5] [--seed 0]
 
-Trains the quick preset once as it is and once without each part, then prints a Markdown table. Minutes a row on two cores.
+Trains the quick preset once as it is and once without each part, then prints a Markdown table. Minutes a row on two
+cores.
 """
 
 import subprocess

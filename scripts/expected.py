@@ -1,7 +1,7 @@
 """What a healthy run looks like: python -m scripts.expected LOG_DIR [LOG_DIR ...] [--minutes 1 2 5]
 
-Writes docs/expected.md and its pictures from the log folders of runs: curves, and the same unseen sentences as each run drew and
-read them after so many minutes of training. A figure that no run came to is left out.
+Writes docs/expected.md and its pictures from the log folders of runs: curves, and the same unseen sentences as each run
+drew and read them after so many minutes of training. A figure that no run came to is left out.
 """
 
 import base64
@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SIGNS = """
 ## Signs of a run that is not healthy
 
-- **The caption loss stays where it was after the first half minute.** The learning rate may be too high or too low, or the sentences of a
-  captions file have next to nothing in common.
-- **Exact match stays at 0 % while the caption loss falls.** It counts whole sentences: one wrong word in each keeps it at 0. Look at
-  the word accuracy in `logs/metrics.jsonl`, which rises first.
+- **The caption loss stays where it was after the first half minute.** The learning rate may be too high or too low, or
+  the sentences of a captions file have little in common.
+- **Exact match stays at 0 % while the caption loss falls.** It counts whole sentences: one wrong word in each keeps it
+  at 0. Look at the word accuracy in `logs/metrics.jsonl`, which rises first.
 - **All pictures look alike.** Look at `logs/scenes_epoch_N.png`. A `--lambda_kl` that is too high can do this.
 - **`non-finite loss or gradient`** in the output: see [troubleshooting.md](troubleshooting.md).
 """
@@ -130,8 +130,8 @@ def page(args):
         "",
         "Written by `python -m scripts.expected`. Do not edit it by hand.",
         "",
-        f"{args.about}. Seeds: {seeds}. Machine: {machine}. Another machine takes another time for the same steps, so compare by steps.",
-        "Exact match and word accuracy are those of validation sentences after the last epoch that was complete by then.",
+        f"{args.about}. Seeds: {seeds}. Machine: {machine}. Compare machines by steps.",
+        "Exact match and word accuracy are those of validation sentences after the last complete epoch.",
         "",
         table(runs, args.minutes),
         "",

@@ -332,7 +332,8 @@ def matrix(short, work, rng):
     grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("glyphs",)))
     grid = [grid[5], grid[10]] if short else grid + [(1, 8, True, False, "conv"), (2, 64, True, True, "conv")]
     for i, (threads, batch, amp, fixed, decoder) in enumerate(grid):
-        argv = f"{MODEL} --epochs 2 --threads {threads} --batch_size {batch} --num_samples {5 * batch + 3} --decoder {decoder}".split()
+        flags = f"--threads {threads} --batch_size {batch} --num_samples {5 * batch + 3} --decoder {decoder}"
+        argv = f"{MODEL} --epochs 2 {flags}".split()
         argv += ["--use_amp"] * amp + ["--fixed_data"] * fixed
         name = f"threads {threads}, batch {batch}, amp {amp}, fixed {fixed}, {decoder}"
         reference, stopped, epoch = (os.path.join(work, f"{kind}{i}") for kind in ("reference", "stopped", "epoch"))
@@ -371,7 +372,8 @@ def machine():
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as f:
             name = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), name)
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, {versions}"
 
 
 def main(argv=None):

@@ -1,5 +1,5 @@
-"""How fast is a language learned? Fresh captioners on frozen scene decoders: how many words they read right after so many steps
-(1 - word error rate, in percent; whole sentences take them longer), as a table in Markdown.
+"""How fast is a language learned? Fresh captioners on frozen scene decoders: how many words they read right after so
+many steps (1 - word error rate, in percent; whole sentences take them longer), as a table in Markdown.
 
 python -m scripts.learning_speed A.pt B.pt --seed 701 [--steps 600]
 """

@@ -1,7 +1,8 @@
-"""The weights that ship with the repository: python -m scripts.make_pretrained CHECKPOINT [--out_dir pretrained/grammar]
+"""The weights that ship with the repository: python -m scripts.make_pretrained CHECKPOINT [--out_dir
+pretrained/grammar]
 
-Writes model.safetensors (float16 where it does no harm), model.json (settings, vocabulary, word classes) and the model card
-README.md, whose metrics are measured; that takes minutes. scripts/measure_pretrained.py measures them again.
+Writes model.safetensors (float16 where it does no harm), model.json (settings, vocabulary, word classes) and the model
+card README.md, whose metrics are measured; that takes minutes. scripts/measure_pretrained.py measures them again.
 """
 
 import os

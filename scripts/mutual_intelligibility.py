@@ -1,7 +1,9 @@
-"""Do runs of the same recipe understand one another? python -m scripts.mutual_intelligibility --out_dir mutual [--seeds 0 1 2 3]
+"""Do runs of the same recipe understand one another? python -m scripts.mutual_intelligibility --out_dir mutual [--seeds
+0 1 2 3]
 
-Trains the quick preset once a seed (a run that is there already is not repeated), then lets each model's captioner, and a fresh
-captioner that each model teaches, read every model's pictures. Prints Markdown tables and writes mutual.json. Minutes a seed.
+Trains the quick preset once a seed (a run that is there already is not repeated), then lets each model's captioner, and
+a fresh captioner that each model teaches, read every model's pictures. Prints Markdown tables and writes mutual.json.
+Minutes a seed.
 """
 
 import json

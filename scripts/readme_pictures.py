@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 BOUND = [  # which thing has which word
     "a red ball and a blue box", "a blue ball and a red box", "a ball and a red box", "a red ball and a box",
-    "a ball in the left above a box", "a ball above a box in the left", "a huge ball and a tiny box", "a tiny ball and a huge box",
+    "a ball in the left above a box", "a ball above a box in the left",
+    "a huge ball and a tiny box", "a tiny ball and a huge box",
     "a ball", "a ball and a box", "a ball and a box and a star", "a ball on a striped background",
 ]  # fmt: skip
 TYPED = [  # none of them stands in a captions file

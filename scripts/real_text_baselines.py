@@ -1,7 +1,8 @@
-"""Train a baseline beside a model of real sentences, with the model's sentences, sizes and steps, and measure it: tables in Markdown.
+"""Train a baseline beside a model of real sentences, with the model's sentences, sizes and steps, and measure it:
+tables in Markdown.
 
-letters prints each text as small letters, and a reader learns to read them through the same channel; vector hands the reader each
-piece's latent without a picture.
+letters prints each text as small letters, and a reader learns to read them through the same channel; vector hands the
+reader each piece's latent without a picture.
 
 python -m scripts.real_text_baselines --baseline letters --checkpoint pretrained/captions --texts_file sentences.txt
 """
@@ -71,7 +72,7 @@ def main(argv=None):
         type=number(int, 0),
         default=0,
         metavar="N",
-        help="of weights, noise and the choice of sentences to measure on; those to train on come as in the checkpoint's run (default: 0)",
+        help="of weights, noise and the sentences to measure on; training follows the checkpoint's run (default: 0)",
     )
     parser.add_argument(
         "--threads", type=number(int, 0, 1024), default=0, metavar="N", help="CPU threads (default: all cores)"

@@ -29,6 +29,7 @@ from text.word_classes import find_word_classes
 from training.data import open_data
 from training.distributed import SINGLE_PROCESS
 
+CELLS = {"n_cells": 25, "z_dim": 150}  # of the glyphs decoder
 TINY_SETTINGS = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, use_vae=True, batch_size=8)
 
 
@@ -98,7 +99,7 @@ def test_same_seed_same_weights_and_another_seed_others(tiny_run, tmp_path):
         (["--use_vq", "--vq_levels", "1,5"], 2, "--vq_levels 1,5 is no list of whole numbers from 2"),
         (["--use_vq", "--vq_levels", "99,999"], 2, "more than 65536"),
         (["--use_vq", "--vq_levels", "3,3,3,3,3,3"], 2, "needs --z_dim 132"),
-        (["--use_vq", "--decoder", "conv"], 2, "--use_vq needs --decoder objects or marks"),
+        (["--use_vq", "--decoder", "conv"], 2, "--use_vq needs --decoder objects or glyphs"),
         (["--use_vq", "--grounding", "x.toml"], 2, "--use_vq and --grounding exclude each other"),
         (["--unknown_flag"], 2, "unknown_flag"),
         (["--seed", "9" * 20], 2, "at most 9223372036854775807"),
@@ -218,7 +219,7 @@ def test_a_step_never_asks_its_device_for_a_number_and_leaves_nothing_elsewhere(
     monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
     monkeypatch.setattr(torch, "Generator", HostGenerator)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *a, fused, **k: adamw(*a, **k))
-    settings = Settings(**{**TINY_SETTINGS, "use_vae": not use_vq, "use_vq": use_vq}, decoder=decoder)
+    settings = Settings(**{**TINY_SETTINGS, **CELLS, "use_vae": not use_vq, "use_vq": use_vq}, decoder=decoder)
     trainer = training.trainer.Trainer(settings, GrammarData(64, 0), device)
     weights = trainer.optimizer.parameters
     moments = {p: {"step": torch.zeros((), device=device), "exp_avg": torch.zeros_like(p)} for p in weights}
@@ -233,7 +234,7 @@ def test_networks_and_gradients_take_tf32_and_pictures_and_losses_do_not(monkeyp
     gpu, tf32, seen = torch.device("cuda"), devices.tf32, {}
     for module in (devices, training.optimizer):
         monkeypatch.setattr(module, "tf32", lambda device: tf32(gpu))  # only a setting: it needs no GPU
-    settings = Settings(**TINY_SETTINGS, decoder="glyphs")
+    settings = Settings(**TINY_SETTINGS, decoder="conv")
     trainer = training.trainer.Trainer(settings, GrammarData(64, 0), torch.device("cpu"))
 
     def note(name, result=None):

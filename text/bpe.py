@@ -3,7 +3,8 @@
 Sennrich et al. 2016; on bytes, so that nothing is unknown (Radford et al. 2019). It uses the `tokenizers` library.
 """
 
-from __future__ import annotations
+from __future__ from typing import Any
+import annotations
 
 import json
 import os
@@ -13,9 +14,9 @@ from collections.abc import Iterable, Sequence
 # One thread is fast enough here. The library reads this when it is loaded.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from text.vocabulary import BOS, EOS, PAD, SPECIALS  # noqa: E402
+from text.vocabulary import BOS, EOS, PAD, SPECIALS
 
 MOST_TOKENS = 2000  # tokens of a vocabulary by default
 SEEN = 2  # least count of a pair in the training sentences that is merged into a token
@@ -52,7 +53,7 @@ class BpeVocabulary:
 
     def __init__(self, words: Iterable[str], merges: Iterable[Sequence[str]]) -> None:
         self.words = list(words)
-        self.merges = [tuple(pair) for pair in merges]
+        self.merges: list[Any] = [tuple(pair) for pair in merges]
         self.index = {w: i for i, w in enumerate(self.words)}
         if missing := [b for b in pre_tokenizers.ByteLevel.alphabet() if b not in self.index]:
             raise ValueError(f"{len(missing)} of the 256 bytes have no token")

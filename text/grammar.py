@@ -382,7 +382,7 @@ def _taken(splits, tries, seed):
 
 def different_sentences(n: int, split: str, seed: int) -> list[str]:
     """n different sentences of a split. Raises ValueError."""
-    found = {}
+    found: dict[str, None] = {}
     rng = np.random.default_rng([seed, _split_number(split), 1])
     while len(found) < n:
         found.update((render(to_dict(row)), None) for row in sample_rows(n, split, rng))

@@ -23,10 +23,11 @@ EVENTS = "tensorboard/"
 
 
 class RunLock:
-    """Holds `run.lock` of a folder while a run lives. Raises CheckpointError if another run holds it, or a foreign file has its
-    name.
+    """Holds `run.lock` of a folder while a run lives. Raises CheckpointError if another run holds it, or a foreign file
+    has its name.
 
-    The system releases the lock when the process dies. On a file system without locks (some network drives) nothing is locked.
+    The system releases the lock when the process dies. On a file system without locks (some network drives) nothing is
+    locked.
     """
 
     def __init__(self, folder: Path | str, flag: str = "--checkpoint_dir"):
@@ -77,7 +78,8 @@ def _is_checkpoint(path: str) -> bool:
 
 
 def adopt(folder: Path | str, pattern: str) -> Manifest:
-    """The manifest of a run's folder, with the files of a run that were copied there, or are of a version without manifests.
+    """The manifest of a run's folder, with the files of a run that were copied there, or are of a version without
+    manifests.
 
     They are known by their content; pictures and summaries by the metrics.jsonl beside them. Raises OSError.
     """
@@ -110,8 +112,8 @@ def set_aside(folder: Path | str, names: list[str]) -> str:
 def prepare(folder: Path | str, flag: str, is_resumed: bool, epochs: int) -> None:
     """Make sure that a run finds no file in its way; call it while the folder is locked. Raises UserError, OSError.
 
-    Files of an earlier run are set aside, and so are damaged checkpoints of the resumed one. A foreign file stays where it is: a
-    checkpoint that has its name is refused, and a log is not written.
+    Files of an earlier run are set aside, and so are damaged checkpoints of the resumed one. A foreign file stays where
+    it is: a checkpoint that has its name is refused, and a log is not written.
     """
     pattern = PATTERNS[flag]
     remove_unfinished(folder, pattern)

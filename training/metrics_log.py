@@ -30,8 +30,8 @@ def is_history(path: Path | str) -> bool:
 class MetricsLog:
     """Appends rows to a history (which checkpoints keep, too) and to the file of a log folder.
 
-    The file is first written from the history, without the steps that a resumed run repeats. mirror: another log, whose `add`
-    gets every row.
+    The file is first written from the history, without the steps that a resumed run repeats. mirror: another log, whose
+    `add` gets every row.
     """
 
     def __init__(self, folder: Path | str, history: list[dict], console: Console, mirror: TensorBoardLog | None = None):

@@ -68,7 +68,8 @@ class CheckpointWriter:
 
     def save_epoch(self, quality: tuple[float, float]) -> None:
         """Write the checkpoints of an epoch's end; quality: (exact match, log probability) on unseen sentences."""
-        # last.pt comes last: a process killed between two of them is resumed from the newest, and writes what is missing
+        # last.pt comes last: a process killed between two of them is resumed from the newest, and writes what is
+        # missing
         names = [f"checkpoint_epoch_{self.trainer.epoch}.pt", "last.pt"]
         if quality > self.best_on_disk:
             names.insert(0, "best.pt")
@@ -76,7 +77,8 @@ class CheckpointWriter:
             self.best_on_disk = quality
 
     def remove_old(self) -> None:
-        """Remove the checkpoints of epochs up to this one, but for the newest `--keep_last` (0 keeps all) and every 25th."""
+        """Remove the checkpoints of epochs up to this one, but for the newest `--keep_last` (0 keeps all) and every
+        25th."""
         keep = self.settings.keep_last
         if keep:
             self.console.try_to_write("old checkpoints in", self.folder, lambda: self._prune(keep))
@@ -93,9 +95,11 @@ class CheckpointWriter:
             self.save("last.pt")
 
     def models_on_disk(self) -> dict[str, tuple[Cycle, Vocabulary]]:
-        """The models that a finished run leaves: {path: (Cycle on the run's device, Vocabulary)}, the recommended one last.
+        """The models that a finished run leaves: {path: (Cycle on the run's device, Vocabulary)}, the recommended one
+        last.
 
-        These are last.pt and best.pt; best.pt alone if both have the same weights; last.pt alone if best.pt cannot be read.
+        These are last.pt and best.pt; best.pt alone if both have the same weights; last.pt alone if best.pt cannot be
+        read.
         """
         t = self.trainer
         last = os.path.join(self.folder, "last.pt")

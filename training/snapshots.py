@@ -1,7 +1,7 @@
 """How the scenes of a run develop: those of the same few unseen sentences at the end of every epoch.
 
-train.py keeps them in `evolution.json` of its log folder; evaluate.py shows them with a slider over epochs. The file holds at
-most FRAMES epochs of SENTENCES scenes, about 2 MB.
+train.py keeps them in `evolution.json` of its log folder; evaluate.py shows them with a slider over epochs. The file
+holds at most FRAMES epochs of SENTENCES scenes, about 2 MB.
 """
 
 from __future__ import annotations

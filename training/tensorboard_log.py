@@ -33,9 +33,9 @@ def check_installed() -> None:
 class TensorBoardLog:
     """Scalars and scene sheets of a run, in log_dir/tensorboard.
 
-    Like metrics.jsonl it is first written from the history, so that steps that a resumed run repeats are there once. Of earlier
-    event files only those that the manifest of log_dir lists are removed. A failure to write is reported once and never stops
-    the run.
+    Like metrics.jsonl it is first written from the history, so that steps that a resumed run repeats are there once. Of
+    earlier event files only those that the manifest of log_dir lists are removed. A failure to write is reported once
+    and never stops the run.
     """
 
     def __init__(self, log_dir: Path | str, history: list[dict], console: Console):
