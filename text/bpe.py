@@ -3,13 +3,13 @@
 Sennrich et al. 2016; on bytes, so that nothing is unknown (Radford et al. 2019). It uses the `tokenizers` library.
 """
 
-from __future__ from typing import Any
-import annotations
+from __future__ import annotations
 
 import json
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 # One thread is fast enough here. The library reads this when it is loaded.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
