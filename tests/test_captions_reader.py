@@ -375,7 +375,7 @@ def test_a_line_of_exactly_the_limit_is_not_cut(tmp_path):
         ("a dog\nder B\ufffdr\n".encode(), "line 2 has the character U\\+FFFD"),
         (("a dog\n" * 20_000).encode() + b"the \0 cat\n", "line 20001 has the character U\\+0000"),
         (("\ufeff" + "a dog\n" * 9).encode("utf-16-le")[:-1], "line 9 has the character U\\+FFFD"),
-        (gzip.compress(b"a dog runs\n" * 500, mtime=0, mtime=0)[:-9], "is a damaged gzip file"),
+        (gzip.compress(b"a dog runs\n" * 500, mtime=0)[:-9], "is a damaged gzip file"),
         (gzip.compress(bytes(np.random.default_rng(0).integers(97, 123, 9999, np.uint8)), mtime=0)[:-4000], "is a damaged gzip file"),
     ],
 )  # fmt: skip

@@ -73,6 +73,7 @@ def test_broken_settings_of_matplotlib_cost_a_warning(tmp_path, setting):
     env = script_env({"MPLBACKEND": "nonsense"} if setting == "MPLBACKEND" else None)
     row = {"kind": "validation", "step": 1, "epoch": 1, "seconds": 1, "exact_match": 1, "word_accuracy": 1}
     program = f"import visualization; visualization.training_curves([{row}], 'curves.png')"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and "matplotlib's settings are ignored" in done.stderr, done.stderr
     assert (tmp_path / "curves.png").exists()
