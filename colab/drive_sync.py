@@ -104,7 +104,7 @@ class DriveCopy:
         os.makedirs(folder, exist_ok=True)
         self.folder, self.keep, self.minutes, self.say = folder, keep, minutes, say
         self.copied = {}  # kind or path -> when the copied file was last written
-        self.said = set()  # kinds of failure that the user was told of
+        self.said = set()  # kinds of failure that were reported
         self.damaged = set()  # names of copies that do not load
         self.step = -1  # of the newest copy known to be good
         self.sources = {}

@@ -16,7 +16,7 @@ import torch.nn as nn
 from decoders.waves import Waves
 from imaging.color import srgb_to_lab
 
-# The properties of an object, and how many values of each can be told apart by eye and through the channel
+# The properties of an object, and how many values of each can be distinguished by eye and through the channel
 CAPACITY = {"color": 24, "shape": 14, "place": 9, "rim": 8, "shading": 6, "dot": 5, "size": 3}
 PROPERTIES = tuple(CAPACITY)
 BACKGROUND = "background"

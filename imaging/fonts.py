@@ -96,7 +96,7 @@ def warn_of_missing(texts: Iterable[str]) -> None:
         c
         for text in texts
         for c in text
-        if font_for(c) is None and unicodedata.category(c)[0] not in "CM" and c not in _warned
+        if font_for(c) is None and unicodedata.category(c)[0] not in "CMZ" and c not in _warned
     }
     if missing:
         shown = " ".join(sorted(missing)[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")

@@ -1,7 +1,7 @@
 """How much faster several processes train: python -m scripts.processes --processes 2
 
 One process and several take turns at the same batches, one CPU thread each (or one GPU each), and the ratio of
-their sentences/s is told as median (lowest-highest) of the rounds. Compare only on a machine that does nothing else.
+their sentences/s is printed as median (lowest-highest) of the rounds. Compare only on a machine that does nothing else.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def one_process(options):
 
 
 def sentences_per_s(size, arguments):
-    """Start `size` processes -> sentences/s. Raises UserError with the first thing that they said."""
+    """Start `size` processes -> sentences/s. Raises UserError with their first error."""
     command = [
         sys.executable,
         "-m",

@@ -17,7 +17,7 @@ from visualization import grid_sheet, round_trips, scene_sheet
 ROOT = Path(__file__).resolve().parent.parent
 
 FOLDER = ROOT / "docs" / "pictures"
-BOUND = [  # which thing has which word
+BOUND = [  # which object has which word
     "a red ball and a blue box", "a blue ball and a red box", "a ball and a red box", "a red ball and a box",
     "a ball in the left above a box", "a ball above a box in the left",
     "a huge ball and a tiny box", "a tiny ball and a huge box",

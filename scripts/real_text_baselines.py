@@ -2,7 +2,7 @@
 tables in Markdown.
 
 letters prints each text as small letters, and a reader learns to read them through the same channel; vector hands the
-reader each piece's latent without a picture.
+captioner each token's latent without a picture.
 
 python -m scripts.real_text_baselines --baseline letters --checkpoint pretrained/captions --texts_file sentences.txt
 """

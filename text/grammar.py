@@ -23,17 +23,17 @@ BACKGROUNDS = ["plain", "gradient", "textured", "striped", "dotted"]
 ACTIONS = ["sitting", "floating", "rotating", "glowing", "pulsing"]
 RELATIONS = ["and", "next to", "above", "below"]
 
-MOST_THINGS = 3
-OF_A_THING = {"size": SIZES, "color": COLORS, "object": OBJECTS, "action": ACTIONS, "position": POSITIONS}
+MOST_OBJECTS = 3
+OBJECT_PARTS = {"size": SIZES, "color": COLORS, "object": OBJECTS, "action": ACTIONS, "position": POSITIONS}
 SUFFIXES = ("", "2", "3")  # of the slots of the first, second and third object
 SLOT_WORDS = {}
 for _suffix in SUFFIXES:
     if _suffix:
         SLOT_WORDS[f"relation{_suffix}"] = RELATIONS
-    SLOT_WORDS.update({name + _suffix: words for name, words in OF_A_THING.items()})
+    SLOT_WORDS.update({name + _suffix: words for name, words in OBJECT_PARTS.items()})
 SLOT_WORDS["background"] = BACKGROUNDS
 SLOTS = list(SLOT_WORDS)
-PARTS = {**OF_A_THING, "relation": RELATIONS, "background": BACKGROUNDS}  # a slot without the number of its object
+PARTS = {**OBJECT_PARTS, "relation": RELATIONS, "background": BACKGROUNDS}  # a slot without the number of its object
 SLOT_SIZES = np.array([len(words) for words in SLOT_WORDS.values()])
 WITHOUT_ARTICLES = "without_articles"  # the name of the last column
 COLUMN = {name: i for i, name in enumerate([*SLOTS, WITHOUT_ARTICLES])}
@@ -107,7 +107,7 @@ def _word_of(slot: str) -> str:
 
 
 def _object_pattern(suffix: str) -> str:
-    size, color, noun, action, position = (_word_of(name + suffix) for name in OF_A_THING)
+    size, color, noun, action, position = (_word_of(name + suffix) for name in OBJECT_PARTS)
     return f"an? (?:{size} )?(?:{color} )?{noun}(?: {action})?(?: in the {position})?"
 
 

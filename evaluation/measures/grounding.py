@@ -20,7 +20,7 @@ import torch
 
 from evaluation.measures.measured_scene import MeasuredObject, to_lab
 from evaluation.measures.scenes import measure, sentences_with
-from text.grammar import OF_A_THING, render
+from text.grammar import OBJECT_PARTS, render
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def grounding_accuracy(
     of pictures of an aspect, equally many for each word. Only words of an object are read. -> {aspect: {"n",
     "accuracy": in [0, 1], "chance": one over the number of different values}}. Words with equal values count as one.
     """
-    class_of = {word: word_class for word_class, words in OF_A_THING.items() for word in words}
+    class_of = {word: word_class for word_class, words in OBJECT_PARTS.items() for word in words}
     grounded_words = {word: parts for word, parts in grounded_words.items() if word in class_of}
     rng = np.random.default_rng(seed)
     out = {}

@@ -11,7 +11,7 @@ from text.grammar import (
     BACKGROUNDS,
     COLORS,
     OBJECTS,
-    OF_A_THING,
+    OBJECT_PARTS,
     RELATIONS,
     SLOTS,
     SUFFIXES,
@@ -25,7 +25,7 @@ from text.grammar import (
 
 Slots = dict[str, str]
 
-WORD_CLASSES = {**OF_A_THING, "background": BACKGROUNDS, "relation": RELATIONS}
+WORD_CLASSES = {**OBJECT_PARTS, "background": BACKGROUNDS, "relation": RELATIONS}
 
 SEEN_SPLITS = ("train", "val", "test")  # their pairs of words and frames are those of training
 

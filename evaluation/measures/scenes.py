@@ -32,7 +32,7 @@ from evaluation.measures.scene_sentences import (
     sentences_with,
 )
 from metrics import is_exact
-from text.grammar import MOST_THINGS, render, to_row
+from text.grammar import MOST_OBJECTS, render, to_row
 
 Draw = Callable[[list[str]], torch.Tensor]
 Read = Callable[[torch.Tensor], list[str]]
@@ -45,10 +45,10 @@ def count_accuracy(draw: Draw, seed: int, n: int = 100) -> dict:
     """Share in [0, 1] of pictures with as many objects as the sentence, n sentences each of one, two and three."""
     rng = np.random.default_rng(seed)
     shares = []
-    for objects in range(1, MOST_THINGS + 1):
+    for objects in range(1, MOST_OBJECTS + 1):
         pictures = draw([render(s) for s in random_slots(n, rng, (objects,))])
         shares.append(np.mean([len(scene.objects) == objects for scene in measure(pictures)]))
-    return {"n": MOST_THINGS * n, "accuracy": float(np.mean(shares))}
+    return {"n": MOST_OBJECTS * n, "accuracy": float(np.mean(shares))}
 
 
 def binding(draw: Draw, seed: int, n: int = 500, read: Read | None = None) -> dict:
