@@ -10,8 +10,8 @@ import numpy as np
 from text.grammar import (
     BACKGROUNDS,
     COLORS,
-    OBJECTS,
     OBJECT_PARTS,
+    OBJECTS,
     RELATIONS,
     SLOTS,
     SUFFIXES,
