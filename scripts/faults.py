@@ -329,7 +329,7 @@ def _mount(folder, kilobytes):
 def matrix(short, work, rng):
     """Every setting that could break exactness: stopped in an epoch, and resumed from an epoch's checkpoint."""
     case = Case("resume equality" + (" (short)" if short else ""))
-    grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("glyphs",)))
+    grid = list(product((1, 2), (8, 64), (False, True), (False, True), ("objects",)))
     grid = [grid[5], grid[10]] if short else grid + [(1, 8, True, False, "conv"), (2, 64, True, True, "conv")]
     for i, (threads, batch, amp, fixed, decoder) in enumerate(grid):
         flags = f"--threads {threads} --batch_size {batch} --num_samples {5 * batch + 3} --decoder {decoder}"

@@ -55,10 +55,12 @@ def sentences_per_s(size, arguments):
         "torch.distributed.run",
         "--standalone",
         f"--nproc_per_node={size}",
-        __file__,
+        "--module",
+        "scripts.processes",
         *arguments,
     ]
-    env = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    env = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONPATH": os.path.dirname(os.path.dirname(__file__))}
     done = subprocess.run([*command, "--as_one"], capture_output=True, encoding="utf-8", errors="replace", env=env)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("scripts/processes.py: ")]

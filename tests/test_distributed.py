@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals a
 
 def two_steps(decoder, group, captions_file=""):
     """The gradients of a batch of 60 and of a last one of 37, with nothing random but the sentences."""
-    sizes = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=54, n_cells=9)
+    sizes = dict(d_model=32, n_heads=2, n_layers=1, hidden_dim=32, z_dim=150, n_cells=25)
     run = dict(batch_size=60, num_samples=97, epochs=1, clip=0.0, lr=0.0)
     nothing_random = dict(word_dropout=0.0, latent_dropout=0.0, channel=False)
     flags = dict(decoder=decoder, **sizes, **run, **nothing_random)

@@ -40,8 +40,15 @@ def open_data(settings: Settings, path: str | None = None, state: dict[str, Any]
     if settings.fixed_data:
         count = max(1, round(count * settings.train_split))
     data = GrammarData(count, settings.seed, settings.fixed_data)
+    decoder = DECODERS[settings.decoder]
+    settings = decoder.fit(settings, [data.max_tokens])
+    if decoder.max_tokens(settings, data.max_tokens) < data.max_tokens:
+        line = (
+            f"sentences of the grammar have up to {data.max_tokens} words, and a picture has {settings.n_cells} cells"
+        )
+        raise UserError(f"{line}; leave out --n_cells and --z_dim, or make them larger")
     return RunData(
-        DECODERS[settings.decoder].fit(settings, [data.max_tokens]),
+        settings,
         data,
         different_sentences(VALIDATED, "val", VALIDATION_SEED),
         different_sentences(final, "test", FINAL_SEED),
