@@ -17,13 +17,14 @@ from benchmarking.measure import CONFIGURATIONS, wait
 from data_utils import GrammarData
 from runtime.command_line import Parser, UserError, exit_code, number
 from runtime.devices import set_threads
+from runtime.signals import StopWhenSafe
 from training.distributed import join
 from training.trainer import Trainer
 
 
 def one_process(options):
     """Train for a while as a process of a group; rank 0 prints the sentences/s of all together."""
-    group = join()
+    group = join(StopWhenSafe())
     device = group.device(options.device)
     group.connect(device)
     set_threads(options.threads)
