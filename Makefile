@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 # JOBS is how many test files run at a time, each with one thread.
 JOBS ?= 2
+# SLOW names the files of which `make test` runs the slow tests.
+SLOW ?= tests
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -32,7 +34,7 @@ demo: $(VENV)/demo
 
 test: $(VENV)/demo
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m slow
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m slow $(SLOW)
 
 lint: setup
 	$(BIN)/ruff check .
