@@ -33,6 +33,7 @@ from captions.reader import CaptionsReader
 from channel import round_8bit
 from checkpoints import add_checkpoint_flag, chosen_checkpoint, load_model
 from data_utils import UnknownWord, Vocabulary, pad
+from metrics import is_exact
 from models import Cycle
 from pictures import (
     BATCH,
@@ -50,7 +51,6 @@ from runtime.outputs import OutputFolder, refuse_inputs
 from runtime.signals import Interrupted, StopWhenSafe
 from text.grammar import FORM, is_like_training
 from text.grounding import grounded_words, grounding_line
-from text.vocabulary import normalized
 from visualization import draw_layer_sheet, draw_scene_sheet
 
 LIST, SHEET, LAYERS = "captions.jsonl", "contact_sheet.png", "layers.png"
@@ -232,7 +232,7 @@ class Generation:
             matches = [a == b for a, b in zip(codes, again, strict=True)]
         else:
             known = [vocab.decode(vocab.encode(text)) for text in texts]
-            matches = [normalized(a) == normalized(b) for a, b in zip(known, captions, strict=True)]
+            matches = [is_exact(a, b) for a, b in zip(known, captions, strict=True)]
         for i, (text, name, caption, match) in enumerate(zip(texts, names, captions, matches, strict=True)):
             row = {"text": text, "image": name, "caption": caption, "exact_match": match, "verbatim": caption == text}
             if codes:

@@ -30,7 +30,6 @@ BATCH = 250  # sentences drawn or read at once: memory does not grow with their 
 MAX_PIXELS = 80_000_000  # a larger picture is refused before it is decoded, which would take more than a gigabyte
 SIZE = (PICTURE_SIZE, PICTURE_SIZE)
 INVENTION = 0.7  # temperature of invented sentences: at 1 a briefly trained model breaks its grammar in one of six
-LEAST_TEMPERATURE = 1e-6  # below it captions are greedy: logits divided by it overflow, and nothing else is ever drawn
 
 
 # ---------------------------------------------------------------------------------------------
@@ -89,8 +88,6 @@ def read_pictures(
 
     Greedy at a temperature below 1e-6; above it words are drawn from `rng`.
     """
-    if temperature < LEAST_TEMPERATURE:
-        temperature = 0.0
     captions = []
     log_probs = []
     for part in pictures.split(BATCH) if len(pictures) else ():

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 
 from text.vocabulary import BOS, EOS, PAD
 
+LEAST_TEMPERATURE = 1e-6  # below it tokens are not drawn: logits divided by it overflow
+
 
 @dataclass
 class Caption:
@@ -53,10 +55,10 @@ def teacher_inputs(
 
 
 def sample_tokens(logits: torch.Tensor, temperature: float, rng: torch.Generator | None) -> torch.Tensor:
-    """One token for each row of logits (B, V) -> (B,) int64; the most probable one at temperature 0."""
-    if not temperature:
+    """One token for each row of logits (B, V) -> (B,) int64; the most probable one below LEAST_TEMPERATURE."""
+    if temperature < LEAST_TEMPERATURE:
         return logits.argmax(-1)
-    scaled = (logits - logits.amax(-1, keepdim=True)) / max(temperature, 1e-6)  # finite for every temperature
+    scaled = (logits - logits.amax(-1, keepdim=True)) / temperature  # finite for every temperature
     return torch.multinomial(scaled.softmax(-1), 1, generator=rng)[:, 0]
 
 
