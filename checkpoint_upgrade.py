@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from settings import FORMER_CHOICES, FORMER_FLAGS, RETIRED_FLAGS
+
 FORMAT = 3
 RETIRED = "was trained with --decoder marks --layout kinds, which is retired; train with --decoder objects instead"
 
-SETTINGS = {"n_sprites": "n_cells", "drills": "random_tokens"}
-RETIRED_SETTINGS = ("layout", "lambda_cloze", "lambda_layout", "lambda_shape")
+SETTINGS = {former: name for name, former in FORMER_FLAGS.items()}
 RETIRED_WEIGHTS = ("language_model.cloze", "language_model.role_count")
 WEIGHTS = (
     (r"^language_model\.alone\.", "language_model.token_embedding."),
@@ -30,11 +31,11 @@ def upgrade(state: dict[str, Any]) -> dict[str, Any]:
     """A state of format 1 or 2 -> one of format 3, which can be drawn with but not resumed. Raises RetiredModel."""
     state = {**state, "format": FORMAT, "upgraded_from": state["format"]}
     settings = dict(state["settings"])
-    if settings.get("decoder") in ("layers", "marks"):
-        if settings.get("layout", "kinds") == "kinds":
-            raise RetiredModel(RETIRED)
-        settings["decoder"] = "glyphs"
-    settings = {SETTINGS.get(name, name): v for name, v in settings.items() if name not in RETIRED_SETTINGS}
+    former = settings.get("decoder")
+    settings["decoder"] = FORMER_CHOICES.get(("decoder", former), former)
+    if settings["decoder"] != former and settings.get("layout", "kinds") == "kinds":
+        raise RetiredModel(RETIRED)
+    settings = {SETTINGS.get(name, name): v for name, v in settings.items() if name not in RETIRED_FLAGS}
     state["settings"] = settings
     if isinstance(state.get("model"), dict):
         state["model"] = {_weight(k): v for k, v in state["model"].items() if not k.startswith(RETIRED_WEIGHTS)}
