@@ -168,8 +168,6 @@ PRESETS = {
 # What a captions file changes in the defaults, and in a preset
 FREE_TEXT = {"decoder": "glyphs", "tokenizer": "bpe", "random_tokens": 0.2}
 FREE_TEXT_PRESETS = {"quick": {"n_layers": 2}}
-# What a decoder changes in the defaults and in presets
-OF_DECODER = {"glyphs": {"n_cells": 0, "z_dim": 0}}
 
 # Former names, which stand for today's
 FORMER_FLAGS = {"n_cells": "n_sprites", "random_tokens": "drills"}
@@ -237,7 +235,7 @@ def resolve(typed: dict[str, Any], preset: str | None = None, base: Settings | N
         if typed.get("captions_file"):
             values.update(FREE_TEXT)
             values.update(FREE_TEXT_PRESETS.get(preset or "", {}))
-        values.update(OF_DECODER.get(typed.get("decoder", values.get("decoder", "")), {}))
+        values.update(DECODERS[typed.get("decoder", values.get("decoder", Settings.decoder))].defaults)
         if typed.get("use_vq"):
             values["use_vae"] = False
     known = {f.name for f in dataclasses.fields(Settings)}
@@ -256,8 +254,9 @@ def check(settings: Settings) -> None:
             raise ValueError(f"--{name} needs --captions_file")
     if s.hidden_dim % 32:
         raise ValueError(f"--hidden_dim {s.hidden_dim} is not a multiple of 32")
-    if not s.z_dim and "z_dim" not in OF_DECODER.get(s.decoder, {}):
-        raise ValueError(f"--z_dim 0 needs --decoder {' or '.join(OF_DECODER)}, not {s.decoder}")
+    if not s.z_dim and "z_dim" not in decoder.defaults:
+        able = " or ".join(name for name, other in DECODERS.items() if "z_dim" in other.defaults)
+        raise ValueError(f"--z_dim 0 needs --decoder {able}, not {s.decoder}")
     if s.grounding and not decoder.supports_grounding:
         raise ValueError(f"--grounding needs --decoder {_that('supports_grounding')}, not {s.decoder}")
     if not s.captions_file and s.tokenizer == "bpe":

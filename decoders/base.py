@@ -55,10 +55,10 @@ class Decoder(nn.Module):
     has_token_embedding: ClassVar[bool] = False  # tokens are drawn from another embedding than the output layer's
     supports_vq: ClassVar[bool] = False
     supports_grounding: ClassVar[bool] = False
-    draws_objects: ClassVar[bool] = False  # pictures show objects with properties
     draws_glyphs: ClassVar[bool] = False  # pictures show one glyph for each token; defines `glyphs_of`
     has_layers: ClassVar[bool] = False  # defines `layers` and `interpolate`
     compiled: ClassVar[tuple[str, ...]] = ()  # submodules that --compile compiles
+    defaults: ClassVar[dict[str, Any]] = {}  # settings that replace the general defaults and those of presets
 
     def __init__(self) -> None:
         super().__init__()

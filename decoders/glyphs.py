@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class GlyphSceneDecoder(Decoder):
     draws_glyphs = True
     has_layers = True
     compiled = ("shapes",)
+    defaults: ClassVar = {"n_cells": 0, "z_dim": 0}  # chosen by `fit`
 
     COLOR_DIM = 3  # dimensions of a glyph's latent that set its color; the others set its shape
     WINDOW = 1.25  # the side of a glyph's window, as a multiple of the smaller side of its cell

@@ -55,7 +55,6 @@ class ObjectsSceneDecoder(Decoder):
     needs_word_classes = True
     supports_vq = True
     supports_grounding = True
-    draws_objects = True
     has_layers = True
 
     property_of_factor: torch.Tensor  # (F,)
@@ -91,7 +90,7 @@ class ObjectsSceneDecoder(Decoder):
         self.coherence = Coherence()
         if vq_levels:
             self._make_alphabets(vq_levels)
-        self.grounding = Grounding(classes, self.properties)
+        self.grounding = Grounding(classes, self.slots, self.properties)
         self.renderer = Renderer(n_objects, self.properties.outline)
         property_of_factor = torch.tensor([*list(range(len(PROPERTIES))) * n_objects, len(PROPERTIES)])
         self.register_buffer("property_of_factor", property_of_factor, persistent=False)
@@ -100,8 +99,9 @@ class ObjectsSceneDecoder(Decoder):
         with torch.no_grad():  # latents of variance 1, so that words start on all levels
             self.to_mu.weight *= math.sqrt(3)
         for index, name in enumerate(NAMES):
-            if self.slots.n_words[index]:
-                self.alphabets[name] = make_quantizer(vq_levels, self.slots.n_words[index], self.factor_dim)
+            n_words = self.slots.property_of_token.count(index)
+            if n_words:
+                self.alphabets[name] = make_quantizer(vq_levels, n_words, self.factor_dim)
 
     @classmethod
     def from_settings(cls, settings: Any, vocab_size: int, word_classes: WordClasses) -> ObjectsSceneDecoder:

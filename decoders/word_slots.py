@@ -75,10 +75,9 @@ class WordSlots(nn.Module):
         is_noun = torch.tensor([b == NOUN for b in belongs_to])
         precedes_noun = torch.tensor([b in (NOUN, NEXT) for b in belongs_to])  # or is the noun itself
         property_of_class = [*assign_properties(classes), NO_PROPERTY]
-        # {property index: its number of words}, also on the meta device
-        self.n_words = Counter(property_of_class[c] for c in classes.class_of)
+        self.property_of_token = [property_of_class[c] for c in classes.class_of]  # as a list, also on the meta device
         # A checkpoint holds the word classes, and need not hold these.
-        self.register_buffer("property_of_word", torch.tensor(property_of_class)[class_of], persistent=False)
+        self.register_buffer("property_of_word", torch.tensor(self.property_of_token), persistent=False)
         self.register_buffer("is_noun", is_noun[class_of], persistent=False)
         self.register_buffer("precedes_noun", precedes_noun[class_of], persistent=False)
 
@@ -109,14 +108,13 @@ class WordSlots(nn.Module):
 class Grounding(nn.Module):
     """The values that a user sets for some words (--grounding)."""
 
-    def __init__(self, classes: WordClasses, properties: PropertyNetworks) -> None:
+    def __init__(self, classes: WordClasses, slots: WordSlots, properties: PropertyNetworks) -> None:
         super().__init__()
-        property_of_class = [*assign_properties(classes), NO_PROPERTY]
         self.parts: dict[
             int, dict[str, Any]
         ] = {}  # token id -> {part: value}, without parts of another property than the class's
         for word, parts in classes.grounding.items():
-            index = property_of_class[classes.class_of[int(word)]]
+            index = slots.property_of_token[int(word)]
             shown = {part: v for part, v in parts.items() if PROPERTIES.index(GROUNDED[part][0]) == index}
             if shown:
                 self.parts[int(word)] = shown
