@@ -50,9 +50,8 @@ def training_step(
     corruptions = CORRUPTIONS if s.channel else ("none",)
     received = transmit(scene.picture, strength, rng, host_rng, corruptions, group.first_row(ids))  # (B, 3, 64, 64)
     with precision.of_networks():
-        caption = captioner(
-            received, local, s.word_dropout, rng, scene.dropped
-        )  # hidden (B, T + 1, H), embedding (B, D)
+        # hidden (B, T + 1, H), embedding (B, D)
+        caption = captioner(received, local, s.word_dropout, rng, scene.dropped)
         # The mean over local tokens, weighted so that every token of the global batch counts the same
         loss_mask = ~F.pad(scene.dropped, (0, 1))  # tokens that the picture shows, and EOS
         caption_loss = predictor.loss(caption.hidden, captioner.output.weight, captioner.output.bias, loss_mask)

@@ -113,7 +113,7 @@ def prepared_trainer(
     given = grounding_line(grounded_words(trainer.cycle, data.vocab), settings.grounding)
     for line in [*without_effect(settings, typed), *lines, *([f"note: {given}"] if given else [])]:
         print(line, file=sys.stderr)
-    if settings.use_amp and trainer.dtype is None:
+    if settings.use_amp and trainer.precision.dtype is None:
         print(f"--use_amp: {device.type} has no fast half precision here; using float32", file=sys.stderr)
     if settings.compile and (reason := trainer.compile()):
         print(f"--compile: nothing can be compiled here ({reason}); steps run uncompiled", file=sys.stderr)

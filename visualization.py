@@ -104,17 +104,6 @@ def round_trips(
     write_output(path, png_bytes(sheet))
 
 
-def layer_sheet(
-    sentences: Sequence[Sequence[str]],
-    pictures: Sequence[torch.Tensor],
-    layers: Sequence[list],
-    path: Path | str,
-    zoom: int = 2,
-) -> None:
-    """Write one row a sentence, see `draw_layer_sheet`."""
-    write_output(path, png_bytes(draw_layer_sheet(sentences, pictures, layers, zoom)))
-
-
 def draw_layer_sheet(
     sentences: Sequence[Sequence[str]], pictures: Sequence[torch.Tensor], layers: Sequence[list], zoom: int = 2
 ) -> Image.Image:

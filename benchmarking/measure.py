@@ -224,7 +224,7 @@ def measure_turn(task: Task, device: torch.device) -> dict:
     batch = trainer.settings.batch_size
     counted = max(1, 64 // batch)  # short batches differ in length
     flops = count_flops(lambda: [trainer.train_step() for _ in range(counted)]) / counted
-    dtype = trainer.dtype or torch.float32
+    dtype = trainer.precision.dtype or torch.float32
     laps = None if task.name.startswith(PLAIN) or device.type == "mps" else Laps(trainer)
     rate = matmul_rate(device, dtype, min(0.3, task.seconds))
     begin, steps = time.perf_counter(), 0

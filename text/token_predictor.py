@@ -45,7 +45,7 @@ class TokenPredictor:
         loss_mask (B, T + 1) bool: targets that count, beside padding, which never does.
         """
         rows = self.packing.pack(hidden)  # (N, H)
-        targets = self.packing.pack(self.targets.masked_fill(~loss_mask, PAD)[..., None])[:, 0]  # (N,)
+        targets = self.packing.pack(self.targets.masked_fill(~loss_mask, PAD))  # (N,)
         if not self.is_sampled:
             return token_loss(F.linear(rows, weight, bias), targets)
         bias = None if bias is None else bias[self.tokens]

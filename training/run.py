@@ -104,7 +104,7 @@ class Run:
         if in_a_row < limit:
             return
         cause, cure = f"--lr {self.settings.lr:g} is too high", "lower it"
-        if self.trainer.dtype is torch.float16:
+        if self.trainer.precision.dtype is torch.float16:
             cause, cure = f"{cause} or half precision too narrow", f"{cure} or leave out --use_amp"
         line = f"{in_a_row} steps in a row had a non-finite loss or gradient, most likely because {cause}; {cure}"
         raise UserError(f"{line}; {self.checkpoints.newest_on_disk()}")

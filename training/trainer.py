@@ -55,9 +55,8 @@ class Trainer:
         if DECODERS[settings.decoder].needs_word_classes and word_classes is None:
             word_classes = learn_word_classes(settings, data)
         self.cycle = Cycle(settings, len(data.vocab), data.max_tokens, word_classes).to(device)
-        self.dtype = amp_dtype(device) if settings.use_amp else None
-        self.precision = Precision(device, self.dtype)
-        self.optimizer = Optimizer(self.cycle, settings, self.total, device, self.dtype, group)
+        self.precision = Precision(device, amp_dtype(device) if settings.use_amp else None)
+        self.optimizer = Optimizer(self.cycle, settings, self.total, device, self.precision.dtype, group)
         self.rng = torch.Generator(device)
         self.strength = torch.zeros((), device=device)
         self.skipped_in_a_row = torch.zeros((), device=device)  # steps with a non-finite loss or gradient
